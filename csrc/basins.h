@@ -1,0 +1,132 @@
+// Step 2 of the component tree: join runs into basins, and find the saddles between basins.
+//
+// Two runs touch where their pixels do; the highest level at which they are connected directly is their saddle, the
+// maximum over touching pixel pairs of the smaller of the two levels. A run whose saddle to a neighbour equals its own
+// peak is never a component of its own: it appears already connected, and is merged into that neighbour at once (steps
+// up need peak >= own peak, which always holds; steps down need a strictly higher peak, so there are no cycles). What
+// remains are the basins, one for each regional maximum of the image (25-50 on a CAM), and the saddles between them.
+//
+// Which pixel pairs count is the connectivity: 8-connected (components of the foreground) or 4-connected (components of
+// the complement, whose bounded ones are the holes).
+#pragma once
+
+#include <numeric>
+#include <utility>
+
+#include "runs.h"
+
+namespace wsolkern {
+
+enum class Connectivity { four, eight };
+
+constexpr uint32_t kNoRun = UINT32_MAX;
+
+struct Saddle {
+  int16_t level;
+  uint32_t a, b;  // basins, or runs while they are being joined
+};
+
+struct Basins {
+  std::vector<uint32_t> of_run;       // per entry of Runs; end marks have none
+  std::vector<int16_t> peak;          // per basin
+  std::vector<Saddle> saddles;        // between different basins, several per pair possible, any order
+  std::vector<uint32_t> first_run;    // per basin; its runs in raster order are this and what follows by next_run
+  std::vector<uint32_t> next_run;     // per entry of Runs; kNoRun after the last of a basin
+  std::vector<uint32_t> num_runs;     // per basin
+  std::vector<uint16_t> row_of_run;   // per entry of Runs
+  std::vector<int16_t> pass;          // scratch: pass values of one row pair
+
+  size_t size() const { return peak.size(); }
+  size_t bytes() const {
+    return (of_run.capacity() + first_run.capacity() + next_run.capacity() + num_runs.capacity()) * 4 + saddles.capacity() * sizeof(Saddle) +
+           (peak.capacity() + row_of_run.capacity() + pass.capacity()) * 2;
+  }
+};
+
+// pass[x]: the highest level at which some pixel of column x is connected to the other row through column x or x - 1.
+// Looking back only is enough for runs: where a run starts between x - 1 and x the row rises strictly, so whatever the
+// other diagonals there connect is connected at that level through the rise as well.
+template <Connectivity connectivity>
+void row_pair_passes(const int16_t* above, const int16_t* below, int width, int16_t* pass) {
+  for (int x = 0; x < width; x += kLanes16) {
+    const i16v a = load(above + x), b = load(below + x);
+    i16v level = min(a, b);
+    if constexpr (connectivity == Connectivity::eight)
+      level = max(level, max(min(load(above + x - 1), b), min(a, load(below + x - 1))));
+    store(pass + x, level);
+  }
+}
+
+template <Connectivity connectivity>
+void find_basins(const LevelImage& image, const Runs& runs, Basins& basins) {
+  const int height = image.height, width = image.width;
+  const size_t num_entries = runs.size();
+  const uint16_t* start = runs.start.data();
+  const int16_t* peak = runs.peak.data();
+  std::vector<uint32_t>& joined = basins.of_run;  // the neighbour a run is merged into, itself while there is none
+  joined.resize(num_entries);
+  std::iota(joined.begin(), joined.end(), 0u);
+  basins.saddles.clear();
+  basins.pass.resize(width + kLanes16);
+
+  for (int y = 0; y < height; ++y) {
+    const int16_t* levels = image.row(y);
+    for (uint32_t run = runs.row_begin[y]; run + 2 < runs.row_begin[y + 1]; ++run)
+      if (const int16_t level = levels[start[run + 1] - 1]) basins.saddles.push_back({level, run, run + 1});
+    if (y + 1 == height) break;
+
+    row_pair_passes<connectivity>(levels, image.row(y + 1), width, basins.pass.data());
+    const int16_t* pass = basins.pass.data();
+    uint32_t i = runs.row_begin[y], j = runs.row_begin[y + 1];
+    for (int x = 0; x < width;) {
+      const int end_i = start[i + 1], end_j = start[j + 1], end = std::min(end_i, end_j);
+      const int16_t level = max_of(pass + x, end - x);
+      if (level == peak[j] && joined[j] == j)
+        joined[j] = i;
+      else if (level == peak[i] && peak[j] > peak[i] && joined[i] == i)
+        joined[i] = j;
+      else if (level)
+        basins.saddles.push_back({level, i, j});
+      x = end;
+      i += end == end_i;
+      j += end == end_j;
+    }
+  }
+
+  // Follow the joins to their end; number the ends.
+  basins.peak.clear();
+  std::vector<uint32_t>& number = basins.next_run;  // of the basin, per run that is an end; the list overwrites it
+  number.resize(num_entries);
+  basins.row_of_run.resize(num_entries);
+  for (int y = 0; y < height; ++y)
+    for (uint32_t run = runs.row_begin[y]; run + 1 < runs.row_begin[y + 1]; ++run) {
+      basins.row_of_run[run] = uint16_t(y);
+      uint32_t end = joined[run];
+      while (joined[end] != end) end = joined[end];
+      for (uint32_t at = run; joined[at] != end;) at = std::exchange(joined[at], end);
+      if (end != run) continue;
+      number[run] = uint32_t(basins.peak.size());
+      basins.peak.push_back(peak[run]);
+    }
+  basins.first_run.assign(basins.size(), kNoRun);
+  basins.num_runs.assign(basins.size(), 0);
+  for (int y = 0; y < height; ++y)
+    for (uint32_t run = runs.row_begin[y]; run + 1 < runs.row_begin[y + 1]; ++run) joined[run] = number[joined[run]];
+  for (int y = height; y-- > 0;)
+    for (uint32_t run = runs.row_begin[y + 1] - 1; run-- > runs.row_begin[y];) {
+      const uint32_t basin = joined[run];
+      basins.next_run[run] = std::exchange(basins.first_run[basin], run);
+      ++basins.num_runs[basin];
+    }
+
+  // Saddles within one basin say nothing.
+  size_t kept = 0;
+  for (const Saddle& saddle : basins.saddles) {
+    const uint32_t a = joined[saddle.a], b = joined[saddle.b];
+    basins.saddles[kept] = {saddle.level, a, b};
+    kept += a != b;
+  }
+  basins.saddles.resize(kept);
+}
+
+}  // namespace wsolkern

@@ -1,0 +1,124 @@
+// Step 3 of the component tree: let the level fall and see basins meet (Kruskal's algorithm in descending saddle order).
+//
+// Where two components meet, the larger one (in runs) goes on and the smaller one ends: each basin is thus the start of
+// one branch, a component that lives over the levels (join, peak] and at level `join` becomes part of its parent. The
+// component of branch b at level k consists of the basins from which one climbs to b over joins >= k. Ending the smaller
+// keeps every climb shorter than log2 of the number of runs.
+//
+// With `framed`, everything that touches the frame of the image is one component from the start: it is where the
+// background reaches the outside, and what does not belong to it is a hole. The frame is a basin of its own, the last.
+#pragma once
+
+#include "basins.h"
+
+namespace wsolkern {
+
+struct Extent {
+  int x0, y0, x1, y1;  // inclusive
+  void include(const Extent& other) {
+    x0 = std::min(x0, other.x0);
+    y0 = std::min(y0, other.y0);
+    x1 = std::max(x1, other.x1);
+    y1 = std::max(y1, other.y1);
+  }
+};
+
+struct Branch {
+  int16_t peak;     // first level, from above, at which it is a component
+  int16_t join;     // level at which it becomes part of `parent`; 0: never
+  uint32_t parent;  // itself if it never joins
+  uint32_t next;    // next basin in the list of a component: b, ..., last
+  uint32_t last;    // the list from b to here is b with everything that ever joins it
+  Extent extent;    // no pixel of b, or of what joins it, lies outside; often much smaller than this
+};
+
+struct Branches {
+  std::vector<Branch> at;            // per basin; the frame's is the last if there is one
+  std::vector<uint32_t> order;       // every branch but the frame, those that join before those they join
+  std::vector<uint32_t> leader;      // scratch: union-find over basins, the leader is the branch that goes on
+  std::vector<uint32_t> num_runs;    // scratch
+  std::vector<Saddle> sorted;        // scratch
+  std::vector<uint32_t> level_begin; // scratch
+
+  size_t bytes() const {
+    return at.capacity() * sizeof(Branch) + sorted.capacity() * sizeof(Saddle) +
+           (order.capacity() + leader.capacity() + num_runs.capacity() + level_begin.capacity()) * 4;
+  }
+
+  // The branch that basin `b` is part of at `level`, given that b's own peak reaches it.
+  uint32_t at_level(uint32_t b, int level) const {
+    while (at[b].join >= level) b = at[b].parent;
+    return b;
+  }
+
+ private:
+  uint32_t find(uint32_t b) {
+    while (leader[b] != b) b = leader[b] = leader[leader[b]];
+    return b;
+  }
+
+  void sort_saddles(const std::vector<Saddle>& saddles, int top) {  // a counting sort, highest level first
+    level_begin.assign(top + 2, 0);
+    for (const Saddle& saddle : saddles) ++level_begin[top - saddle.level + 1];
+    std::partial_sum(level_begin.begin(), level_begin.end(), level_begin.begin());
+    sorted.resize(saddles.size());
+    for (const Saddle& saddle : saddles) sorted[level_begin[top - saddle.level]++] = saddle;
+  }
+
+ public:
+  // `basins` gets the saddles to the frame added if `framed`.
+  void grow(const LevelImage& image, const Runs& runs, Basins& basins, bool framed) {
+    const uint32_t num_basins = uint32_t(basins.size());
+    const int height = image.height, width = image.width;
+    at.resize(num_basins + framed);
+    leader.resize(at.size());
+    num_runs.resize(at.size());
+    std::iota(leader.begin(), leader.end(), 0u);
+    for (uint32_t b = 0; b < num_basins; ++b) {
+      Extent extent{width, height, -1, -1};
+      for (uint32_t run = basins.first_run[b]; run != kNoRun; run = basins.next_run[run]) {
+        const int y = basins.row_of_run[run];
+        extent.include({runs.start[run], y, runs.start[run + 1] - 1, y});
+      }
+      at[b] = {basins.peak[b], 0, b, b, b, extent};
+      num_runs[b] = basins.num_runs[b];
+    }
+    const uint32_t frame = num_basins;
+    if (framed) {
+      at[frame] = {INT16_MAX, 0, frame, frame, frame, {0, 0, width - 1, height - 1}};
+      num_runs[frame] = UINT32_MAX;  // the frame always goes on
+      for (int y = 0; y < height; ++y) {
+        const bool at_edge = y == 0 || y + 1 == height;
+        const uint32_t begin = runs.row_begin[y], end = runs.row_begin[y + 1] - 1;
+        const auto reaches_frame_at = [&](uint32_t run, int16_t level) {
+          if (level) basins.saddles.push_back({level, basins.of_run[run], frame});
+        };
+        if (at_edge)
+          for (uint32_t run = begin; run < end; ++run) reaches_frame_at(run, runs.peak[run]);
+        reaches_frame_at(begin, image.row(y)[0]);
+        reaches_frame_at(end - 1, image.row(y)[width - 1]);
+      }
+    }
+
+    sort_saddles(basins.saddles, image.top);
+    order.clear();
+    for (const Saddle& saddle : sorted) {
+      uint32_t major = find(saddle.a), minor = find(saddle.b);
+      if (major == minor) continue;
+      if (num_runs[major] < num_runs[minor]) std::swap(major, minor);
+      leader[minor] = major;
+      if (num_runs[major] != UINT32_MAX) num_runs[major] += num_runs[minor];
+      Branch& into = at[major];
+      at[minor].join = saddle.level;
+      at[minor].parent = major;
+      at[into.last].next = minor;
+      into.last = at[minor].last;
+      into.extent.include(at[minor].extent);
+      order.push_back(minor);
+    }
+    for (uint32_t b = 0; b < num_basins; ++b)
+      if (leader[b] == b) order.push_back(b);
+  }
+};
+
+}  // namespace wsolkern

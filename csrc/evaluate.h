@@ -1,0 +1,271 @@
+// One map from CAM to metrics: resize, statistics, cut points, digitize, then the component tree or the histograms.
+//
+// In: a raw CAM (or a score map) with its ground truth. Out: per normalization and level which IoU thresholds are
+// reached, or the score histograms. Everything a map needs on the way lives in a Workspace, one per thread.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+#include "component_tree.h"
+#include "cut_points.h"
+#include "histogram.h"
+#include "parallel.h"
+#include "resize.h"
+
+namespace wsolkern {
+
+constexpr int kLevels = 255;           // foreground tests "8-bit level > t" are t = 0 ... 254
+constexpr int kMostIouThresholds = 32;  // bits of a hit mask
+
+// hits[t]: which IoU thresholds are reached with the foreground "level > t".
+struct LevelHits {
+  uint32_t at[kLevels + 1];
+};
+
+// (score * 255) truncated, as the published evaluator casts to 8 bits.
+inline void quantize(const double* scores, LevelImage& image, size_t which_map) {
+  for (int y = 0; y < image.height; ++y) {
+    const double* from = scores + size_t(y) * image.width;
+    int16_t* to = image.row(y);
+    bool valid = true;
+    for (int x = 0; x < image.width; ++x) {
+      valid &= from[x] >= 0 && from[x] <= 1;
+      to[x] = int16_t(int(from[x] * 255));
+    }
+    for (int x = 0; !valid && x < image.width; ++x)
+      if (!(from[x] >= 0 && from[x] <= 1))
+        throw std::invalid_argument("score map " + std::to_string(which_map) + ", row " + std::to_string(y) +
+                                    ", column " + std::to_string(x) + ": expected a score in [0, 1], found " +
+                                    std::to_string(from[x]));
+  }
+  image.find_top();
+}
+
+// A resized map with all that is known of it.
+class PreparedMap {
+ public:
+  const double* values = nullptr;  // [H * W]
+  size_t size = 0;
+  Extremes extremes{};
+  Grid grid;
+  std::vector<uint16_t> cells;  // of every pixel, if the grid is usable
+
+  // `num_cuts`: how many cut points will be asked for at once.
+  void prepare(const double* cam, const Resize& resize, bool is_resized, size_t num_pixels, size_t num_cuts) {
+    size = num_pixels;
+    values = cam;
+    if (!is_resized) {
+      resized_.resize(size);
+      resize(cam, resized_.data(), filtered_);
+      values = resized_.data();
+    }
+    extremes = find_extremes(values, size);
+    grid = Grid(extremes, num_cuts);
+    if (grid.usable()) grid.cells(values, size, cells);
+  }
+
+  // Offset and divisor for each normalization; 0, 0 where there is no score map.
+  void affines(std::span<const Ranks> ranks, std::vector<Affine>& out) {
+    out.assign(ranks.size(), Affine{0, 0});
+    if (extremes.degenerate()) return;
+    wanted_.clear();
+    for (const Ranks& each : ranks)
+      for (const int64_t rank : {each.offset, each.divisor})
+        if (rank >= 0) wanted_.push_back(rank);
+    statistics_.resize(wanted_.size());
+    if (!wanted_.empty()) order_.find(values, size, grid, cells, wanted_, statistics_.data());
+    size_t next = 0;  // they are asked for in the order in which they were listed
+    for (size_t m = 0; m < ranks.size(); ++m)
+      out[m] = affine_of(extremes, ranks[m], [&](int64_t) { return statistics_[next++]; });
+  }
+
+  size_t bytes() const {
+    return (resized_.capacity() + filtered_.capacity() + wanted_.capacity() + statistics_.capacity()) * 8 +
+           cells.capacity() * 2 + order_.bytes();
+  }
+
+ private:
+  std::vector<double> resized_, filtered_, statistics_;
+  std::vector<int64_t> wanted_;
+  OrderStatistics order_;
+};
+
+struct BoxProblem {
+  size_t height, width;  // of the resized maps
+  std::span<const Ranks> normalizations;  // none: the maps are score maps
+  std::span<const double> iou_thresholds;
+  std::span<const double> thresholds;
+  int contours;
+
+  size_t num_contours() const { return contours == kBoth ? 2 : 1; }
+  size_t num_normalizations() const { return std::max<size_t>(normalizations.size(), 1); }
+};
+
+// int(threshold * max level): the foreground is "level > this".
+inline int threshold_level(double threshold, int max_level) { return int(threshold * max_level); }
+
+class Workspace {
+ public:
+  PreparedMap map;
+  std::vector<double> filtered;  // for a resize alone
+  std::vector<int64_t> counts;   // what is added up over maps
+
+  void begin() { counts.clear(); }
+
+  // Calls sink(contours index, normalization, max level, hits) for each of them.
+  template <class Sink>
+  void box_hits(const BoxProblem& problem, const double* cam, size_t which_map, const Resize& resize, bool is_resized,
+                const GroundTruth& truth, uint8_t* degenerate, std::ptrdiff_t degenerate_stride, Sink&& sink) {
+    const uint32_t none = truth.hits({0, 0, 0, 0});  // the box of an empty foreground
+    image_.resize(int(problem.height), int(problem.width));
+    if (problem.normalizations.empty()) {
+      quantize(cam, image_, which_map);
+      degenerate[0] = 0;
+      find_hits(truth, problem.contours, none);
+      for (size_t c = 0; c < problem.num_contours(); ++c) {
+        for (int t = 0; t <= kLevels; ++t) found_.at[t] = level_hits(c, std::min(t, image_.top) + 1);
+        sink(c, size_t(0), image_.top, found_);
+      }
+      return;
+    }
+    constexpr size_t kMostAtOnce = kMostCuts / kLevels;
+    map.prepare(cam, resize, is_resized, problem.height * problem.width,
+                kLevels * std::min(problem.normalizations.size(), kMostAtOnce));
+    map.affines(problem.normalizations, affines_);
+    for (size_t m0 = 0; m0 < affines_.size(); m0 += kMostAtOnce) {
+      const size_t m1 = std::min(affines_.size(), m0 + kMostAtOnce);
+      cut(std::span(affines_).subspan(m0, m1 - m0), scores_of_levels());
+      draw_bins();
+      find_hits(truth, problem.contours, none);
+      for (size_t m = m0; m < m1; ++m) {
+        degenerate[std::ptrdiff_t(m) * degenerate_stride] = affines_[m].divisor == 0;
+        const int16_t* rank = ranks_.data() + (m - m0) * kLevels;
+        for (size_t c = 0; c < problem.num_contours(); ++c) {
+          for (int t = 0; t < kLevels; ++t)
+            found_.at[t] = affines_[m].divisor == 0 ? none : level_hits(c, std::min<int>(rank[t], image_.top + 1));
+          found_.at[kLevels] = none;
+          sink(c, m, kLevels, found_);
+        }
+      }
+    }
+  }
+
+  // Calls visit(t, box) for every contour's box with foreground "level > t", for the t that are wanted.
+  template <class Visit>
+  void threshold_boxes(const double* scores, int height, int width, size_t which_map, bool largest,
+                       std::span<const double> thresholds, Visit&& visit) {
+    image_.resize(height, width);
+    quantize(scores, image_, which_map);
+    std::vector<Box> boxes[kLevels + 1];
+    bool wanted[kLevels + 1] = {};
+    for (const double threshold : thresholds) wanted[threshold_level(threshold, image_.top)] = true;
+    tree_.boxes(image_, largest, [&](int lowest, int highest, const Box& box) {
+      for (int k = lowest; k <= highest; ++k)
+        if (wanted[k - 1]) boxes[k - 1].push_back(box);
+    });
+    for (int t = 0; t <= kLevels; ++t) {
+      if (!wanted[t]) continue;
+      if (t >= image_.top) boxes[t].push_back({0, 0, 0, 0});
+      std::sort(boxes[t].begin(), boxes[t].end(), [](const Box& a, const Box& b) {
+        return std::tie(a.x0, a.y0, a.x1, a.y1) < std::tie(b.x0, b.y0, b.x1, b.y1);
+      });
+      for (const Box& box : boxes[t]) visit(t, box);
+    }
+  }
+  int max_level() const { return image_.top; }
+
+  // Calls sink(normalization, histogram) for each normalization; the histogram then adds to what it is given.
+  template <class Sink>
+  void pixel_histograms(std::span<const Ranks> normalizations, std::span<const double> edges, const double* cam,
+                        const uint8_t* mask, size_t which_map, const Resize& resize, bool is_resized,
+                        size_t num_pixels, uint8_t* degenerate, std::ptrdiff_t degenerate_stride, Sink&& sink) {
+    const size_t at_once = kMostCuts / edges.size();
+    if (at_once == 0)
+      throw std::invalid_argument("thresholds: expected at most " + std::to_string(kMostCuts - 1) + ", found " +
+                                  std::to_string(edges.size() - 1));
+    map.prepare(cam, resize, is_resized, num_pixels,
+                edges.size() * std::clamp<size_t>(normalizations.size(), 1, at_once));
+    if (normalizations.empty()) {
+      if (map.extremes.has_nan || map.extremes.least < 0 || map.extremes.most > 1)
+        throw std::invalid_argument("score map " + std::to_string(which_map) +
+                                    ": expected scores in [0, 1], found " +
+                                    (map.extremes.has_nan ? std::string("a NaN")
+                                                          : std::to_string(map.extremes.least) + " to " +
+                                                                std::to_string(map.extremes.most)));
+      affines_.assign(1, Affine{0, 1});
+    } else {
+      map.affines(normalizations, affines_);
+    }
+    for (size_t m0 = 0; m0 < affines_.size(); m0 += at_once) {
+      const size_t m1 = std::min(affines_.size(), m0 + at_once);
+      cut(std::span(affines_).subspan(m0, m1 - m0), edges);
+      bins_.resize(num_pixels);
+      digitizer_.bins(map.values, map.cells.data(), num_pixels, bins_.data());
+      histogram_.count(bins_.data(), mask, num_pixels, cuts_.size());
+      for (size_t m = m0; m < m1; ++m) {
+        int16_t* rank = ranks_.data() + (m - m0) * edges.size();
+        if (affines_[m].divisor == 0)  // the scores are 0, whatever the pixels are: all reach the edge 0, none another
+          for (size_t t = 0; t < edges.size(); ++t) rank[t] = edges[t] <= 0 ? int16_t(0) : int16_t(cuts_.size() + 1);
+        degenerate[std::ptrdiff_t(m) * degenerate_stride] = affines_[m].divisor == 0;
+        sink(m, std::span<const int16_t>(rank, edges.size()), histogram_);
+      }
+    }
+  }
+
+  size_t bytes() const {
+    return map.bytes() + image_.bytes() + tree_.bytes() + digitizer_.bytes() + histogram_.bytes() +
+           (cuts_.capacity() + filtered.capacity() + counts.capacity()) * 8 + (ranks_.capacity() + bins_.capacity()) * 2 +
+           (hits_[0].capacity() + hits_[1].capacity()) * 4;
+  }
+
+ private:
+  std::vector<Affine> affines_;
+  std::vector<double> cuts_;
+  std::vector<int16_t> ranks_, bins_;
+  Digitizer digitizer_;
+  PixelHistogram histogram_;
+  LevelImage image_;
+  ComponentTree tree_;
+  std::vector<uint32_t> hits_[2];  // per level of image_, and one more for an empty foreground
+  LevelHits found_;
+
+  static std::span<const double> scores_of_levels() {
+    static const std::vector<double> scores = [] {
+      std::vector<double> all;
+      for (int k = 1; k <= kLevels; ++k) all.push_back(score_of_level(k));
+      return all;
+    }();
+    return scores;
+  }
+
+  void cut(std::span<const Affine> affines, std::span<const double> scores) {
+    cuts_.resize(affines.size() * scores.size());
+    ranks_.resize(cuts_.size());
+    for (size_t m = 0; m < affines.size(); ++m) cut_points(affines[m], scores, cuts_.data() + m * scores.size());
+    digitizer_.set_cuts(map.grid, cuts_, ranks_.data());
+  }
+
+  void draw_bins() {
+    for (int y = 0; y < image_.height; ++y) {
+      const size_t at = size_t(y) * image_.width;
+      digitizer_.bins(map.values + at, map.cells.data() + at, image_.width, image_.row(y));
+    }
+    image_.find_top();
+  }
+
+  void find_hits(const GroundTruth& truth, int contours, uint32_t none) {
+    uint32_t* found[2];
+    for (auto& hits : hits_) {
+      hits.resize(image_.top + 2);
+      hits[image_.top + 1] = none;
+      found[&hits - hits_] = hits.data();
+    }
+    // hits_[0] is what is asked for first: the largest contour's if both are.
+    tree_.box_hits(image_, truth, contours & kLargest ? found[0] : nullptr,
+                   contours & kAll ? found[contours == kBoth] : nullptr);
+  }
+  uint32_t level_hits(size_t contours_index, int level) const { return hits_[contours_index][level]; }
+};
+
+}  // namespace wsolkern

@@ -1,0 +1,152 @@
+// Which component is the largest at each level (MaxBoxAcc), without measuring most of them.
+//
+// The largest contour is an outer one, and both its area and its box grow as the level falls. So over a whole range of
+// levels a branch cannot win if the area of its box at the lowest level is less than what some component has been
+// measured to have at the highest. If that leaves one branch, it wins the range; if not, the largest contender is
+// measured, and the range is halved until it is a single level, where all remaining contenders are measured. Ties go to
+// the component whose first pixel is last in raster order, as OpenCV's order of contours has it.
+// On CAMs a handful of measurements settles 255 levels.
+#pragma once
+
+#include "boxes.h"
+#include "outline.h"
+
+namespace wsolkern {
+
+// A stretch of a branch's life: its component's box over the levels [lowest, highest] is at most `extent`, and of these
+// levels' contour boxes the ones in `hits` reach an IoU threshold, one bit each.
+struct Piece {
+  int lowest, highest;
+  Extent extent;
+  uint32_t hits;
+  bool is_loose;  // `extent` was not measured, the component may be much smaller
+
+  int64_t twice_area_bound() const {
+    return 2 * int64_t(extent.x1 - extent.x0) * (extent.y1 - extent.y0);
+  }
+};
+
+struct Pieces {
+  std::vector<Piece> all;
+  struct Range {
+    uint32_t branch, begin, end;
+  };
+  std::vector<Range> ranges;  // per branch that lives at all: its pieces, from the lowest level up, without gaps
+
+  void clear() {
+    all.clear();
+    ranges.clear();
+  }
+  size_t bytes() const { return all.capacity() * sizeof(Piece) + ranges.capacity() * sizeof(Range); }
+};
+
+class LargestSearch {
+ public:
+  LargestSearch(const LevelImage& image, const Runs& runs, const Basins& basins, const Branches& branches,
+                Pieces& pieces)
+      : image_(image), runs_(runs), basins_(basins), branches_(branches), pieces_(pieces) {}
+
+  // Calls settle(lowest, highest, piece) until every level of [lowest, highest] has got the piece that is largest there.
+  // Where only `hits` matter, ranges in which all contenders agree on them are settled without a measurement.
+  // Ranges must be asked for from the highest down.
+  template <class Settle>
+  void find(int lowest, int highest, bool only_hits_matter, Settle&& settle) {
+    std::vector<uint32_t> contenders;
+    for (uint32_t i = 0; i < pieces_.ranges.size(); ++i)
+      if (lives_within(i, lowest, highest)) contenders.push_back(i);
+    narrow(lowest, highest, std::move(contenders), only_hits_matter, settle);
+  }
+
+ private:
+  const LevelImage& image_;
+  const Runs& runs_;
+  const Basins& basins_;
+  const Branches& branches_;
+  Pieces& pieces_;
+  int64_t floor_ = -1;  // some component measured this (twice its area) at a level above all that is still open
+
+  const Piece* begin(uint32_t i) const { return pieces_.all.data() + pieces_.ranges[i].begin; }
+  const Piece* end(uint32_t i) const { return pieces_.all.data() + pieces_.ranges[i].end; }
+  const Piece& piece_at(uint32_t i, int level) const {  // the first piece that reaches the level
+    return *std::partition_point(begin(i), end(i), [&](const Piece& piece) { return piece.highest < level; });
+  }
+  bool lives_at(uint32_t i, int level) const { return begin(i)->lowest <= level && level <= (end(i) - 1)->highest; }
+
+  bool lives_within(uint32_t i, int lowest, int highest) const {
+    return begin(i)->lowest <= highest && lowest <= (end(i) - 1)->highest;
+  }
+  // Whether branch i is too small to be the largest at `lowest` or any level above.
+  bool is_beaten(uint32_t i, int lowest) {
+    const Piece& piece = piece_at(i, lowest);
+    if (piece.twice_area_bound() < floor_) return true;
+    if (!piece.is_loose || floor_ < 0) return false;
+    const Pieces::Range& range = pieces_.ranges[i];
+    pieces_.all[range.begin].extent = lowest_extent(image_, runs_, basins_, branches_, range.branch);
+    pieces_.all[range.begin].is_loose = false;
+    return piece.twice_area_bound() < floor_;
+  }
+
+  int64_t measure(uint32_t i, int level, Pixel* first) const {
+    *first = first_pixel(image_, runs_, basins_, branches_, pieces_.ranges[i].branch, level);
+    return twice_outline_area(image_, *first, level);
+  }
+
+  template <class Settle>
+  void settle_all(uint32_t i, int lowest, int highest, Settle& settle) const {
+    for (const Piece* piece = &piece_at(i, lowest); piece != end(i) && piece->lowest <= highest; ++piece)
+      settle(std::max(lowest, piece->lowest), std::min(highest, piece->highest), *piece);
+  }
+
+  bool agree_on_hits(const std::vector<uint32_t>& contenders, int lowest, int highest) const {
+    const uint32_t hits = piece_at(contenders[0], std::max(lowest, begin(contenders[0])->lowest)).hits;
+    for (const uint32_t i : contenders)
+      for (const Piece* piece = &piece_at(i, lowest); piece != end(i) && piece->lowest <= highest; ++piece)
+        if (piece->hits != hits) return false;
+    return true;
+  }
+
+  template <class Settle>
+  void narrow(int lowest, int highest, std::vector<uint32_t> contenders, bool only_hits_matter, Settle& settle) {
+    const auto drop_the_beaten = [&] {
+      std::erase_if(contenders, [&](uint32_t i) { return !lives_within(i, lowest, highest) || is_beaten(i, lowest); });
+    };
+    drop_the_beaten();
+    if (contenders.size() > 1 && only_hits_matter && agree_on_hits(contenders, lowest, highest)) {
+      settle(lowest, highest, piece_at(contenders[0], lowest));
+      return;
+    }
+    if (contenders.size() > 1) {  // measure the one most likely to win at the highest level
+      int64_t most = -1;
+      uint32_t likely = 0;
+      for (const uint32_t i : contenders)
+        if (lives_at(i, highest) && piece_at(i, highest).twice_area_bound() > most) {
+          most = piece_at(i, highest).twice_area_bound();
+          likely = i;
+        }
+      Pixel first;
+      if (most > floor_) floor_ = std::max(floor_, measure(likely, highest, &first));
+      drop_the_beaten();
+    }
+    if (contenders.size() == 1) {
+      settle_all(contenders[0], lowest, highest, settle);
+    } else if (lowest == highest) {
+      uint32_t winner = contenders[0];
+      int64_t most = -1;
+      Pixel last{-1, -1};
+      for (const uint32_t i : contenders) {
+        Pixel first;
+        const int64_t area = measure(i, highest, &first);
+        const bool later = first.y > last.y || (first.y == last.y && first.x > last.x);
+        if (area > most || (area == most && later)) winner = i, most = area, last = first;
+      }
+      floor_ = std::max(floor_, most);
+      settle_all(winner, lowest, highest, settle);
+    } else {
+      const int middle = lowest + (highest - lowest) / 2;
+      narrow(middle + 1, highest, contenders, only_hits_matter, settle);
+      narrow(lowest, middle, std::move(contenders), only_hits_matter, settle);
+    }
+  }
+};
+
+}  // namespace wsolkern

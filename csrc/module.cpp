@@ -1,0 +1,336 @@
+// The Python face of the native core: checks shapes, releases the GIL, spreads the maps of a batch over threads.
+//
+// This file is compiled once per instruction set, each time as a module of its own (wsolkern._native_generic,
+// _native_avx2, _native_avx512), so that no instruction leaks into code that runs elsewhere; wsolkern/ops/backends.py
+// picks one. Outputs are allocated by the caller. Axes: N maps, H W pixels, T thresholds, M normalizations, D IoU
+// thresholds.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <optional>
+
+#include "evaluate.h"
+
+namespace py = pybind11;
+using namespace wsolkern;
+
+namespace {
+
+template <class T>
+using Array = py::array_t<T, py::array::c_style>;  // bound with noconvert(): a wrong dtype or layout is an error
+
+WorkspacePool<Workspace>& pool() {
+  static WorkspacePool<Workspace> the_pool;
+  return the_pool;
+}
+
+template <class T>
+void expect_shape(const char* name, const Array<T>& array, const std::vector<py::ssize_t>& shape) {
+  bool same = array.ndim() == py::ssize_t(shape.size());
+  for (size_t i = 0; same && i < shape.size(); ++i) same = shape[i] < 0 || array.shape(i) == shape[i];
+  if (same) return;
+  const auto print = [](const auto& sizes, size_t n) {
+    std::string text = "[";
+    for (size_t i = 0; i < n; ++i) text += (i ? ", " : "") + (sizes[i] < 0 ? "any" : std::to_string(sizes[i]));
+    return text + "]";
+  };
+  throw std::invalid_argument(std::string(name) + ": expected shape " + print(shape, shape.size()) + ", found " +
+                              print(array.shape(), array.ndim()));
+}
+
+template <class T>
+std::span<const T> span_of(const Array<T>& array) {
+  return {array.data(), size_t(array.size())};
+}
+
+std::span<const Ranks> ranks_of(const Array<int64_t>& ranks) {
+  expect_shape("ranks", ranks, {-1, 2});
+  static_assert(sizeof(Ranks) == 2 * sizeof(int64_t));
+  return {reinterpret_cast<const Ranks*>(ranks.data()), size_t(ranks.shape(0))};
+}
+
+std::span<const Affine> affine_span(const Array<double>& affine) {
+  static_assert(sizeof(Affine) == 2 * sizeof(double));
+  return {reinterpret_cast<const Affine*>(affine.data()), size_t(affine.size() / 2)};
+}
+
+template <class Work>
+void parallel(size_t n, int threads, Work&& work) {
+  const py::gil_scoped_release release;
+  for_each_map(pool(), n, threads, work, [](Workspace&) {});
+}
+
+void resize(const Array<double>& src, Array<double>& out, int threads) {
+  expect_shape("src", src, {-1, -1, -1});
+  expect_shape("out", out, {src.shape(0), -1, -1});
+  const Resize resizer(int(src.shape(1)), int(src.shape(2)), int(out.shape(1)), int(out.shape(2)));
+  const size_t from_size = src.shape(1) * src.shape(2), to_size = out.shape(1) * out.shape(2);
+  const double* from = src.data();
+  double* to = out.mutable_data();
+  parallel(src.shape(0), threads, [&](Workspace& workspace, size_t n) {
+    std::vector<double>& filtered = workspace.filtered;
+    resizer(from + n * from_size, to + n * to_size, filtered);
+  });
+}
+
+void affine(const Array<double>& maps, const Array<int64_t>& ranks, Array<double>& out, int threads) {
+  expect_shape("maps", maps, {-1, -1, -1});
+  const std::span<const Ranks> normalizations = ranks_of(ranks);
+  expect_shape("out", out, {maps.shape(0), ranks.shape(0), 2});
+  const int height = int(maps.shape(1)), width = int(maps.shape(2));
+  const size_t size = maps.shape(1) * maps.shape(2);
+  const Resize as_is(height, width, height, width);
+  const double* from = maps.data();
+  Affine* to = reinterpret_cast<Affine*>(out.mutable_data());
+  parallel(maps.shape(0), threads, [&](Workspace& workspace, size_t n) {
+    std::vector<Affine> affines;
+    workspace.map.prepare(from + n * size, as_is, true, size, 0);
+    workspace.map.affines(normalizations, affines);
+    std::copy(affines.begin(), affines.end(), to + n * normalizations.size());
+  });
+}
+
+void normalize_maps(const Array<double>& maps, const Array<double>& affines, Array<double>& out, int threads) {
+  expect_shape("maps", maps, {-1, -1, -1});
+  expect_shape("affine", affines, {maps.shape(0), 2});
+  expect_shape("out", out, {maps.shape(0), maps.shape(1), maps.shape(2)});
+  const std::span<const Affine> each = affine_span(affines);
+  const size_t size = maps.shape(1) * maps.shape(2);
+  const double* from = maps.data();
+  double* to = out.mutable_data();
+  parallel(maps.shape(0), threads,
+           [&](Workspace&, size_t n) { normalize(from + n * size, size, each[n], to + n * size); });
+}
+
+void cut_points_of(const Array<double>& affines, const Array<double>& scores, Array<double>& out, int threads) {
+  expect_shape("affine", affines, {-1, 2});
+  expect_shape("out", out, {affines.shape(0), scores.size()});
+  const std::span<const Affine> each = affine_span(affines);
+  const std::span<const double> wanted = span_of(scores);
+  double* to = out.mutable_data();
+  parallel(each.size(), threads, [&](Workspace&, size_t r) { cut_points(each[r], wanted, to + r * wanted.size()); });
+}
+
+void digitize(const Array<double>& maps, const Array<double>& cuts, Array<int16_t>& bins, Array<int16_t>& ranks,
+              int threads) {
+  expect_shape("maps", maps, {-1, -1, -1});
+  expect_shape("cuts", cuts, {maps.shape(0), -1});
+  expect_shape("bins", bins, {maps.shape(0), maps.shape(1), maps.shape(2)});
+  expect_shape("ranks", ranks, {cuts.shape(0), cuts.shape(1)});
+  const size_t size = maps.shape(1) * maps.shape(2), num_cuts = cuts.shape(1);
+  if (num_cuts > kMostCuts)
+    throw std::invalid_argument("cuts: expected at most " + std::to_string(kMostCuts) + " a map, found " +
+                                std::to_string(num_cuts));
+  const int height = int(maps.shape(1)), width = int(maps.shape(2));
+  const Resize as_is(height, width, height, width);
+  const double *from = maps.data(), *from_cuts = cuts.data();
+  int16_t *to = bins.mutable_data(), *to_ranks = ranks.mutable_data();
+  parallel(maps.shape(0), threads, [&](Workspace& workspace, size_t n) {
+    Digitizer digitizer;
+    workspace.map.prepare(from + n * size, as_is, true, size, num_cuts);
+    digitizer.set_cuts(workspace.map.grid, {from_cuts + n * num_cuts, num_cuts}, to_ranks + n * num_cuts);
+    digitizer.bins(workspace.map.values, workspace.map.cells.data(), size, to + n * size);
+  });
+}
+
+void box_hits(const Array<double>& maps, std::pair<int, int> size, const Array<int64_t>& ranks,
+              const Array<int32_t>& boxes, const Array<int64_t>& box_offsets, const Array<double>& iou_thresholds,
+              const Array<double>& thresholds, int contours, std::optional<Array<uint8_t>> hits,
+              std::optional<Array<int64_t>> counts, Array<uint8_t>& degenerate, int threads) {
+  expect_shape("maps", maps, {-1, -1, -1});
+  const py::ssize_t num_maps = maps.shape(0), num_thresholds = thresholds.size(), num_ious = iou_thresholds.size();
+  const BoxProblem problem{size_t(size.first),       size_t(size.second),  ranks_of(ranks),
+                           span_of(iou_thresholds), span_of(thresholds), contours};
+  const py::ssize_t num_contours = problem.num_contours(), num_normalizations = problem.num_normalizations();
+  expect_shape("boxes", boxes, {-1, 4});
+  expect_shape("box_offsets", box_offsets, {num_maps + 1});
+  expect_shape("degenerate", degenerate, {num_normalizations, num_maps});
+  if (hits) expect_shape("hits", *hits, {num_contours, num_normalizations, num_maps, num_ious, num_thresholds});
+  if (counts) expect_shape("counts", *counts, {num_contours, num_normalizations, num_ious, num_thresholds});
+  if (num_ious < 1 || num_ious > kMostIouThresholds)
+    throw std::invalid_argument("iou_thresholds: expected 1 to 32, found " + std::to_string(num_ious));
+  for (const double threshold : problem.thresholds)
+    if (!(threshold >= 0 && threshold < 1)) throw std::invalid_argument("thresholds: expected fractions in [0, 1)");
+  const bool score_maps = problem.normalizations.empty();
+  if (score_maps && (maps.shape(1) != size.first || maps.shape(2) != size.second))
+    throw std::invalid_argument("size: score maps are evaluated at their own size");
+  const std::span<const int64_t> offsets = span_of(box_offsets);
+  if (offsets.front() != 0 || offsets.back() != boxes.shape(0))
+    throw std::invalid_argument("box_offsets: expected to run from 0 to the number of boxes");
+  for (py::ssize_t n = 0; n < num_maps; ++n)
+    if (offsets[n] >= offsets[n + 1])
+      throw std::invalid_argument("boxes of map " + std::to_string(n) + ": expected at least one");
+
+  const Resize resizer(int(maps.shape(1)), int(maps.shape(2)), size.first, size.second);
+  const bool is_resized = maps.shape(1) == size.first && maps.shape(2) == size.second;
+  const size_t cam_size = maps.shape(1) * maps.shape(2);
+  static_assert(sizeof(Box) == 4 * sizeof(int32_t));
+  const Box* const truth = reinterpret_cast<const Box*>(boxes.data());
+  const double* const cams = maps.data();
+  uint8_t* const out_hits = hits ? hits->mutable_data() : nullptr;
+  int64_t* const out_counts = counts ? counts->mutable_data() : nullptr;
+  uint8_t* const out_degenerate = degenerate.mutable_data();
+  std::vector<int> levels_of_255(num_thresholds);
+  for (py::ssize_t t = 0; t < num_thresholds; ++t) levels_of_255[t] = threshold_level(problem.thresholds[t], kLevels);
+
+  // A normalized map's largest level is 255, so its counts per level add up, and thresholds are looked up at the end. A
+  // score map's can be less: then each threshold is looked up at once.
+  const size_t num_rows = num_contours * num_normalizations * num_ious;
+  const py::gil_scoped_release release;
+  for_each_map(
+      pool(), num_maps, threads,
+      [&](Workspace& workspace, size_t n) {
+        const GroundTruth ground_truth({truth + offsets[n], size_t(offsets[n + 1] - offsets[n])}, problem.iou_thresholds);
+        std::vector<int64_t>& sums = workspace.counts;  // [contours, M, D, 255] and, after them, [contours, M, D, T]
+        if (out_counts) sums.resize(num_rows * (kLevels + num_thresholds));
+        workspace.box_hits(
+            problem, cams + n * cam_size, n, resizer, is_resized, ground_truth, out_degenerate + n, num_maps,
+            [&](size_t c, size_t m, int max_level, const LevelHits& found) {
+              const size_t row = (c * num_normalizations + m) * num_ious;
+              if (out_counts && max_level == kLevels) {
+                for (py::ssize_t d = 0; d < num_ious; ++d)
+                  for (int t = 0; t < kLevels; ++t) sums[(row + d) * kLevels + t] += found.at[t] >> d & 1;
+              } else if (out_counts) {
+                int64_t* direct = sums.data() + num_rows * kLevels + row * num_thresholds;
+                for (py::ssize_t d = 0; d < num_ious; ++d)
+                  for (py::ssize_t t = 0; t < num_thresholds; ++t)
+                    *direct++ += found.at[threshold_level(problem.thresholds[t], max_level)] >> d & 1;
+              }
+              if (!out_hits) return;
+              uint8_t* to = out_hits + ((c * num_normalizations + m) * num_maps + n) * num_ious * num_thresholds;
+              for (py::ssize_t d = 0; d < num_ious; ++d)
+                for (py::ssize_t t = 0; t < num_thresholds; ++t) {
+                  const int level = max_level == kLevels ? levels_of_255[t]
+                                                         : threshold_level(problem.thresholds[t], max_level);
+                  *to++ = found.at[level] >> d & 1;
+                }
+            });
+      },
+      [&](Workspace& workspace) {
+        if (!out_counts || workspace.counts.empty()) return;
+        const int64_t *by_level = workspace.counts.data(), *direct = by_level + num_rows * kLevels;
+        for (size_t row = 0; row < num_rows; ++row, by_level += kLevels, direct += num_thresholds)
+          for (py::ssize_t t = 0; t < num_thresholds; ++t)
+            out_counts[row * num_thresholds + t] += by_level[levels_of_255[t]] + direct[t];
+      });
+}
+
+py::tuple threshold_boxes(const Array<double>& score_maps, const Array<double>& thresholds, bool largest, int threads) {
+  expect_shape("score_maps", score_maps, {-1, -1, -1});
+  const py::ssize_t num_maps = score_maps.shape(0);
+  const int height = int(score_maps.shape(1)), width = int(score_maps.shape(2));
+  const double* const scores = score_maps.data();
+  const std::span<const double> wanted = span_of(thresholds);
+  for (const double threshold : wanted)
+    if (!(threshold >= 0 && threshold < 1)) throw std::invalid_argument("thresholds: expected fractions in [0, 1)");
+  Array<int64_t> counts({num_maps, py::ssize_t(kLevels + 1)});
+  Array<uint8_t> max_levels(num_maps);
+  int64_t* const out_counts = counts.mutable_data();
+  uint8_t* const out_levels = max_levels.mutable_data();
+  std::fill(out_counts, out_counts + num_maps * (kLevels + 1), 0);
+  std::vector<std::vector<Box>> found(num_maps);
+  parallel(num_maps, threads, [&](Workspace& workspace, size_t n) {
+    workspace.threshold_boxes(scores + n * height * width, height, width, n, largest, wanted,
+                              [&](int level, const Box& box) {
+                                found[n].push_back(box);
+                                ++out_counts[n * (kLevels + 1) + level];
+                              });
+    out_levels[n] = uint8_t(workspace.max_level());
+  });
+  size_t total = 0;
+  for (const auto& boxes : found) total += boxes.size();
+  Array<int32_t> boxes({py::ssize_t(total), py::ssize_t(4)});
+  int32_t* to = boxes.mutable_data();
+  for (const auto& each : found)
+    for (const Box& box : each)
+      for (const int value : {box.x0, box.y0, box.x1, box.y1}) *to++ = value;
+  return py::make_tuple(boxes, counts, max_levels);
+}
+
+void pixel_histograms(const Array<double>& maps, std::pair<int, int> size, const Array<int64_t>& ranks,
+                      const Array<double>& thresholds, const Array<uint8_t>& masks, std::optional<Array<int64_t>> out,
+                      std::optional<Array<int64_t>> total, Array<uint8_t>& degenerate, int threads) {
+  expect_shape("maps", maps, {-1, -1, -1});
+  const py::ssize_t num_maps = maps.shape(0), num_bins = thresholds.size() + 2;
+  const std::span<const Ranks> normalizations = ranks_of(ranks);
+  const py::ssize_t num_normalizations = std::max<size_t>(normalizations.size(), 1);
+  expect_shape("masks", masks, {num_maps, size.first, size.second});
+  expect_shape("degenerate", degenerate, {num_normalizations, num_maps});
+  if (out) expect_shape("out", *out, {num_normalizations, num_maps, 2, num_bins});
+  if (total) expect_shape("total", *total, {num_normalizations, 2, num_bins});
+  std::vector<double> edges(thresholds.data(), thresholds.data() + thresholds.size());
+  edges.push_back(1);
+  if (!std::is_sorted(edges.begin(), edges.end()))
+    throw std::invalid_argument("thresholds: expected ascending fractions, at most 1");
+
+  const Resize resizer(int(maps.shape(1)), int(maps.shape(2)), size.first, size.second);
+  const bool is_resized = maps.shape(1) == size.first && maps.shape(2) == size.second;
+  const size_t cam_size = maps.shape(1) * maps.shape(2), num_pixels = size_t(size.first) * size.second;
+  const double* const cams = maps.data();
+  const uint8_t* const mask = masks.data();
+  int64_t* const out_each = out ? out->mutable_data() : nullptr;
+  int64_t* const out_total = total ? total->mutable_data() : nullptr;
+  uint8_t* const out_degenerate = degenerate.mutable_data();
+  if (out_each) std::fill(out_each, out_each + out->size(), 0);
+  const py::gil_scoped_release release;
+  for_each_map(
+      pool(), num_maps, threads,
+      [&](Workspace& workspace, size_t n) {
+        std::vector<int64_t>& sums = workspace.counts;  // [M, 2, bins]
+        if (out_total) sums.resize(num_normalizations * 2 * num_bins);
+        workspace.pixel_histograms(
+            normalizations, edges, cams + n * cam_size, mask + n * num_pixels, n, resizer, is_resized, num_pixels,
+            out_degenerate + n, num_maps,
+            [&](size_t m, std::span<const int16_t> edge_ranks, const PixelHistogram& histogram) {
+              const auto add_to = [&](int64_t* to) { histogram.add(edge_ranks, to, to + num_bins); };
+              if (out_total) add_to(sums.data() + m * 2 * num_bins);
+              if (out_each) add_to(out_each + (m * num_maps + n) * 2 * num_bins);
+            });
+      },
+      [&](Workspace& workspace) {
+        if (!out_total) return;
+        for (size_t i = 0; i < workspace.counts.size(); ++i) out_total[i] += workspace.counts[i];
+      });
+}
+
+std::vector<std::string> cpu_supports() {
+  std::vector<std::string> supported;
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2"))
+    supported.push_back("avx2");
+  if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
+    supported.push_back("avx512");
+#endif
+  return supported;
+}
+
+}  // namespace
+
+PYBIND11_MODULE(WSOLKERN_MODULE, module) {
+  using py::arg;
+  module.doc() = "The native core of wsolkern; use wsolkern.ops.";
+  module.attr("isa") = WSOLKERN_ISA;
+  module.def("cpu_supports", &cpu_supports, "Instruction sets, of those wsolkern is built for, that this CPU has.");
+  module.def("scratch_bytes", [] { return pool().most_bytes(); },
+             "The largest workspace of one thread, in bytes, since this was asked last.");
+  module.def("resize", &resize, arg("src").noconvert(), arg("out").noconvert(), arg("threads"));
+  module.def("affine", &affine, arg("maps").noconvert(), arg("ranks").noconvert(), arg("out").noconvert(),
+             arg("threads"));
+  module.def("normalize", &normalize_maps, arg("maps").noconvert(), arg("affine").noconvert(), arg("out").noconvert(),
+             arg("threads"));
+  module.def("cut_points", &cut_points_of, arg("affine").noconvert(), arg("scores").noconvert(), arg("out").noconvert(),
+             arg("threads"));
+  module.def("digitize", &digitize, arg("maps").noconvert(), arg("cuts").noconvert(), arg("bins").noconvert(),
+             arg("ranks").noconvert(), arg("threads"));
+  module.def("box_hits", &box_hits, arg("maps").noconvert(), arg("size"), arg("ranks").noconvert(),
+             arg("boxes").noconvert(), arg("box_offsets").noconvert(), arg("iou_thresholds").noconvert(),
+             arg("thresholds").noconvert(), arg("contours"), arg("hits").noconvert(), arg("counts").noconvert(),
+             arg("degenerate").noconvert(), arg("threads"));
+  module.def("threshold_boxes", &threshold_boxes, arg("score_maps").noconvert(), arg("thresholds").noconvert(),
+             arg("largest"), arg("threads"));
+  module.def("pixel_histograms", &pixel_histograms, arg("maps").noconvert(), arg("size"), arg("ranks").noconvert(),
+             arg("thresholds").noconvert(), arg("masks").noconvert(), arg("out").noconvert(), arg("total").noconvert(),
+             arg("degenerate").noconvert(), arg("threads"));
+}

@@ -1,0 +1,80 @@
+// Work on the maps of a batch on several threads. Each thread takes the next map when it is done with one, and has a
+// workspace of its own; what they compute is integers per map, so the result does not depend on who took which.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace wsolkern {
+
+// Workspaces outlive the calls, so that small batches do not pay for fresh memory.
+template <class Workspace>
+class WorkspacePool {
+ public:
+  std::unique_ptr<Workspace> take() {
+    const std::lock_guard lock(mutex_);
+    if (idle_.empty()) return std::make_unique<Workspace>();
+    std::unique_ptr<Workspace> workspace = std::move(idle_.back());
+    idle_.pop_back();
+    return workspace;
+  }
+  void give_back(std::unique_ptr<Workspace> workspace) {
+    const size_t bytes = workspace->bytes();
+    const std::lock_guard lock(mutex_);
+    most_bytes_ = std::max(most_bytes_, bytes);
+    if (bytes <= kKeep) idle_.push_back(std::move(workspace));
+  }
+  // The largest workspace since the last call of this.
+  size_t most_bytes() {
+    const std::lock_guard lock(mutex_);
+    return std::exchange(most_bytes_, 0);
+  }
+
+ private:
+  static constexpr size_t kKeep = size_t(64) << 20;  // larger ones go back to the system
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Workspace>> idle_;
+  size_t most_bytes_ = 0;
+};
+
+// work(workspace, i) for i in [0, n), on at most `threads` threads; finish(workspace) once for each of their workspaces,
+// one at a time. The first exception is thrown again here, after all threads have stopped.
+template <class Workspace, class Work, class Finish>
+void for_each_map(WorkspacePool<Workspace>& pool, size_t n, int threads, Work&& work, Finish&& finish) {
+  std::atomic<size_t> next{0};
+  std::mutex finishing;
+  std::exception_ptr failure;
+  const auto run = [&] {
+    std::unique_ptr<Workspace> workspace;
+    try {
+      workspace = pool.take();
+      workspace->begin();
+      for (size_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < n;) work(*workspace, i);
+      const std::lock_guard lock(finishing);
+      finish(*workspace);
+    } catch (...) {
+      const std::lock_guard lock(finishing);
+      if (!failure) failure = std::current_exception();
+      next = n;
+    }
+    if (workspace) pool.give_back(std::move(workspace));
+  };
+  std::vector<std::thread> others;
+  try {
+    for (size_t t = 1; t < std::min(n, size_t(std::max(threads, 1))); ++t) others.emplace_back(run);
+  } catch (const std::system_error&) {
+    // No more threads to be had: the ones there are do all the work.
+  }
+  run();
+  for (std::thread& other : others) other.join();
+  if (failure) std::rethrow_exception(failure);
+}
+
+}  // namespace wsolkern

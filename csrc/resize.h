@@ -1,0 +1,94 @@
+// Bicubic resize of a float64 map, bit-identical to OpenCV's cv2.resize(..., INTER_CUBIC).
+//
+// Half-pixel centres, A = -0.75, border pixels repeated. The source coordinate, its fraction and the four weights are
+// float32 (the last weight is 1 minus the others), products and sums are float64, added from left to right, the
+// horizontal pass first. Nothing may be contracted into fused multiply-adds: build with -ffp-contract=off.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <utility>
+#include <vector>
+
+#include "simd.h"
+
+namespace wsolkern {
+
+class Resize {
+ public:
+  Resize(int from_height, int from_width, int to_height, int to_width)
+      : from_height_(from_height),
+        from_width_(from_width),
+        to_height_(to_height),
+        to_width_(to_width),
+        columns_(taps(from_width, to_width)),
+        rows_(taps(from_height, to_height)) {}
+
+  // `filtered` is scratch, kept between calls: four horizontally resized rows.
+  void operator()(const double* from, double* to, std::vector<double>& filtered) const {
+    if (from_height_ == to_height_ && from_width_ == to_width_) {
+      std::copy(from, from + size_t(to_height_) * to_width_, to);
+      return;
+    }
+    filtered.resize(size_t(4) * to_width_);
+    int held[4] = {-1, -1, -1, -1};  // which source row each scratch row holds
+    for (int y = 0; y < to_height_; ++y) {
+      const double* source[4];
+      for (int tap = 0; tap < 4; ++tap) {
+        const int row = rows_[y].index[tap];
+        double* out = filtered.data() + size_t(row & 3) * to_width_;  // four neighbours never share one
+        if (std::exchange(held[row & 3], row) != row) filter_row(from + size_t(row) * from_width_, out);
+        source[tap] = out;
+      }
+      combine(source, rows_[y].weight, to + size_t(y) * to_width_);
+    }
+  }
+
+ private:
+  struct Taps {
+    int index[4];
+    float weight[4];
+  };
+  int from_height_, from_width_, to_height_, to_width_;
+  std::vector<Taps> columns_, rows_;
+
+  static std::vector<Taps> taps(int from, int to) {
+    std::vector<Taps> all(to);
+    const double scale = 1 / (double(to) / from);  // as OpenCV rounds it; from / to differs for sizes like 3165 to 4096
+    constexpr float A = -0.75f;
+    for (int i = 0; i < to; ++i) {
+      float x = float((i + 0.5) * scale - 0.5);
+      const int whole = int(std::floor(x));
+      x -= float(whole);
+      Taps& tap = all[i];
+      for (int j = 0; j < 4; ++j) tap.index[j] = std::clamp(whole - 1 + j, 0, from - 1);
+      tap.weight[0] = ((A * (x + 1) - 5 * A) * (x + 1) + 8 * A) * (x + 1) - 4 * A;
+      tap.weight[1] = ((A + 2) * x - (A + 3)) * x * x + 1;
+      tap.weight[2] = ((A + 2) * (1 - x) - (A + 3)) * (1 - x) * (1 - x) + 1;
+      tap.weight[3] = 1.f - tap.weight[0] - tap.weight[1] - tap.weight[2];
+    }
+    return all;
+  }
+
+  void filter_row(const double* from, double* out) const {
+    for (int x = 0; x < to_width_; ++x) {
+      const Taps& tap = columns_[x];
+      out[x] = from[tap.index[0]] * tap.weight[0] + from[tap.index[1]] * tap.weight[1] +
+               from[tap.index[2]] * tap.weight[2] + from[tap.index[3]] * tap.weight[3];
+    }
+  }
+
+  void combine(const double* const source[4], const float weight[4], double* out) const {
+    const f64v w0 = splat(double(weight[0])), w1 = splat(double(weight[1]));
+    const f64v w2 = splat(double(weight[2])), w3 = splat(double(weight[3]));
+    int x = 0;
+    for (; x + kLanes64 <= to_width_; x += kLanes64)
+      store(out + x, load(source[0] + x) * w0 + load(source[1] + x) * w1 + load(source[2] + x) * w2 +
+                         load(source[3] + x) * w3);
+    for (; x < to_width_; ++x)
+      out[x] = source[0][x] * weight[0] + source[1][x] * weight[1] + source[2][x] * weight[2] + source[3][x] * weight[3];
+  }
+};
+
+}  // namespace wsolkern

@@ -1,0 +1,140 @@
+// The small named layer over vector instructions: everything machine-specific in this project is in this file.
+//
+// Vectors are the compilers' own vector types (GCC and Clang), as wide as the instruction set this file is compiled
+// for. Only the three things those types cannot say well (a comparison as bits, a horizontal maximum, a lane mask) are
+// written with intrinsics, and each has a plain fallback that any other machine uses.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX2__) || defined(__SSE2__)
+#include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
+#endif
+
+#if defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
+#define WSOLKERN_ISA "avx512"
+#define WSOLKERN_VECTOR_BYTES 64
+#elif defined(__AVX2__)
+#define WSOLKERN_ISA "avx2"
+#define WSOLKERN_VECTOR_BYTES 32
+#else
+#define WSOLKERN_ISA "generic"
+#define WSOLKERN_VECTOR_BYTES 16
+#endif
+
+namespace wsolkern {
+
+typedef int16_t i16v __attribute__((vector_size(WSOLKERN_VECTOR_BYTES)));
+typedef double f64v __attribute__((vector_size(WSOLKERN_VECTOR_BYTES)));
+typedef int64_t i64v __attribute__((vector_size(WSOLKERN_VECTOR_BYTES)));
+
+constexpr int kLanes16 = WSOLKERN_VECTOR_BYTES / 2;
+constexpr int kLanes64 = WSOLKERN_VECTOR_BYTES / 8;
+
+inline i16v load(const int16_t* p) {
+  i16v v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+inline f64v load(const double* p) {
+  f64v v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+inline void store(int16_t* p, i16v v) { std::memcpy(p, &v, sizeof v); }
+inline void store(double* p, f64v v) { std::memcpy(p, &v, sizeof v); }
+
+inline i16v splat(int16_t x) { return i16v{} + x; }
+inline f64v splat(double x) { return f64v{} + x; }
+inline i64v splat_int(int64_t x) { return i64v{} + x; }
+
+inline i16v max(i16v a, i16v b) { return a > b ? a : b; }
+inline i16v min(i16v a, i16v b) { return a < b ? a : b; }
+inline f64v max(f64v a, f64v b) { return a > b ? a : b; }
+inline f64v min(f64v a, f64v b) { return a < b ? a : b; }
+
+// Bit i of the result is a[i] > b[i], for i in [0, 64): 64 values at a time whatever the vector width.
+inline uint64_t greater_bits64(const int16_t* a, const int16_t* b) {
+#if defined(__AVX512BW__)
+  const auto half = [&](int at) -> uint64_t {
+    return _mm512_cmpgt_epi16_mask(_mm512_loadu_si512(a + at), _mm512_loadu_si512(b + at));
+  };
+  return half(0) | half(32) << 32;
+#elif defined(__AVX2__)
+  const auto compare = [&](int at) {
+    return _mm256_cmpgt_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(a + at)),
+                              _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b + at)));
+  };
+  const auto half = [&](int at) -> uint64_t {
+    const __m256i packed = _mm256_packs_epi16(compare(at), compare(at + 16));  // quarters land as 0, 2, 1, 3
+    return uint32_t(_mm256_movemask_epi8(_mm256_permute4x64_epi64(packed, 0xd8)));
+  };
+  return half(0) | half(32) << 32;
+#elif defined(__SSE2__)
+  const auto compare = [&](int at) {
+    return _mm_cmpgt_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(a + at)),
+                           _mm_loadu_si128(reinterpret_cast<const __m128i*>(b + at)));
+  };
+  uint64_t bits = 0;
+  for (int at = 0; at < 64; at += 16)
+    bits |= uint64_t(_mm_movemask_epi8(_mm_packs_epi16(compare(at), compare(at + 8)))) << at;
+  return bits;
+#else
+  uint64_t bits = 0;
+  for (int i = 0; i < 64; ++i) bits |= uint64_t(a[i] > b[i]) << i;
+  return bits;
+#endif
+}
+
+// The largest lane; every lane must be >= 0.
+inline int16_t max_lane(i16v v) {
+#if defined(__SSE2__)
+#if defined(__AVX512BW__)
+  const __m512i wide = (__m512i)v;
+  const __m256i half = _mm256_max_epi16(_mm512_castsi512_si256(wide), _mm512_extracti64x4_epi64(wide, 1));
+#elif defined(__AVX2__)
+  const __m256i half = (__m256i)v;
+#endif
+#if defined(__AVX2__)
+  __m128i m = _mm_max_epi16(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+  // minpos finds an unsigned minimum: complement within the non-negative range.
+  m = _mm_minpos_epu16(_mm_xor_si128(m, _mm_set1_epi16(0x7fff)));
+  return int16_t(_mm_cvtsi128_si32(m) ^ 0x7fff);
+#else
+  __m128i m = (__m128i)v;
+  m = _mm_max_epi16(m, _mm_shuffle_epi32(m, 0x4e));
+  m = _mm_max_epi16(m, _mm_shuffle_epi32(m, 0xb1));
+  m = _mm_max_epi16(m, _mm_shufflelo_epi16(m, 0xb1));
+  return int16_t(_mm_cvtsi128_si32(m));
+#endif
+#elif defined(__ARM_NEON) && defined(__aarch64__)
+  return vmaxvq_s16((int16x8_t)v);
+#else
+  int16_t most = 0;
+  for (int i = 0; i < kLanes16; ++i) most = v[i] > most ? v[i] : most;
+  return most;
+#endif
+}
+
+// All ones in the first n lanes, zeros after; 0 <= n <= kLanes16.
+inline i16v first_lanes(int n) {
+  static constexpr struct Table {
+    int16_t at[2 * kLanes16];
+    constexpr Table() : at() {
+      for (int i = 0; i < kLanes16; ++i) at[i] = -1;
+    }
+  } table;
+  return load(table.at + kLanes16 - n);
+}
+
+// max(0, p[0], ..., p[n - 1]); reads up to a whole vector beyond p + n, values there do not matter.
+inline int16_t max_of(const int16_t* p, int n) {
+  i16v most{};
+  for (; n > kLanes16; n -= kLanes16, p += kLanes16) most = max(most, load(p));
+  return max_lane(max(most, load(p) & first_lanes(n)));
+}
+
+}  // namespace wsolkern

@@ -1,0 +1,205 @@
+// What a normalization needs to know of one map: its minimum, its maximum and some order statistics, exactly.
+//
+// Every normalization is S = clip((F - offset) / divisor, 0, 1) with two numbers per map (Kim et al., equations 3-6; the
+// table is in wsolkern/normalization.py). Which ones is said by two ranks: an index into the sorted map, or
+//   kZero     offset 0            (max)
+//   kExtreme  offset min F, or divisor max F - offset
+// A map without a score map (it holds a NaN, is constant, or would divide by 0 or by infinity) gets the divisor 0.
+//
+// Order statistics are found without sorting: a grid of equal intervals over [min, max] tells which few pixels can have
+// the wanted rank. The same grid later serves digitize.h.
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <numeric>
+#include <span>
+#include <vector>
+
+#include "simd.h"
+
+namespace wsolkern {
+
+constexpr int64_t kZero = -2, kExtreme = -1;
+
+struct Ranks {
+  int64_t offset, divisor;
+};
+struct Affine {
+  double offset, divisor;
+};
+
+struct Extremes {
+  double least, most;
+  bool has_nan;
+  // No normalization makes a score map of these.
+  bool degenerate() const { return has_nan || least == most; }
+};
+
+inline Extremes find_extremes(const double* map, size_t n) {
+  f64v least = splat(map[0]), most = least;
+  i64v nan{};
+  size_t i = 0;
+  for (const size_t whole = n - n % kLanes64; i < whole; i += kLanes64) {
+    const f64v v = load(map + i);
+    least = min(v, least);
+    most = max(v, most);
+    nan |= v != v;
+  }
+  Extremes extremes{least[0], most[0], false};
+  const auto add = [&](double v) {
+    extremes.least = std::min(extremes.least, v);
+    extremes.most = std::max(extremes.most, v);
+    extremes.has_nan |= v != v;
+  };
+  for (int lane = 0; lane < kLanes64; ++lane) {
+    add(least[lane]);
+    add(most[lane]);
+    extremes.has_nan |= nan[lane] != 0;
+  }
+  for (; i < n; ++i) add(map[i]);
+  return extremes;
+}
+
+// A monotone map from values to a few thousand intervals ("cells"): cell(a) < cell(b) implies a < b.
+struct Grid {
+  static constexpr int kFewest = 1 << 12, kMost = 1 << 16;
+  int num_cells = 0;  // a power of two; 0 if the values' range is infinite or too small to be divided
+  double least = 0, scale = 0;
+
+  Grid() = default;
+  // For so many cut points: few cells shall hold one, but the tables over the cells shall stay in the near caches.
+  Grid(const Extremes& extremes, size_t num_cuts) : num_cells(kFewest), least(extremes.least) {
+    while (num_cells < kMost && size_t(num_cells) < 4 * num_cuts) num_cells *= 2;
+    scale = (num_cells - 1) / (extremes.most - least);
+    if (extremes.degenerate() || !std::isfinite(extremes.most - least) || !std::isfinite(scale)) num_cells = 0;
+  }
+  bool usable() const { return num_cells > 0; }
+
+  int cell_clamped(double value) const {
+    return int(std::min(std::max((value - least) * scale, 0.0), double(num_cells - 1)));
+  }
+  // For values in [least, most] nothing needs clamping.
+  void cells(const double* map, size_t n, std::vector<uint16_t>& out) const {
+    out.resize(n);
+    for (size_t i = 0; i < n; ++i) out[i] = uint16_t(int((map[i] - least) * scale));
+  }
+};
+
+// sorted(map)[rank] for each of `ranks`; the map must not hold a NaN.
+class OrderStatistics {
+ public:
+  // `cells` are the map's on `grid`, and are not read if the grid is not usable.
+  void find(const double* map, size_t n, const Grid& grid, const std::vector<uint16_t>& cells,
+            std::span<const int64_t> ranks, double* out) {
+    order_.resize(ranks.size());
+    std::iota(order_.begin(), order_.end(), size_t(0));
+    std::sort(order_.begin(), order_.end(), [&](size_t a, size_t b) { return ranks[a] < ranks[b]; });
+    if (!grid.usable()) {
+      values_.assign(map, map + n);
+      take(0, values_, order_, ranks, out);
+      return;
+    }
+    // Four counters a block, taken in turn: neighbours often share a block, and would wait for each other.
+    const int shift = std::countr_zero(unsigned(grid.num_cells / kBlocks));
+    const auto block_of = [&](size_t p) { return cells[p] >> shift; };
+    counts_.assign(4 * kBlocks, 0);
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4)
+      for (int turn = 0; turn < 4; ++turn) ++counts_[4 * block_of(i + turn) + turn];
+    for (; i < n; ++i) ++counts_[4 * block_of(i)];
+
+    // Which blocks hold a wanted rank, and how many values lie before each.
+    wanted_.assign(kBlocks, 0);
+    num_groups_ = 0;
+    int64_t before = 0;
+    int block = 0;
+    for (size_t at = 0; at < order_.size();) {
+      const auto count = [&] { return std::accumulate(&counts_[4 * block], &counts_[4 * block] + 4, int64_t(0)); };
+      while (before + count() <= ranks[order_[at]]) before += count(), ++block;
+      if (num_groups_ == groups_.size()) groups_.emplace_back();
+      Group& group = groups_[num_groups_++];
+      group.before = before;
+      group.from = at;
+      while (at < order_.size() && ranks[order_[at]] < before + count()) ++at;
+      group.to = at;
+      group.values.resize(count());
+      group.filled = 0;
+      wanted_[block] = uint16_t(num_groups_);
+    }
+    for (size_t p = 0; p < n; ++p)
+      if (const uint16_t which = wanted_[block_of(p)]) {
+        Group& group = groups_[which - 1];
+        group.values[group.filled++] = map[p];
+      }
+    for (size_t g = 0; g < num_groups_; ++g) {
+      Group& group = groups_[g];
+      take(group.before, {group.values.data(), group.filled}, std::span(order_).subspan(group.from, group.to - group.from),
+           ranks, out);
+    }
+  }
+
+  size_t bytes() const {
+    size_t total = order_.capacity() * 8 + values_.capacity() * 8 + counts_.capacity() * 4 + wanted_.capacity() * 2;
+    for (const Group& group : groups_) total += sizeof group + group.values.capacity() * 8;
+    return total;
+  }
+
+ private:
+  // Ranks are looked for in blocks of cells, few enough that their counters stay in the nearest cache.
+  static constexpr int kBlocks = 1 << 11;
+  struct Group {  // the values of one block in which ranks are wanted
+    int64_t before;
+    size_t from, to;  // of `order_`: the wanted ranks
+    size_t filled;
+    std::vector<double> values;
+  };
+  std::vector<size_t> order_;
+  std::vector<double> values_;
+  std::vector<uint32_t> counts_;
+  std::vector<uint16_t> wanted_;
+  std::vector<Group> groups_;
+  size_t num_groups_ = 0;
+
+  static void take(int64_t before, std::span<double> values, std::span<const size_t> wanted,
+                   std::span<const int64_t> ranks, double* out) {
+    auto from = values.begin();  // smaller ranks leave everything after them unsorted but larger
+    for (const size_t which : wanted) {
+      const auto at = values.begin() + (ranks[which] - before);
+      if (at >= from) std::nth_element(from, at, values.end());
+      out[which] = *at;
+      from = at + 1;
+    }
+  }
+};
+
+// Offset and divisor from the numbers they are made of; `statistic(rank)` is the order statistic.
+template <class Statistic>
+Affine affine_of(const Extremes& extremes, const Ranks& ranks, Statistic&& statistic) {
+  const double offset = ranks.offset == kZero ? 0 : ranks.offset == kExtreme ? extremes.least : statistic(ranks.offset);
+  const double high = ranks.divisor == kExtreme ? extremes.most : statistic(ranks.divisor);
+  const double divisor = high - offset;
+  return std::isfinite(divisor) && divisor > 0 ? Affine{offset, divisor} : Affine{0, 0};
+}
+
+inline double score(double value, const Affine& affine) {
+  return std::clamp((value - affine.offset) / affine.divisor, 0.0, 1.0);
+}
+
+// The score map; zeros if there is none.
+inline void normalize(const double* map, size_t n, const Affine& affine, double* out) {
+  if (affine.divisor == 0) {
+    std::fill(out, out + n, 0.0);
+    return;
+  }
+  const f64v offset = splat(affine.offset), divisor = splat(affine.divisor), zero{}, one = splat(1.0);
+  size_t i = 0;
+  for (; i + kLanes64 <= n; i += kLanes64)
+    store(out + i, max(min((load(map + i) - offset) / divisor, one), zero));
+  for (; i < n; ++i) out[i] = score(map[i], affine);
+}
+
+}  // namespace wsolkern

@@ -1,0 +1,127 @@
+"""The normalizations: how a resized CAM F becomes a score map in [0, 1].
+
+In: a string such as "ivr:0.45". Out: a value that prints as that string and knows its formula and its order statistics.
+Source: Kim et al., arXiv 2107.13221, equations 3 (min-max), 4 (max), 5 (PaS) and 6 (IVR).
+
+Every one of them is ``S = clip((F - offset) / divisor, 0, 1)`` in float64, in that order, with two numbers per map:
+
+==============  ===============================  =====================================
+normalization   offset                           divisor
+==============  ===============================  =====================================
+minmax          min(F)                           max(F) - offset
+max             0                                max(F)
+pas:p           min(F)                           sorted(F)[int(n * p)] - offset
+ivr:p           sorted(F)[int(n * p)]            max(F) - offset
+ivr:p+pas:q     sorted(F)[int(n * p)]            max(0, sorted(F)[int(n * q)] - offset)
+==============  ===============================  =====================================
+
+This equals the published order of operations (subtract, clamp, divide) to the bit: subtraction and division round
+monotonically, so the maximum and the order statistics of the shifted map are the shifted ones of F.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+# Ranks that are not an index into the sorted map; `csrc/statistics.h` reads the same numbers.
+RANK_ZERO = -2  # offset 0
+RANK_EXTREME = -1  # offset min(F), divisor from max(F)
+
+_PATTERN = re.compile(r"(?P<name>minmax|max|pas|ivr)(?::(?P<p>[^+:]+))?(?:\+pas:(?P<q>[^+:]+))?")
+_FORMULAS = {
+    "minmax": ("(F - min F) / (max F - min F)", "equation 3"),
+    "max": ("max(0, F) / max F", "equation 4"),
+    "pas": ("min(1, (F - min F) / per{p}(F - min F))", "equation 5"),
+    "ivr": ("max(0, F - per{p} F) / max(F - per{p} F)", "equation 6"),
+    "ivr+pas": ("min(1, G / per{q} G) with G = max(0, F - per{p} F)", "equations 5 and 6 together"),
+}
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """One normalization, as ``Normalization.parse("ivr:0.45")`` makes it; ``str`` gives the string back.
+
+    Args:
+        name: "minmax", "max", "pas", "ivr" or "ivr+pas".
+        ivr: Percentile that IVR subtracts, a fraction in [0, 1); for "ivr" and "ivr+pas".
+        pas: Percentile that PaS divides by, a fraction in [0, 1); for "pas" and "ivr+pas".
+
+    Raises:
+        ValueError: An unknown name, a percentile that is missing, superfluous or outside [0, 1).
+    """
+
+    name: str
+    ivr: float | None = None
+    pas: float | None = None
+
+    def __post_init__(self):
+        if self.name not in _FORMULAS:
+            raise ValueError(f"normalization {self.name!r}: expected one of {', '.join(_FORMULAS)}")
+        for part in ("ivr", "pas"):
+            value, wanted = getattr(self, part), part in self.name.split("+")
+            if (value is not None) != wanted:
+                needs = "needs" if wanted else "takes no"
+                raise ValueError(f"normalization {self.name!r} {needs} percentile {part!r}, found {value!r}")
+            if value is not None and not 0 <= value < 1:
+                raise ValueError(f"normalization {self.name!r}: percentile {value!r} is not a fraction in [0, 1)")
+
+    @classmethod
+    def parse(cls, text: "str | Normalization") -> "Normalization":
+        """The normalization a string names: ``minmax``, ``max``, ``pas:0.9``, ``ivr:0.45``, ``ivr:0.45+pas:0.9``."""
+        if isinstance(text, Normalization):
+            return text
+        match = _PATTERN.fullmatch(text.strip()) if isinstance(text, str) else None
+        expected = "expected minmax, max, pas:P, ivr:P or ivr:P+pas:P with fractions P in [0, 1), as in ivr:0.45"
+        if match is None:
+            raise ValueError(f"normalization {text!r}: {expected}")
+        name, p, q = match["name"], match["p"], match["q"]
+        try:
+            p, q = (None if part is None else float(part) for part in (p, q))
+        except ValueError:
+            raise ValueError(f"normalization {text!r}: {expected}") from None
+        if name == "ivr" and q is not None:
+            return cls("ivr+pas", ivr=p, pas=q)
+        if q is not None or (p is None) == (name in ("pas", "ivr")):
+            raise ValueError(f"normalization {text!r}: {expected}")
+        return cls(name, **({} if p is None else {name: p}))
+
+    def __str__(self) -> str:
+        return "+".join(
+            part if getattr(self, part, None) is None else f"{part}:{getattr(self, part)!r}"
+            for part in self.name.split("+")
+        )
+
+    @property
+    def formula(self) -> str:
+        """The formula in the paper's terms, per standing for the order statistic at int(n * p) of n pixels."""
+        percent = {"p": self.ivr if self.ivr is not None else self.pas, "q": self.pas}
+        return _FORMULAS[self.name][0].format(**percent)
+
+    @property
+    def equation(self) -> str:
+        """Where the paper (arXiv 2107.13221) defines it."""
+        return _FORMULAS[self.name][1]
+
+    def ranks(self, num_pixels: int) -> tuple[int, int]:
+        """Which order statistics give offset and divisor on a map of ``num_pixels``: see the table above.
+
+        Returns:
+            (offset rank, divisor rank): an index into the sorted map, RANK_EXTREME or, for an offset, RANK_ZERO.
+        """
+        offset = RANK_ZERO if self.name == "max" else RANK_EXTREME
+        divisor = RANK_EXTREME
+        if self.ivr is not None:
+            offset = int(num_pixels * self.ivr)
+        if self.pas is not None:
+            divisor = int(num_pixels * self.pas)
+        return offset, divisor
+
+
+def parse_all(normalizations: "str | Normalization | Iterable[str | Normalization]") -> tuple[Normalization, ...]:
+    """One or several normalizations, strings or values, as a tuple of values; at least one."""
+    if isinstance(normalizations, (str, Normalization)):
+        normalizations = (normalizations,)
+    parsed = tuple(Normalization.parse(each) for each in normalizations)
+    if not parsed:
+        raise ValueError("normalizations: expected at least one, found none")
+    return parsed
