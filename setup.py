@@ -11,8 +11,10 @@ from setuptools.command.build_ext import build_ext
 
 # No contraction into fused multiply-adds: results equal the published float64 arithmetic to the bit.
 COMMON = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-Wall", "-Wextra", "-pthread"]
-# WSOLKERN_SANITIZE=address,undefined builds a core that checks itself.
-SANITIZE = [f"-fsanitize={os.environ['WSOLKERN_SANITIZE']}"] if os.environ.get("WSOLKERN_SANITIZE") else []
+# WSOLKERN_SANITIZE=address,undefined builds a core that checks itself and stops at the first error.
+SANITIZE = []
+if os.environ.get("WSOLKERN_SANITIZE"):
+    SANITIZE = [f"-fsanitize={os.environ['WSOLKERN_SANITIZE']}", "-fno-sanitize-recover=all", "-O1", "-g"]
 FLAGS = {"generic": []}
 if platform.machine().lower() in ("x86_64", "amd64"):
     AVX2 = ["-mavx2", "-mbmi", "-mbmi2", "-mlzcnt", "-mpopcnt"]

@@ -27,19 +27,19 @@ struct Saddle {
 };
 
 struct Basins {
-  std::vector<uint32_t> of_run;       // per entry of Runs; end marks have none
-  std::vector<int16_t> peak;          // per basin
-  std::vector<Saddle> saddles;        // between different basins, several per pair possible, any order
-  std::vector<uint32_t> first_run;    // per basin; its runs in raster order are this and what follows by next_run
-  std::vector<uint32_t> next_run;     // per entry of Runs; kNoRun after the last of a basin
-  std::vector<uint32_t> num_runs;     // per basin
-  std::vector<uint16_t> row_of_run;   // per entry of Runs
-  std::vector<int16_t> pass;          // scratch: pass values of one row pair
+  std::vector<uint32_t> of_run;      // per entry of Runs; end marks have none
+  std::vector<int16_t> peak;         // per basin
+  std::vector<Saddle> saddles;       // between different basins, several per pair possible, any order
+  std::vector<uint32_t> first_run;   // per basin; its runs in raster order are this and what follows by next_run
+  std::vector<uint32_t> next_run;    // per entry of Runs; kNoRun after the last of a basin
+  std::vector<uint32_t> num_runs;    // per basin
+  std::vector<uint16_t> row_of_run;  // per entry of Runs
+  std::vector<int16_t> pass;         // scratch: pass values of one row pair
 
   size_t size() const { return peak.size(); }
   size_t bytes() const {
-    return (of_run.capacity() + first_run.capacity() + next_run.capacity() + num_runs.capacity()) * 4 + saddles.capacity() * sizeof(Saddle) +
-           (peak.capacity() + row_of_run.capacity() + pass.capacity()) * 2;
+    return (of_run.capacity() + first_run.capacity() + next_run.capacity() + num_runs.capacity()) * 4 +
+           saddles.capacity() * sizeof(Saddle) + (peak.capacity() + row_of_run.capacity() + pass.capacity()) * 2;
   }
 };
 
@@ -66,13 +66,14 @@ void find_basins(const LevelImage& image, const Runs& runs, Basins& basins) {
   std::vector<uint32_t>& joined = basins.of_run;  // the neighbour a run is merged into, itself while there is none
   joined.resize(num_entries);
   std::iota(joined.begin(), joined.end(), 0u);
-  basins.saddles.clear();
   basins.pass.resize(width + kLanes16);
+  basins.saddles.resize(3 * num_entries);  // at most: one to the right and two down, per entry
+  Saddle* saddle = basins.saddles.data();
 
   for (int y = 0; y < height; ++y) {
     const int16_t* levels = image.row(y);
     for (uint32_t run = runs.row_begin[y]; run + 2 < runs.row_begin[y + 1]; ++run)
-      if (const int16_t level = levels[start[run + 1] - 1]) basins.saddles.push_back({level, run, run + 1});
+      if (const int16_t level = levels[start[run + 1] - 1]) *saddle++ = {level, run, run + 1};
     if (y + 1 == height) break;
 
     row_pair_passes<connectivity>(levels, image.row(y + 1), width, basins.pass.data());
@@ -81,17 +82,20 @@ void find_basins(const LevelImage& image, const Runs& runs, Basins& basins) {
     for (int x = 0; x < width;) {
       const int end_i = start[i + 1], end_j = start[j + 1], end = std::min(end_i, end_j);
       const int16_t level = max_of(pass + x, end - x);
-      if (level == peak[j] && joined[j] == j)
-        joined[j] = i;
-      else if (level == peak[i] && peak[j] > peak[i] && joined[i] == i)
-        joined[i] = j;
-      else if (level)
-        basins.saddles.push_back({level, i, j});
+      // Written so that it compiles without branches, which could not be predicted.
+      const bool joins_up = (level == peak[j]) & (joined[j] == j);
+      const bool joins_down = !joins_up & (level == peak[i]) & (peak[j] > peak[i]) & (joined[i] == i);
+      joined[j] = joins_up ? i : joined[j];
+      joined[i] = joins_down ? j : joined[i];
+      *saddle = {level, i, j};
+      saddle += !joins_up & !joins_down & (level != 0);
       x = end;
       i += end == end_i;
       j += end == end_j;
     }
   }
+
+  basins.saddles.resize(saddle - basins.saddles.data());
 
   // Follow the joins to their end; number the ends.
   basins.peak.clear();
@@ -121,9 +125,9 @@ void find_basins(const LevelImage& image, const Runs& runs, Basins& basins) {
 
   // Saddles within one basin say nothing.
   size_t kept = 0;
-  for (const Saddle& saddle : basins.saddles) {
-    const uint32_t a = joined[saddle.a], b = joined[saddle.b];
-    basins.saddles[kept] = {saddle.level, a, b};
+  for (const Saddle& each : basins.saddles) {
+    const uint32_t a = joined[each.a], b = joined[each.b];
+    basins.saddles[kept] = {each.level, a, b};
     kept += a != b;
   }
   basins.saddles.resize(kept);

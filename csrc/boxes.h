@@ -1,9 +1,10 @@
 // Step 4 of the component tree: the box of every component at every level of its life.
 //
-// For each branch the largest level in every column and row is kept ("silhouette"), what joined it counted no higher than
-// the level at which it joined. At level k the box is then bounded by the first and last column, and the first and last
-// row, whose silhouette reaches k. Walking from the lowest level up, the box shrinks from all four sides, and stays the
-// same until the level passes the smallest of the four silhouettes it rests on: a branch has few boxes over many levels.
+// For each branch the largest level in every column and row is kept ("silhouette"), what joined it counted no higher
+// than the level at which it joined. At level k the box is then bounded by the first and last column, and the first and
+// last row, whose silhouette reaches k. Walking from the lowest level up, the box shrinks from all four sides, and
+// stays the same until the level passes the smallest of the four silhouettes it rests on: a branch has few boxes over
+// many levels.
 #pragma once
 
 #include "branches.h"
@@ -57,8 +58,7 @@ class Silhouettes {
       while (column[box.x1] < level) --box.x1;
       while (row[box.y0] < level) ++box.y0;
       while (row[box.y1] < level) --box.y1;
-      const int highest =
-          std::min(std::min(column[box.x0], column[box.x1]), std::min(row[box.y0], row[box.y1]));
+      const int highest = std::min(std::min(column[box.x0], column[box.x1]), std::min(row[box.y0], row[box.y1]));
       visit(level, highest, box);
       level = highest + 1;
     }
@@ -68,14 +68,13 @@ class Silhouettes {
 
  private:
   static constexpr size_t kNone = SIZE_MAX;
-  std::vector<size_t> begin_;    // per branch: its silhouette in `levels_`, columns then rows of its extent
+  std::vector<size_t> begin_;  // per branch: its silhouette in `levels_`, columns then rows of its extent
   std::vector<int16_t> levels_;
 
   // out[i] = max(out[i], min(in[i], limit)). Whole vectors are read and written; what is beyond n stays as it is.
   static void raise(int16_t* out, const int16_t* in, int n, int16_t limit) {
     const i16v cap = splat(limit);
-    for (; n > kLanes16; n -= kLanes16, out += kLanes16, in += kLanes16)
-      store(out, max(load(out), min(load(in), cap)));
+    for (; n > kLanes16; n -= kLanes16, out += kLanes16, in += kLanes16) store(out, max(load(out), min(load(in), cap)));
     store(out, max(load(out), min(load(in), cap) & first_lanes(n)));
   }
 

@@ -1,9 +1,10 @@
-// Step 3 of the component tree: let the level fall and see basins meet (Kruskal's algorithm in descending saddle order).
+// Step 3 of the component tree: let the level fall and see basins meet (Kruskal's algorithm in descending saddle
+// order).
 //
 // Where two components meet, the larger one (in runs) goes on and the smaller one ends: each basin is thus the start of
 // one branch, a component that lives over the levels (join, peak] and at level `join` becomes part of its parent. The
-// component of branch b at level k consists of the basins from which one climbs to b over joins >= k. Ending the smaller
-// keeps every climb shorter than log2 of the number of runs.
+// component of branch b at level k consists of the basins from which one climbs to b over joins >= k. Ending the
+// smaller keeps every climb shorter than log2 of the number of runs.
 //
 // With `framed`, everything that touches the frame of the image is one component from the start: it is where the
 // background reaches the outside, and what does not belong to it is a hole. The frame is a basin of its own, the last.
@@ -33,12 +34,12 @@ struct Branch {
 };
 
 struct Branches {
-  std::vector<Branch> at;            // per basin; the frame's is the last if there is one
-  std::vector<uint32_t> order;       // every branch but the frame, those that join before those they join
-  std::vector<uint32_t> leader;      // scratch: union-find over basins, the leader is the branch that goes on
-  std::vector<uint32_t> num_runs;    // scratch
-  std::vector<Saddle> sorted;        // scratch
-  std::vector<uint32_t> level_begin; // scratch
+  std::vector<Branch> at;             // per basin; the frame's is the last if there is one
+  std::vector<uint32_t> order;        // every branch but the frame, those that join before those they join
+  std::vector<uint32_t> leader;       // scratch: union-find over basins, the leader is the branch that goes on
+  std::vector<uint32_t> num_runs;     // scratch
+  std::vector<Saddle> sorted;         // scratch
+  std::vector<uint32_t> level_begin;  // scratch
 
   size_t bytes() const {
     return at.capacity() * sizeof(Branch) + sorted.capacity() * sizeof(Saddle) +

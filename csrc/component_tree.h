@@ -35,8 +35,8 @@ class GroundTruth {
     return bits;
   }
 
-  // False if no box inside `loosest` can reach even the least IoU threshold: its intersection with a ground-truth box is
-  // at most that of `loosest`, and the union at least the ground-truth box. The margin covers rounding.
+  // False if no box inside `loosest` can reach even the least IoU threshold: its intersection with a ground-truth box
+  // is at most that of `loosest`, and the union at least the ground-truth box. The margin covers rounding.
   bool within_reach(const Box& loosest) const {
     for (const Box& truth : boxes_)
       if (double(intersection(loosest, truth)) >= least_ * (1 - 1e-9) * double(area(truth))) return true;
@@ -69,13 +69,14 @@ class ComponentTree {
     // With outer contours alone first: a level that none of them hits is not hit by the largest either.
     outer_hits_.assign(top + 1, 0);
     pieces_.clear();
-    walk_outer(image, [&](const Extent& extent) { return truth.within_reach(contour_box(extent, image.width, image.height)); },
-               [&](int lowest, int highest, const Extent& extent) {
-                 const uint32_t hits = truth.hits(contour_box(extent, image.width, image.height));
-                 if (hits)
-                   for (int k = lowest; k <= highest; ++k) outer_hits_[k] |= hits;
-                 return hits;
-               });
+    walk_outer(
+        image, [&](const Extent& extent) { return truth.within_reach(contour_box(extent, image.width, image.height)); },
+        [&](int lowest, int highest, const Extent& extent) {
+          const uint32_t hits = truth.hits(contour_box(extent, image.width, image.height));
+          if (hits)
+            for (int k = lowest; k <= highest; ++k) outer_hits_[k] |= hits;
+          return hits;
+        });
     if (largest) {
       std::fill(largest, largest + top + 1, 0);
       LargestSearch search(image, runs_, basins_, branches_, pieces_);
@@ -94,11 +95,13 @@ class ComponentTree {
     }
     if (all) {
       std::copy(outer_hits_.begin(), outer_hits_.end(), all);
-      walk_holes(image, [&](const Extent& extent) { return truth.within_reach(contour_box(extent, image.width, image.height)); },
-                 [&](int lowest, int highest, const Extent& extent) {
-                   if (const uint32_t hits = truth.hits(contour_box(extent, image.width, image.height)))
-                     for (int k = lowest; k <= highest; ++k) all[k] |= hits;
-                 });
+      walk_holes(
+          image,
+          [&](const Extent& extent) { return truth.within_reach(contour_box(extent, image.width, image.height)); },
+          [&](int lowest, int highest, const Extent& extent) {
+            if (const uint32_t hits = truth.hits(contour_box(extent, image.width, image.height)))
+              for (int k = lowest; k <= highest; ++k) all[k] |= hits;
+          });
     }
   }
 
@@ -137,7 +140,8 @@ class ComponentTree {
   Pieces pieces_;
   std::vector<uint32_t> outer_hits_;
 
-  // hits = visit(lowest, highest, extent) for the boxes of every branch whose loosest extent is worth it; notes `pieces_`.
+  // hits = visit(lowest, highest, extent) for the boxes of every branch whose loosest extent is worth it; notes
+  // `pieces_`.
   template <class Worth, class Visit>
   void walk_outer(const LevelImage& image, Worth&& worth, Visit&& visit) {
     find_runs(image, runs_);

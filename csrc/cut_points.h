@@ -1,14 +1,14 @@
 // Cut points: the exact float64 value F at which a normalization's score map reaches a given score.
 //
 // S(F) = clip(fl(fl(F - offset) / divisor), 0, 1) never falls as F rises, rounding included. So "level k or higher" and
-// "score tau or higher" are each the same as F >= c for one number c, and a normalization is its set of cut points on the
-// CAM's own axis: one image of integers and one component tree serve any number of normalizations.
+// "score tau or higher" are each the same as F >= c for one number c, and a normalization is its set of cut points on
+// the CAM's own axis: one image of integers and one component tree serve any number of normalizations.
 //
 // c is first estimated by inverting the formula, then made exact by evaluating the formula itself at the neighbouring
 // float64 values. The division needs a neighbour or two. The subtraction can need thousands: near F = 0 many values F
-// give the same F - offset, so the estimate aims at the midpoint where rounding turns up, from which one neighbour decides.
-// What the neighbours do not decide (subnormal numbers, huge ranges) is found by bisection. Several cut points at a time
-// take 1/4 of the time of one by one.
+// give the same F - offset, so the estimate aims at the midpoint where rounding turns up, from which one neighbour
+// decides. What the neighbours do not decide (subnormal numbers, huge ranges) is found by bisection. Several cut points
+// at a time take 1/4 of the time of one by one.
 #pragma once
 
 #include <bit>
@@ -80,7 +80,8 @@ inline void cut_points(const Affine& affine, std::span<const double> scores, dou
     i64v doubtful = ~((wanted > 0.0) & (wanted <= 1.0));
     const f64v shifted = smallest_values(wanted * divisor, doubtful, [&](f64v d) { return d / divisor >= wanted; });
     const f64v half_gap = (shifted - f64v(i64v(shifted) - 1)) * 0.5;
-    store(out + k, smallest_values(offset + shifted - half_gap, doubtful, [&](f64v f) { return f - offset >= shifted; }));
+    store(out + k,
+          smallest_values(offset + shifted - half_gap, doubtful, [&](f64v f) { return f - offset >= shifted; }));
     for (int lane = 0; lane < kLanes64; ++lane)
       if (doubtful[lane]) out[k + lane] = cut_point(affine, scores[k + lane]);
   }

@@ -1,8 +1,9 @@
 // Digitize: one integer image for all cut points of a map, bins[p] = number of cut points <= F[p].
 //
-// With ranks[c] = number of cut points <= cut point c, "F >= c" is exactly "bin >= ranks[c]": the image stands for every
-// binary image of every normalization. Cut points and pixels meet on the grid of statistics.h: a grid cell without cut
-// points (nearly all are) tells the bin alone; in the others the pixel is compared with the cell's cut points.
+// With ranks[c] = number of cut points <= cut point c, "F >= c" is exactly "bin >= ranks[c]": the image stands for
+// every binary image of every normalization. Cut points and pixels meet on the grid of statistics.h: a grid cell
+// without cut points (nearly all are) tells the bin alone; in the others the pixel is compared with the cell's cut
+// points.
 #pragma once
 
 #include "statistics.h"
@@ -60,8 +61,8 @@ class Digitizer {
   static constexpr uint16_t kOccupied = 0x8000;
   static constexpr uint16_t kMany = 512;  // in one cell: too many for insertion
   bool usable_ = false;
-  std::vector<uint16_t> end_;    // per cell: number of cut points up to its end; kOccupied: some are in this cell
-  std::vector<double> sorted_;   // cut points from index 1, after -infinity
+  std::vector<uint16_t> end_;   // per cell: number of cut points up to its end; kOccupied: some are in this cell
+  std::vector<double> sorted_;  // cut points from index 1, after -infinity
   std::vector<uint16_t> cell_, order_;  // scratch
 
   // How many of the first n cut points are <= value; most often n, n - 1 or n - 2.

@@ -4,6 +4,8 @@
 // reached, or the score histograms. Everything a map needs on the way lives in a Workspace, one per thread.
 #pragma once
 
+#include <charconv>
+#include <iterator>
 #include <stdexcept>
 #include <string>
 
@@ -15,7 +17,7 @@
 
 namespace wsolkern {
 
-constexpr int kLevels = 255;           // foreground tests "8-bit level > t" are t = 0 ... 254
+constexpr int kLevels = 255;            // foreground tests "8-bit level > t" are t = 0 ... 254
 constexpr int kMostIouThresholds = 32;  // bits of a hit mask
 
 // hits[t]: which IoU thresholds are reached with the foreground "level > t".
@@ -23,21 +25,28 @@ struct LevelHits {
   uint32_t at[kLevels + 1];
 };
 
+// An error that names the first value outside [0, 1], if there is one. name[which]: the map, as the caller knows it.
+inline void expect_scores(const double* scores, size_t height, size_t width, const char* name, size_t which) {
+  for (size_t y = 0; y < height; ++y, scores += width) {
+    bool valid = true;
+    for (size_t x = 0; x < width; ++x) valid &= (scores[x] >= 0) & (scores[x] <= 1);
+    if (valid) continue;
+    const size_t x = std::find_if(scores, scores + width, [](double s) { return !(s >= 0 && s <= 1); }) - scores;
+    char value[32];
+    *std::to_chars(value, std::end(value) - 1, scores[x]).ptr = 0;
+    throw std::invalid_argument(std::string(name) + "[" + std::to_string(which) +
+                                "]: expected a score map with values in [0, 1], found " + value + " at row " +
+                                std::to_string(y) + ", column " + std::to_string(x) +
+                                "; name a normalization to evaluate raw class activation maps");
+  }
+}
+
 // (score * 255) truncated, as the published evaluator casts to 8 bits.
-inline void quantize(const double* scores, LevelImage& image, size_t which_map) {
+inline void quantize(const double* scores, LevelImage& image) {
   for (int y = 0; y < image.height; ++y) {
     const double* from = scores + size_t(y) * image.width;
     int16_t* to = image.row(y);
-    bool valid = true;
-    for (int x = 0; x < image.width; ++x) {
-      valid &= from[x] >= 0 && from[x] <= 1;
-      to[x] = int16_t(int(from[x] * 255));
-    }
-    for (int x = 0; !valid && x < image.width; ++x)
-      if (!(from[x] >= 0 && from[x] <= 1))
-        throw std::invalid_argument("score map " + std::to_string(which_map) + ", row " + std::to_string(y) +
-                                    ", column " + std::to_string(x) + ": expected a score in [0, 1], found " +
-                                    std::to_string(from[x]));
+    for (int x = 0; x < image.width; ++x) to[x] = int16_t(int(from[x] * 255));
   }
   image.find_top();
 }
@@ -92,7 +101,7 @@ class PreparedMap {
 };
 
 struct BoxProblem {
-  size_t height, width;  // of the resized maps
+  size_t height, width;                   // of the resized maps
   std::span<const Ranks> normalizations;  // none: the maps are score maps
   std::span<const double> iou_thresholds;
   std::span<const double> thresholds;
@@ -120,7 +129,8 @@ class Workspace {
     const uint32_t none = truth.hits({0, 0, 0, 0});  // the box of an empty foreground
     image_.resize(int(problem.height), int(problem.width));
     if (problem.normalizations.empty()) {
-      quantize(cam, image_, which_map);
+      expect_scores(cam, problem.height, problem.width, "cams", which_map);
+      quantize(cam, image_);
       degenerate[0] = 0;
       find_hits(truth, problem.contours, none);
       for (size_t c = 0; c < problem.num_contours(); ++c) {
@@ -156,7 +166,8 @@ class Workspace {
   void threshold_boxes(const double* scores, int height, int width, size_t which_map, bool largest,
                        std::span<const double> thresholds, Visit&& visit) {
     image_.resize(height, width);
-    quantize(scores, image_, which_map);
+    expect_scores(scores, height, width, "score_maps", which_map);
+    quantize(scores, image_);
     std::vector<Box> boxes[kLevels + 1];
     bool wanted[kLevels + 1] = {};
     for (const double threshold : thresholds) wanted[threshold_level(threshold, image_.top)] = true;
@@ -178,25 +189,18 @@ class Workspace {
   // Calls sink(normalization, histogram) for each normalization; the histogram then adds to what it is given.
   template <class Sink>
   void pixel_histograms(std::span<const Ranks> normalizations, std::span<const double> edges, const double* cam,
-                        const uint8_t* mask, size_t which_map, const Resize& resize, bool is_resized,
-                        size_t num_pixels, uint8_t* degenerate, std::ptrdiff_t degenerate_stride, Sink&& sink) {
+                        const uint8_t* mask, const Resize& resize, bool is_resized, size_t num_pixels,
+                        uint8_t* degenerate, std::ptrdiff_t degenerate_stride, Sink&& sink) {
     const size_t at_once = kMostCuts / edges.size();
     if (at_once == 0)
       throw std::invalid_argument("thresholds: expected at most " + std::to_string(kMostCuts - 1) + ", found " +
                                   std::to_string(edges.size() - 1));
     map.prepare(cam, resize, is_resized, num_pixels,
                 edges.size() * std::clamp<size_t>(normalizations.size(), 1, at_once));
-    if (normalizations.empty()) {
-      if (map.extremes.has_nan || map.extremes.least < 0 || map.extremes.most > 1)
-        throw std::invalid_argument("score map " + std::to_string(which_map) +
-                                    ": expected scores in [0, 1], found " +
-                                    (map.extremes.has_nan ? std::string("a NaN")
-                                                          : std::to_string(map.extremes.least) + " to " +
-                                                                std::to_string(map.extremes.most)));
+    if (normalizations.empty())
       affines_.assign(1, Affine{0, 1});
-    } else {
+    else
       map.affines(normalizations, affines_);
-    }
     for (size_t m0 = 0; m0 < affines_.size(); m0 += at_once) {
       const size_t m1 = std::min(affines_.size(), m0 + at_once);
       cut(std::span(affines_).subspan(m0, m1 - m0), edges);
@@ -215,8 +219,8 @@ class Workspace {
 
   size_t bytes() const {
     return map.bytes() + image_.bytes() + tree_.bytes() + digitizer_.bytes() + histogram_.bytes() +
-           (cuts_.capacity() + filtered.capacity() + counts.capacity()) * 8 + (ranks_.capacity() + bins_.capacity()) * 2 +
-           (hits_[0].capacity() + hits_[1].capacity()) * 4;
+           (cuts_.capacity() + filtered.capacity() + counts.capacity()) * 8 +
+           (ranks_.capacity() + bins_.capacity()) * 2 + (hits_[0].capacity() + hits_[1].capacity()) * 4;
   }
 
  private:

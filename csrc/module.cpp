@@ -140,7 +140,7 @@ void box_hits(const Array<double>& maps, std::pair<int, int> size, const Array<i
               std::optional<Array<int64_t>> counts, Array<uint8_t>& degenerate, int threads) {
   expect_shape("maps", maps, {-1, -1, -1});
   const py::ssize_t num_maps = maps.shape(0), num_thresholds = thresholds.size(), num_ious = iou_thresholds.size();
-  const BoxProblem problem{size_t(size.first),       size_t(size.second),  ranks_of(ranks),
+  const BoxProblem problem{size_t(size.first),      size_t(size.second), ranks_of(ranks),
                            span_of(iou_thresholds), span_of(thresholds), contours};
   const py::ssize_t num_contours = problem.num_contours(), num_normalizations = problem.num_normalizations();
   expect_shape("boxes", boxes, {-1, 4});
@@ -152,9 +152,7 @@ void box_hits(const Array<double>& maps, std::pair<int, int> size, const Array<i
     throw std::invalid_argument("iou_thresholds: expected 1 to 32, found " + std::to_string(num_ious));
   for (const double threshold : problem.thresholds)
     if (!(threshold >= 0 && threshold < 1)) throw std::invalid_argument("thresholds: expected fractions in [0, 1)");
-  const bool score_maps = problem.normalizations.empty();
-  if (score_maps && (maps.shape(1) != size.first || maps.shape(2) != size.second))
-    throw std::invalid_argument("size: score maps are evaluated at their own size");
+  if (problem.normalizations.empty()) expect_shape("maps", maps, {num_maps, size.first, size.second});
   const std::span<const int64_t> offsets = span_of(box_offsets);
   if (offsets.front() != 0 || offsets.back() != boxes.shape(0))
     throw std::invalid_argument("box_offsets: expected to run from 0 to the number of boxes");
@@ -181,7 +179,8 @@ void box_hits(const Array<double>& maps, std::pair<int, int> size, const Array<i
   for_each_map(
       pool(), num_maps, threads,
       [&](Workspace& workspace, size_t n) {
-        const GroundTruth ground_truth({truth + offsets[n], size_t(offsets[n + 1] - offsets[n])}, problem.iou_thresholds);
+        const GroundTruth ground_truth({truth + offsets[n], size_t(offsets[n + 1] - offsets[n])},
+                                       problem.iou_thresholds);
         std::vector<int64_t>& sums = workspace.counts;  // [contours, M, D, 255] and, after them, [contours, M, D, T]
         if (out_counts) sums.resize(num_rows * (kLevels + num_thresholds));
         workspace.box_hits(
@@ -201,8 +200,8 @@ void box_hits(const Array<double>& maps, std::pair<int, int> size, const Array<i
               uint8_t* to = out_hits + ((c * num_normalizations + m) * num_maps + n) * num_ious * num_thresholds;
               for (py::ssize_t d = 0; d < num_ious; ++d)
                 for (py::ssize_t t = 0; t < num_thresholds; ++t) {
-                  const int level = max_level == kLevels ? levels_of_255[t]
-                                                         : threshold_level(problem.thresholds[t], max_level);
+                  const int level =
+                      max_level == kLevels ? levels_of_255[t] : threshold_level(problem.thresholds[t], max_level);
                   *to++ = found.at[level] >> d & 1;
                 }
             });
@@ -255,6 +254,7 @@ void pixel_histograms(const Array<double>& maps, std::pair<int, int> size, const
   const py::ssize_t num_maps = maps.shape(0), num_bins = thresholds.size() + 2;
   const std::span<const Ranks> normalizations = ranks_of(ranks);
   const py::ssize_t num_normalizations = std::max<size_t>(normalizations.size(), 1);
+  if (normalizations.empty()) expect_shape("maps", maps, {num_maps, size.first, size.second});
   expect_shape("masks", masks, {num_maps, size.first, size.second});
   expect_shape("degenerate", degenerate, {num_normalizations, num_maps});
   if (out) expect_shape("out", *out, {num_normalizations, num_maps, 2, num_bins});
@@ -279,14 +279,16 @@ void pixel_histograms(const Array<double>& maps, std::pair<int, int> size, const
       [&](Workspace& workspace, size_t n) {
         std::vector<int64_t>& sums = workspace.counts;  // [M, 2, bins]
         if (out_total) sums.resize(num_normalizations * 2 * num_bins);
-        workspace.pixel_histograms(
-            normalizations, edges, cams + n * cam_size, mask + n * num_pixels, n, resizer, is_resized, num_pixels,
-            out_degenerate + n, num_maps,
-            [&](size_t m, std::span<const int16_t> edge_ranks, const PixelHistogram& histogram) {
-              const auto add_to = [&](int64_t* to) { histogram.add(edge_ranks, to, to + num_bins); };
-              if (out_total) add_to(sums.data() + m * 2 * num_bins);
-              if (out_each) add_to(out_each + (m * num_maps + n) * 2 * num_bins);
-            });
+        if (normalizations.empty()) expect_scores(cams + n * cam_size, size.first, size.second, "cams", n);
+        workspace.pixel_histograms(normalizations, edges, cams + n * cam_size, mask + n * num_pixels, resizer,
+                                   is_resized, num_pixels, out_degenerate + n, num_maps,
+                                   [&](size_t m, std::span<const int16_t> edge_ranks, const PixelHistogram& histogram) {
+                                     const auto add_to = [&](int64_t* to) {
+                                       histogram.add(edge_ranks, to, to + num_bins);
+                                     };
+                                     if (out_total) add_to(sums.data() + m * 2 * num_bins);
+                                     if (out_each) add_to(out_each + (m * num_maps + n) * 2 * num_bins);
+                                   });
       },
       [&](Workspace& workspace) {
         if (!out_total) return;
@@ -313,8 +315,9 @@ PYBIND11_MODULE(WSOLKERN_MODULE, module) {
   module.doc() = "The native core of wsolkern; use wsolkern.ops.";
   module.attr("isa") = WSOLKERN_ISA;
   module.def("cpu_supports", &cpu_supports, "Instruction sets, of those wsolkern is built for, that this CPU has.");
-  module.def("scratch_bytes", [] { return pool().most_bytes(); },
-             "The largest workspace of one thread, in bytes, since this was asked last.");
+  module.def(
+      "scratch_bytes", [] { return pool().most_bytes(); },
+      "The largest workspace of one thread, in bytes, since this was asked last.");
   module.def("resize", &resize, arg("src").noconvert(), arg("out").noconvert(), arg("threads"));
   module.def("affine", &affine, arg("maps").noconvert(), arg("ranks").noconvert(), arg("out").noconvert(),
              arg("threads"));

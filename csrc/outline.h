@@ -1,9 +1,10 @@
 // The area of one component at one level, exactly as OpenCV's contourArea measures its outer contour.
 //
-// The outer border is followed from the component's first pixel in raster order, keeping the component to one side, until
-// the same step recurs (Suzuki and Abe, "Topological structural analysis of digitized binary images by border following",
-// CVGIP 1985, algorithm 1, step 3); the polygon through the border pixels' centres has the area of the shoelace formula.
-// Holes do not matter to an outer border, so this is the area with holes filled. It costs about 5 ns a border pixel.
+// The outer border is followed from the component's first pixel in raster order, keeping the component to one side,
+// until the same step recurs (Suzuki and Abe, "Topological structural analysis of digitized binary images by border
+// following", CVGIP 1985, algorithm 1, step 3); the polygon through the border pixels' centres has the area of the
+// shoelace formula. Holes do not matter to an outer border, so this is the area with holes filled. It costs about 5 ns
+// a border pixel.
 #pragma once
 
 #include <cstdlib>

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdint>
 #include <exception>
 #include <memory>
 #include <mutex>
@@ -45,24 +46,27 @@ class WorkspacePool {
 };
 
 // work(workspace, i) for i in [0, n), on at most `threads` threads; finish(workspace) once for each of their workspaces,
-// one at a time. The first exception is thrown again here, after all threads have stopped.
+// one at a time. After an exception no further map is begun; when all threads have stopped it is thrown again here, of
+// several the one of the first map, so that which one it is does not depend on the threads either.
 template <class Workspace, class Work, class Finish>
 void for_each_map(WorkspacePool<Workspace>& pool, size_t n, int threads, Work&& work, Finish&& finish) {
   std::atomic<size_t> next{0};
   std::mutex finishing;
   std::exception_ptr failure;
+  size_t failed = SIZE_MAX;
   const auto run = [&] {
     std::unique_ptr<Workspace> workspace;
+    size_t i = SIZE_MAX - 1;
     try {
       workspace = pool.take();
       workspace->begin();
-      for (size_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < n;) work(*workspace, i);
+      while ((i = next.fetch_add(1)) < n) work(*workspace, i);
       const std::lock_guard lock(finishing);
       finish(*workspace);
     } catch (...) {
-      const std::lock_guard lock(finishing);
-      if (!failure) failure = std::current_exception();
       next = n;
+      const std::lock_guard lock(finishing);
+      if (i < failed) failure = std::current_exception(), failed = i;
     }
     if (workspace) pool.give_back(std::move(workspace));
   };

@@ -84,10 +84,11 @@ class Resize {
     const f64v w2 = splat(double(weight[2])), w3 = splat(double(weight[3]));
     int x = 0;
     for (; x + kLanes64 <= to_width_; x += kLanes64)
-      store(out + x, load(source[0] + x) * w0 + load(source[1] + x) * w1 + load(source[2] + x) * w2 +
-                         load(source[3] + x) * w3);
+      store(out + x,
+            load(source[0] + x) * w0 + load(source[1] + x) * w1 + load(source[2] + x) * w2 + load(source[3] + x) * w3);
     for (; x < to_width_; ++x)
-      out[x] = source[0][x] * weight[0] + source[1][x] * weight[1] + source[2][x] * weight[2] + source[3][x] * weight[3];
+      out[x] =
+          source[0][x] * weight[0] + source[1][x] * weight[1] + source[2][x] * weight[2] + source[3][x] * weight[3];
   }
 };
 

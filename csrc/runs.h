@@ -17,8 +17,8 @@
 namespace wsolkern {
 
 struct Runs {
-  // Row y has runs row_begin[y] ... row_begin[y + 1] - 2; the entry after its last run is an end mark whose start is the
-  // image's width, so a run always ends where the next entry starts.
+  // Row y has runs row_begin[y] ... row_begin[y + 1] - 2; the entry after its last run is an end mark whose start is
+  // the image's width, so a run always ends where the next entry starts.
   std::vector<uint32_t> row_begin;  // [H + 1]
   std::vector<uint16_t> start;      // first column, per entry
   std::vector<int16_t> peak;        // largest level, per entry; kOutside for an end mark

@@ -1,7 +1,7 @@
 // What a normalization needs to know of one map: its minimum, its maximum and some order statistics, exactly.
 //
-// Every normalization is S = clip((F - offset) / divisor, 0, 1) with two numbers per map (Kim et al., equations 3-6; the
-// table is in wsolkern/normalization.py). Which ones is said by two ranks: an index into the sorted map, or
+// Every normalization is S = clip((F - offset) / divisor, 0, 1) with two numbers per map (Kim et al., equations 3-6;
+// the table is in wsolkern/normalization.py). Which ones is said by two ranks: an index into the sorted map, or
 //   kZero     offset 0            (max)
 //   kExtreme  offset min F, or divisor max F - offset
 // A map without a score map (it holds a NaN, is constant, or would divide by 0 or by infinity) gets the divisor 0.
@@ -137,8 +137,8 @@ class OrderStatistics {
       }
     for (size_t g = 0; g < num_groups_; ++g) {
       Group& group = groups_[g];
-      take(group.before, {group.values.data(), group.filled}, std::span(order_).subspan(group.from, group.to - group.from),
-           ranks, out);
+      take(group.before, {group.values.data(), group.filled},
+           std::span(order_).subspan(group.from, group.to - group.from), ranks, out);
     }
   }
 
@@ -197,8 +197,7 @@ inline void normalize(const double* map, size_t n, const Affine& affine, double*
   }
   const f64v offset = splat(affine.offset), divisor = splat(affine.divisor), zero{}, one = splat(1.0);
   size_t i = 0;
-  for (; i + kLanes64 <= n; i += kLanes64)
-    store(out + i, max(min((load(map + i) - offset) / divisor, one), zero));
+  for (; i + kLanes64 <= n; i += kLanes64) store(out + i, max(min((load(map + i) - offset) / divisor, one), zero));
   for (; i < n; ++i) out[i] = score(map[i], affine);
 }
 

@@ -1,0 +1,514 @@
+"""The published evaluator's names, counted by wsolkern's operations.
+
+In: score maps in [0, 1] from files or one by one, metadata. Out: MaxBoxAcc, MaxBoxAccV2, PxAP, and the counts behind.
+Source: the module ``evaluation`` of Choe et al.'s evaluator, names, signatures and values; metrics: arXiv 2007.04178,
+section 4.
+
+``python -m wsolkern.compat.evaluation`` takes the flags of the published script.
+"""
+
+import argparse
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from wsolkern import ops
+from wsolkern.compat.data_loaders import (
+    configure_metadata,
+    get_bounding_boxes,
+    get_image_ids,
+    get_image_sizes,
+    get_mask_paths,
+)
+from wsolkern.compat.util import check_box_convention, check_scoremap_validity, t2n
+from wsolkern.datasets import MapFolder, load_mask
+from wsolkern.datasets.masks import load_grey
+from wsolkern.datasets.metadata import raise_problems, read_kind, scale_boxes
+from wsolkern.metrics import box_accuracy, max_box_acc, pxap
+from wsolkern.ops import backends
+
+__all__ = [
+    "BoxEvaluator",
+    "CamDataset",
+    "LocalizationEvaluator",
+    "MaskEvaluator",
+    "calculate_multiple_iou",
+    "check_box_convention",
+    "check_scoremap_validity",
+    "compute_bboxes_from_scoremaps",
+    "configure_metadata",
+    "evaluate_wsol",
+    "get_bounding_boxes",
+    "get_image_ids",
+    "get_image_sizes",
+    "get_mask",
+    "get_mask_paths",
+    "load_mask_image",
+    "resize_bbox",
+    "t2n",
+]
+
+_SIZE = (224, 224)  # pixels: the evaluation size of the published numbers
+_BATCH = 64  # score maps that are counted together
+
+
+def calculate_multiple_iou(box_a: np.ndarray, box_b: np.ndarray) -> np.ndarray:
+    """Intersection over union of all pairs of boxes.
+
+    Args:
+        box_a: int [A, 4], x0 y0 x1 y1, inclusive.
+        box_b: int [B, 4], likewise.
+
+    Returns:
+        float64 [A, B].
+
+    Raises:
+        RuntimeError: A negative number, or a box that ends before it begins.
+    """
+    for boxes in (box_a, box_b):
+        check_box_convention(boxes, "x0y0x1y1")
+    a, b = box_a[:, None], box_b[None, :]
+    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]) + 1
+    intersection = np.maximum(0, sides).prod(axis=-1)
+    union = (a[..., 2:] - a[..., :2] + 1).prod(axis=-1) + (b[..., 2:] - b[..., :2] + 1).prod(axis=-1) - intersection
+    return intersection / union
+
+
+def resize_bbox(box: Sequence, image_size: Sequence, resize_size: Sequence) -> tuple[int, int, int, int]:
+    """A box x0, y0, x1, y1 in an image of ``image_size`` (width, height), brought to ``resize_size`` (width, height).
+
+    Raises:
+        RuntimeError: A negative number, or a box that ends before it begins.
+    """
+    boxes = np.array([box])
+    check_box_convention(boxes, "x0y0x1y1")
+    width, height = resize_size
+    return tuple(scale_boxes(boxes, np.array([image_size]), (height, width))[0].tolist())
+
+
+def compute_bboxes_from_scoremaps(
+    scoremap: np.ndarray, scoremap_threshold_list: Iterable[float], multi_contour_eval: bool = False
+) -> tuple[list[np.ndarray], list[int]]:
+    """The boxes that each threshold finds in a score map.
+
+    Args:
+        scoremap: float64 [H, W] in [0, 1].
+        scoremap_threshold_list: Fractions of the map's maximum level, in [0, 1).
+        multi_contour_eval: All contours instead of the largest one.
+
+    Returns:
+        Boxes int [n, 4] x0 y0 x1 y1 and n, a list of each over thresholds. Rows are sorted: OpenCV's order of
+        contours is not kept.
+
+    Raises:
+        TypeError, ValueError: Not a score map.
+    """
+    check_scoremap_validity(scoremap)
+    contours = "all" if multi_contour_eval else "largest"
+    (boxes,) = ops.threshold_boxes(scoremap[None], list(scoremap_threshold_list), contours=contours)
+    boxes = [each.astype(np.int64) for each in boxes]
+    return boxes, [len(each) for each in boxes]
+
+
+def load_mask_image(file_path: str, resize_size: tuple[int, int]) -> np.ndarray:
+    """An image file as float32 [H, W] grey values, nearest neighbour; ``resize_size`` is (width, height) as in OpenCV.
+
+    Raises:
+        DatasetError: No such file, or no image.
+    """
+    width, height = resize_size
+    return load_grey(file_path, (height, width)).astype(np.float32)
+
+
+def get_mask(mask_root: str, mask_paths: Iterable[str], ignore_path: str | None) -> np.ndarray:
+    """Ground truth of an image, uint8 [224, 224]: 1 object, 0 background, 255 ignored.
+
+    Nothing is ignored if there is no ignore path or no such file.
+
+    Raises:
+        DatasetError: A mask is missing, or a file is no image.
+    """
+    return load_mask(mask_root, mask_paths, ignore_path, _SIZE)
+
+
+class CamDataset:
+    """Score maps of a folder by position: ``dataset[i]`` is (map, image id); a ``DataLoader`` takes it as it is.
+
+    Args:
+        scoremap_path: Folder of ``<image id>.npy`` or ``<image id without extension>.npy``; see
+            :class:`wsolkern.datasets.MapFolder`.
+        image_ids: The images.
+    """
+
+    def __init__(self, scoremap_path: str, image_ids: Sequence[str]):
+        self.scoremap_path = scoremap_path
+        self.image_ids = image_ids
+        self._folder = MapFolder(scoremap_path, image_ids)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, str]:
+        image_id = self.image_ids[index]
+        return self._folder.read(image_id), image_id
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+
+class LocalizationEvaluator:
+    """What evaluators share: settings, :meth:`accumulate` for every score map, :meth:`compute` at the end.
+
+    Args:
+        metadata: Paths from ``configure_metadata``.
+        dataset_name: "CUB", "ILSVRC", "OpenImages" or any other name.
+        split: Such as "val" or "test".
+        cam_threshold_list: Fractions of a map's maximum level, T of them, in [0, 1); not decreasing for masks.
+        iou_threshold_list: IoU thresholds in percent.
+        mask_root: Folder that the mask paths start from.
+        multi_contour_eval: All contours (MaxBoxAccV2) instead of the largest one (MaxBoxAcc).
+    """
+
+    def __init__(
+        self,
+        metadata,
+        dataset_name: str,
+        split: str,
+        cam_threshold_list: Sequence[float],
+        iou_threshold_list: Sequence[int],
+        mask_root: str | None,
+        multi_contour_eval: bool,
+    ):
+        self.metadata = metadata
+        self.dataset_name = dataset_name
+        self.split = split
+        self.cam_threshold_list = cam_threshold_list
+        self.iou_threshold_list = iou_threshold_list
+        self.mask_root = mask_root
+        self.multi_contour_eval = multi_contour_eval
+
+    def accumulate(self, scoremap: np.ndarray, image_id: str) -> None:
+        raise NotImplementedError
+
+    def compute(self):
+        raise NotImplementedError
+
+
+class _Count:
+    """An attribute that holds everything accumulated whenever it is read."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = f"_{name}"
+
+    def __get__(self, evaluator: "_BatchEvaluator", owner: type):
+        if evaluator is None:
+            return self
+        evaluator.flush()
+        return getattr(evaluator, self._name)
+
+    def __set__(self, evaluator: "_BatchEvaluator", value) -> None:
+        evaluator.flush()
+        setattr(evaluator, self._name, value)
+
+
+class _BatchEvaluator(LocalizationEvaluator):
+    """Score maps are kept, checked, until a batch is full or somebody reads a count; then they are counted together.
+
+    Ground truth comes in pixels of the score map. For maps of another size than 224 x 224 that is a warning, because
+    the published evaluator brings it to 224 x 224 whatever the map's size.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._maps = np.empty((0, *_SIZE))  # room for _BATCH of them once there is one
+        self._ids: list[str] = []
+        self._warned = False
+
+    def accumulate(self, scoremap: np.ndarray, image_id: str) -> None:
+        """Counts one image.
+
+        Args:
+            scoremap: float64 [H, W] in [0, 1].
+            image_id: An id of the split.
+
+        Raises:
+            TypeError, ValueError: Not a score map.
+            KeyError: No such image.
+        """
+        check_scoremap_validity(scoremap)
+        self._check_known(image_id)
+        if self._maps.shape[1:] != scoremap.shape or not len(self._maps):
+            self.flush()
+            self._maps = np.empty((_BATCH, *scoremap.shape))
+        self._maps[len(self._ids)] = scoremap
+        self._ids.append(image_id)
+        if len(self._ids) == _BATCH:
+            self.flush()
+
+    def accumulate_batch(self, scoremaps: np.ndarray, image_ids: Sequence[str]) -> None:
+        """Counts several images of one size, score maps float [N, H, W]; errors as from :meth:`accumulate`."""
+        self.flush()
+        for image_id in image_ids:
+            self._check_known(image_id)
+        if scoremaps.shape[1:] != _SIZE and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"score maps of {scoremaps.shape[1]} x {scoremaps.shape[2]} pixels (H x W) are compared with ground "
+                f"truth at their own size; the published evaluator keeps ground truth at {_SIZE[0]} x {_SIZE[1]}",
+                stacklevel=3,
+            )
+        try:
+            self._count(scoremaps, image_ids)
+        except ValueError:
+            for scoremap, image_id in zip(scoremaps, image_ids, strict=True):
+                try:
+                    check_scoremap_validity(scoremap.astype(np.float64))
+                except ValueError as error:
+                    raise ValueError(f"image {image_id!r}: {error}") from None
+            raise
+
+    def flush(self) -> None:
+        """Counts the score maps that are still kept."""
+        image_ids, self._ids = self._ids, []
+        if image_ids:
+            self.accumulate_batch(self._maps[: len(image_ids)], image_ids)
+
+    def _check_known(self, image_id: str) -> None:
+        raise NotImplementedError
+
+    def _count(self, scoremaps: np.ndarray, image_ids: Sequence[str]) -> None:
+        raise NotImplementedError
+
+
+class BoxEvaluator(_BatchEvaluator):
+    """Box accuracy: the share of images in which a box found by a threshold reaches the IoU thresholds.
+
+    ``num_correct`` is {IoU threshold in percent: float64 [T]}, the images that hit; ``cnt`` the images counted.
+    ``original_bboxes``, ``image_sizes`` and ``gt_bboxes`` (boxes at 224 x 224) are dictionaries by image id.
+
+    Args:
+        As for :class:`LocalizationEvaluator`.
+
+    Raises:
+        DatasetError: The metadata have something wrong with them.
+        RuntimeError: A box is negative, or ends before it begins.
+    """
+
+    num_correct = _Count()
+    cnt = _Count()
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.resize_length = _SIZE[0]
+        self.cnt = 0
+        self.num_correct = {iou: np.zeros(len(self.cam_threshold_list)) for iou in self.iou_threshold_list}
+        self.image_ids = get_image_ids(self.metadata)
+        self.original_bboxes = get_bounding_boxes(self.metadata)
+        self.image_sizes = get_image_sizes(self.metadata)
+        missing = [each for each in self.image_ids if each not in self.original_bboxes or each not in self.image_sizes]
+        raise_problems(self.metadata["image_ids"], [f"{each!r} has no box or no image size" for each in missing])
+        counts = [len(self.original_bboxes[each]) for each in self.image_ids]
+        rows = np.array([box for each in self.image_ids for box in self.original_bboxes[each]])
+        check_box_convention(rows, "x0y0x1y1")
+        sizes = np.repeat([self.image_sizes[each] for each in self.image_ids], counts, axis=0)
+        resized = iter(map(tuple, scale_boxes(rows, sizes, _SIZE).tolist()))
+        self.gt_bboxes = {
+            each: list(islice(resized, count)) for each, count in zip(self.image_ids, counts, strict=True)
+        }
+
+    def compute(self) -> list[float]:
+        """MaxBoxAcc for each IoU threshold, in percent: the box accuracy at the threshold that suits it best.
+
+        Raises:
+            RuntimeError: No score map was accumulated.
+        """
+        if self.cnt == 0:
+            raise RuntimeError("no score map was accumulated")
+        return [max_box_acc(box_accuracy(self.num_correct[iou], self.cnt)) for iou in self.iou_threshold_list]
+
+    def _check_known(self, image_id: str) -> None:
+        if image_id not in self.gt_bboxes:
+            raise KeyError(image_id)
+
+    def _count(self, scoremaps: np.ndarray, image_ids: Sequence[str]) -> None:
+        size = scoremaps.shape[1:]
+        if size == _SIZE:
+            boxes = [np.array(self.gt_bboxes[each]) for each in image_ids]
+        else:
+            boxes = [
+                scale_boxes(np.array(self.original_bboxes[each]), np.array(self.image_sizes[each]), size)
+                for each in image_ids
+            ]
+        counts, _ = ops.count_box_hits(
+            scoremaps,
+            boxes,
+            None,
+            self.cam_threshold_list,
+            [iou / 100 for iou in self.iou_threshold_list],
+            contours="all" if self.multi_contour_eval else "largest",
+        )
+        for iou, count in zip(self.iou_threshold_list, counts[0], strict=True):
+            self._num_correct[iou] += count
+        self._cnt += len(image_ids)
+
+
+class MaskEvaluator(_BatchEvaluator):
+    """PxAP: how well scores tell the pixels of objects from the others.
+
+    ``gt_true_score_hist`` and ``gt_false_score_hist``, float64 [T + 2], count object and background pixels by score;
+    the bins are [t0, t1), ..., [t last, 1), [1, 2), [2, 3]. ``mask_paths`` and ``ignore_paths`` are dictionaries by
+    image id.
+
+    Args:
+        As for :class:`LocalizationEvaluator`.
+
+    Raises:
+        ValueError: The data set is CUB or ILSVRC, which have no masks.
+        DatasetError: The metadata have something wrong with them.
+    """
+
+    gt_true_score_hist = _Count()
+    gt_false_score_hist = _Count()
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        if self.dataset_name in ("CUB", "ILSVRC"):
+            raise ValueError(f"dataset_name: expected a data set with masks, found {self.dataset_name!r}")
+        self.mask_paths, self.ignore_paths = get_mask_paths(self.metadata)
+        self.num_bins = len(self.cam_threshold_list) + 2
+        self.threshold_list_right_edge = np.append(self.cam_threshold_list, [1.0, 2.0, 3.0])
+        self.gt_true_score_hist = np.zeros(self.num_bins)
+        self.gt_false_score_hist = np.zeros(self.num_bins)
+
+    def compute(self) -> float:
+        """PxAP in percent.
+
+        Raises:
+            RuntimeError: No object pixel in all masks together.
+        """
+        histogram = np.stack([self.gt_true_score_hist, self.gt_false_score_hist])
+        if histogram[0].sum() == 0:
+            raise RuntimeError("masks: expected at least one object pixel in all images together, found none")
+        return pxap(histogram)
+
+    def _check_known(self, image_id: str) -> None:
+        if image_id not in self.mask_paths:
+            raise KeyError(image_id)
+
+    def _count(self, scoremaps: np.ndarray, image_ids: Sequence[str]) -> None:
+        def load(image_id: str) -> np.ndarray:
+            paths = self.mask_paths[image_id], self.ignore_paths[image_id]
+            return load_mask(self.mask_root, *paths, scoremaps.shape[1:])
+
+        with ThreadPoolExecutor(backends.num_threads()) as pool:
+            masks = np.stack(list(pool.map(load, image_ids)))
+        counts, _ = ops.count_pixels(scoremaps, masks, None, self.cam_threshold_list)
+        self._gt_true_score_hist += counts[0, 0]
+        self._gt_false_score_hist += counts[0, 1]
+
+
+def evaluator_class(dataset_name: str, metadata) -> type[LocalizationEvaluator]:
+    """What evaluates a data set: boxes for CUB and ILSVRC, masks for OpenImages, for others what localization.txt has.
+
+    Raises:
+        DatasetError: Another name, and localization.txt cannot be read.
+    """
+    kind = {"CUB": "boxes", "ILSVRC": "boxes", "OpenImages": "masks"}.get(dataset_name)
+    if kind is None:
+        problems: list[str] = []
+        path = Path(metadata["localization"])
+        kind = read_kind(path, problems)
+        raise_problems(path.parent, problems)
+    return BoxEvaluator if kind == "boxes" else MaskEvaluator
+
+
+def evaluate_wsol(
+    scoremap_root: str,
+    metadata_root: str,
+    mask_root: str,
+    dataset_name: str,
+    split: str,
+    multi_contour_eval: bool,
+    multi_iou_eval: bool,
+    iou_threshold_list: Sequence[int],
+    cam_curve_interval: float = 0.001,
+) -> float:
+    """Evaluates the score maps of a folder, prints ``localization: <performance>`` and returns it.
+
+    Args:
+        scoremap_root: Folder of ``<image id>.npy`` or ``<image id without extension>.npy``, [H, W] in [0, 1] each.
+        metadata_root: Metadata are read from ``<metadata_root>/<dataset_name>/<split>``.
+        mask_root: Masks are read from ``<mask_root>/<dataset_name>``; not used for boxes.
+        dataset_name: "CUB", "ILSVRC", "OpenImages" or the name of any folder of metadata.
+        split: "val" (train-fullsup), "test" or any other.
+        multi_contour_eval: All contours instead of the largest one.
+        multi_iou_eval: The mean over IoU thresholds instead of the value at 50.
+        iou_threshold_list: IoU thresholds in percent.
+        cam_curve_interval: Step between thresholds.
+
+    Returns:
+        Percent: box accuracy at the best threshold, of each IoU threshold or of 50; PxAP for masks.
+
+    Raises:
+        DatasetError: Something is wrong with the metadata, a mask or a score map's file; the message names them.
+        ValueError: A map that is no score map, or no 50 among the IoU thresholds where it is needed.
+    """
+    metadata = configure_metadata(os.path.join(metadata_root, dataset_name, split))
+    evaluator = evaluator_class(dataset_name, metadata)(
+        metadata=metadata,
+        dataset_name=dataset_name,
+        split=split,
+        cam_threshold_list=list(np.arange(0, 1, cam_curve_interval)),
+        iou_threshold_list=iou_threshold_list,
+        mask_root=os.path.join(mask_root, dataset_name),
+        multi_contour_eval=multi_contour_eval,
+    )
+    averaged = multi_iou_eval or isinstance(evaluator, MaskEvaluator)
+    if not averaged and 50 not in iou_threshold_list:
+        raise ValueError(
+            f"iou_threshold_list: expected 50 in it, or multi_iou_eval to average them, found {iou_threshold_list}"
+        )
+    folder = MapFolder(scoremap_root, get_image_ids(metadata))
+    for image_ids, scoremaps in folder.batches(_BATCH):
+        evaluator.accumulate_batch(scoremaps, image_ids)
+    raise_problems(scoremap_root, [f"{image_id!r}: {problem}" for image_id, problem in folder.problems.items()])
+    performance = evaluator.compute()
+    performance = np.average(performance) if averaged else performance[iou_threshold_list.index(50)]
+    print(f"localization: {performance}")
+    return performance
+
+
+def _str2bool(text: str) -> bool:
+    if text.lower() in ("yes", "true", "t", "y", "1"):
+        return True
+    if text.lower() in ("no", "false", "f", "n", "0"):
+        return False
+    raise argparse.ArgumentTypeError(f"expected True or False, found {text!r}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line: evaluates a folder of score maps with the flags of the published script."""
+    parser = argparse.ArgumentParser(
+        prog="python -m wsolkern.compat.evaluation", description="Evaluate a folder of score maps."
+    )
+    parser.add_argument("--scoremap_root", default="train_log/scoremaps/", help="folder of <image id>.npy")
+    parser.add_argument("--metadata_root", default="metadata/", help="folder of <dataset_name>/<split>/*.txt")
+    parser.add_argument("--mask_root", default="dataset/", help="folder of <dataset_name>/<mask path>, for masks")
+    parser.add_argument("--dataset_name", required=True, help="CUB, ILSVRC, OpenImages or any other folder's name")
+    parser.add_argument("--split", required=True, help="val (train-fullsup), test or any other folder's name")
+    parser.add_argument("--cam_curve_interval", type=float, default=0.01, help="step between thresholds")
+    switch = {"type": _str2bool, "nargs": "?", "const": True, "default": False, "metavar": "BOOL"}
+    parser.add_argument("--multi_contour_eval", **switch, help="all contours instead of the largest one")
+    parser.add_argument("--multi_iou_eval", **switch, help="mean over IoU thresholds instead of the value at 50")
+    parser.add_argument("--iou_threshold_list", type=int, nargs="+", default=[30, 50, 70], help="percent")
+    options = vars(parser.parse_args(arguments))
+    try:
+        evaluate_wsol(**options)
+    except ValueError as error:
+        parser.exit(1, f"{parser.prog}: {error}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""CAMs of a model's loader, normalized and evaluated, under the published names.
+
+In: a model that gives CAMs, a loader of (images, targets, image ids), metadata. Out: score maps as files, performance.
+Source: ``CAMComputer`` of Kim et al. (arXiv 2107.13221), itself after Choe et al.: names, signature and values.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from wsolkern import ops
+from wsolkern.compat.data_loaders import configure_metadata
+from wsolkern.compat.evaluation import BoxEvaluator, MaskEvaluator, evaluator_class
+from wsolkern.compat.util import t2n
+from wsolkern.normalization import Normalization
+
+__all__ = ["BoxEvaluator", "CAMComputer", "MaskEvaluator", "configure_metadata", "normalize_scoremap", "t2n"]
+
+
+def normalize_scoremap(cam: np.ndarray) -> np.ndarray:
+    """Min-max normalization of one map, float64 [H, W] in [0, 1]; zeros if it is constant or holds a NaN.
+
+    Computed in float64; ``cam`` itself is left as it is.
+    """
+    return ops.normalize(cam, "minmax")
+
+
+class CAMComputer:
+    """Computes the CAMs of a loader's images, saves their score maps and evaluates them.
+
+    Args:
+        model: Called as ``model(images, targets, return_cam=True)``, gives CAMs [N, h, w]; put into evaluation mode.
+        loader: Gives (images [N, C, H, W], targets, image ids). Images go to the model's device.
+        metadata_root: The split's folder of metadata, such as ``metadata/CUB/test``.
+        mask_root: Folder that mask paths start from.
+        iou_threshold_list: IoU thresholds in percent.
+        dataset_name: "CUB", "ILSVRC", "OpenImages" or any other name.
+        split: Its name; score maps of "train" are not saved.
+        multi_contour_eval: All contours instead of the largest one.
+        cam_curve_interval: Step between thresholds.
+        log_folder: Score maps are saved as ``<log_folder>/scoremaps/<image id>.npy``; None saves none.
+        norm_method: "minmax", "max", "pas" (at 0.9) or "ivr".
+        percentile: What "ivr" subtracts, a fraction in [0, 1).
+
+    Raises:
+        DatasetError: The metadata have something wrong with them.
+        ValueError: No such ``norm_method``, or a percentile outside [0, 1).
+    """
+
+    def __init__(
+        self,
+        model,
+        loader: Iterable,
+        metadata_root: str,
+        mask_root: str,
+        iou_threshold_list: list[int],
+        dataset_name: str,
+        split: str,
+        multi_contour_eval: bool,
+        cam_curve_interval: float = 0.001,
+        log_folder: str | None = None,
+        norm_method: str = "minmax",
+        percentile: float = 0.6,
+    ):
+        self.model = model
+        self.model.eval()
+        self.loader = loader
+        self.split = split
+        self.log_folder = log_folder
+        self.norm_method = norm_method
+        self.percentile = percentile
+        self._normalization()
+        metadata = configure_metadata(metadata_root)
+        self.evaluator = evaluator_class(dataset_name, metadata)(
+            metadata=metadata,
+            dataset_name=dataset_name,
+            split=split,
+            cam_threshold_list=list(np.arange(0, 1, cam_curve_interval)),
+            iou_threshold_list=iou_threshold_list,
+            mask_root=mask_root,
+            multi_contour_eval=multi_contour_eval,
+        )
+
+    def compute_and_evaluate_cams(self):
+        """One pass over the loader.
+
+        Returns:
+            What the evaluator's ``compute`` returns: percent for each IoU threshold, or PxAP.
+        """
+        parameter = next(self.model.parameters(), None)
+        for images, targets, image_ids in self.loader:
+            if parameter is not None:
+                images = images.to(parameter.device)
+            cams = t2n(self.model(images, targets, return_cam=True))
+            resized = ops.resize(cams, tuple(images.shape[2:]))
+            for cam, image_id in zip(resized, image_ids, strict=True):
+                scoremap = self.normalize_scoremap(cam)
+                if self.log_folder is not None and self.split != "train":
+                    path = Path(self.log_folder, "scoremaps", f"{image_id}.npy")
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    np.save(path, scoremap)
+                self.evaluator.accumulate(scoremap, image_id)
+        return self.evaluator.compute()
+
+    def normalize_scoremap(self, cam: np.ndarray) -> np.ndarray:
+        """One map under ``norm_method``, float64 [H, W] in [0, 1]; zeros where the formula comes to no number."""
+        return ops.normalize(cam, self._normalization())
+
+    def _normalization(self) -> Normalization:
+        names = {"minmax": "minmax", "max": "max", "pas": "pas:0.9", "ivr": f"ivr:{self.percentile}"}
+        if self.norm_method not in names:
+            raise ValueError(f"norm_method: expected one of {', '.join(names)}, found {self.norm_method!r}")
+        return Normalization.parse(names[self.norm_method])

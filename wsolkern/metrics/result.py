@@ -1,0 +1,137 @@
+"""What an Evaluator's counts amount to, one row a normalization.
+
+In: integer counts. Out: frozen values that print, index by normalization string and turn into JSON.
+Source: Choe et al., arXiv 2007.04178, section 4; formulas in :mod:`wsolkern.metrics.formulas`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from wsolkern.metrics import formulas
+from wsolkern.normalization import Normalization
+
+SCORE_MAPS = "score maps"  # the row's name when maps came normalized already
+
+
+@dataclass(frozen=True, eq=False)
+class NormalizationResult:
+    """The metrics of one normalization. What was not measured (no boxes, no masks) is None.
+
+    A best threshold is the first one that reaches the maximum.
+    """
+
+    normalization: str
+    """Its string, as in "ivr:0.45"; "score maps" where maps came normalized already."""
+    num_degenerate: int
+    """Maps without a score map under this normalization (constant, not finite, 0/0); they count as all zeros."""
+    max_box_acc: dict[float, float] | None = None
+    """MaxBoxAcc (largest contour) in percent, by IoU threshold as a fraction."""
+    best_threshold: dict[float, float] | None = None
+    """Where MaxBoxAcc is reached: fraction of a map's maximum level, by IoU threshold."""
+    max_box_acc_v2: float | None = None
+    """MaxBoxAccV2 (all contours) in percent: the mean over IoU thresholds."""
+    max_box_acc_v2_per_iou: dict[float, float] | None = None
+    """What MaxBoxAccV2 is the mean of, in percent, by IoU threshold."""
+    best_threshold_v2: dict[float, float] | None = None
+    """Where each of them is reached: fraction of a map's maximum level, by IoU threshold."""
+    box_accuracy: np.ndarray | None = None
+    """Box accuracy of the largest contour over thresholds, float64 [D, T], in percent."""
+    box_accuracy_v2: np.ndarray | None = None
+    """Box accuracy of all contours over thresholds, float64 [D, T], in percent."""
+    pxap: float | None = None
+    """PxAP in percent."""
+    precision: np.ndarray | None = None
+    """Pixel precision from the top bin down, float64 [T + 2], a fraction; 1 where no pixel is predicted."""
+    recall: np.ndarray | None = None
+    """Pixel recall from the top bin down, float64 [T + 2], a fraction."""
+
+    @classmethod
+    def from_counts(
+        cls,
+        normalization: str,
+        *,
+        num_images: int,
+        num_degenerate: int,
+        thresholds: np.ndarray,  # [T]
+        iou_thresholds: np.ndarray,  # [D]
+        num_correct: np.ndarray | None,  # [2, D, T]: largest contour, all contours
+        histogram: np.ndarray | None,  # [2, T + 2]: object pixels, background pixels
+    ) -> "NormalizationResult":
+        """The metrics of one normalization's counts.
+
+        Raises:
+            ValueError: Histograms without an object pixel.
+        """
+        metrics = {}
+        if num_correct is not None:
+            largest, every = formulas.box_accuracy(num_correct, num_images)  # [D, T] each
+
+            def by_iou(values):
+                return dict(zip(iou_thresholds.tolist(), values.tolist(), strict=True))
+
+            metrics = {
+                "max_box_acc": by_iou(formulas.max_box_acc(largest)),
+                "best_threshold": by_iou(thresholds[largest.argmax(axis=1)]),
+                "max_box_acc_v2": formulas.max_box_acc_v2(formulas.max_box_acc(every)),
+                "max_box_acc_v2_per_iou": by_iou(formulas.max_box_acc(every)),
+                "best_threshold_v2": by_iou(thresholds[every.argmax(axis=1)]),
+                "box_accuracy": largest,
+                "box_accuracy_v2": every,
+            }
+        if histogram is not None:
+            precision, recall = formulas.precision_recall(histogram)
+            metrics |= {"pxap": formulas.pxap(histogram), "precision": precision, "recall": recall}
+        return cls(normalization, num_degenerate, **metrics)
+
+    def to_dict(self, *, curves: bool = False) -> dict:
+        """Fields as JSON can hold them, IoU thresholds as strings; the arrays only if ``curves``."""
+        fields = {}
+        for name, value in vars(self).items():
+            if isinstance(value, np.ndarray):
+                if curves:
+                    fields[name] = value.tolist()
+            elif isinstance(value, dict):
+                fields[name] = {str(iou): each for iou, each in value.items()}
+            else:
+                fields[name] = value
+        return fields
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """All rows of an evaluation: ``result["ivr:0.45"]`` is one, iteration gives them in the order asked for."""
+
+    num_images: int
+    """Images that were counted."""
+    thresholds: np.ndarray
+    """The thresholds of the curves, float64 [T], fractions of a map's maximum level."""
+    iou_thresholds: tuple[float, ...]
+    """The IoU thresholds, D fractions."""
+    rows: tuple[NormalizationResult, ...]
+    """One row a normalization."""
+
+    def __getitem__(self, normalization: str | Normalization) -> NormalizationResult:
+        """The row of a normalization; any spelling that parses to it will do ("ivr:.45")."""
+        name = normalization if normalization == SCORE_MAPS else str(Normalization.parse(normalization))
+        for row in self.rows:
+            if row.normalization == name:
+                return row
+        raise KeyError(f"no row {name!r}; there are {', '.join(row.normalization for row in self.rows)}")
+
+    def __iter__(self) -> Iterator[NormalizationResult]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def to_dict(self, *, curves: bool = False) -> dict:
+        """All of it as JSON can hold it; thresholds and the arrays over them only if ``curves``."""
+        thresholds = {"thresholds": self.thresholds.tolist()} if curves else {}
+        return {
+            "num_images": self.num_images,
+            "iou_thresholds": list(self.iou_thresholds),
+            **thresholds,
+            "normalizations": [row.to_dict(curves=curves) for row in self.rows],
+        }

@@ -1,0 +1,257 @@
+"""Which thresholds localize the object, and the boxes themselves.
+
+In: CAMs [N, h, w] with normalizations, or score maps; ground-truth boxes. Out: hits [M, N, D, T], boxes [B, 4].
+Source: MaxBoxAcc and MaxBoxAccV2, Choe et al., arXiv 2007.04178, section 4.2; contours as OpenCV's findContours.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from wsolkern.normalization import Normalization
+from wsolkern.ops import inputs
+from wsolkern.ops.backends import MAX_IOU_THRESHOLDS, native, num_threads, resolve
+from wsolkern.ops.inputs import DEFAULT_THRESHOLDS, Normalizations
+from wsolkern.ops.normalizing import normalize_reference
+from wsolkern.ops.resizing import resize_reference
+
+
+def box_hits(
+    cams,
+    boxes: Sequence,
+    normalizations: Normalizations | None,
+    thresholds=DEFAULT_THRESHOLDS,
+    iou_thresholds=(0.3, 0.5, 0.7),
+    *,
+    contours: str = "all",
+    size: tuple[int, int] = (224, 224),
+    backend: str = "auto",
+):
+    """Which thresholds localize the object, for every normalization at once.
+
+    Args:
+        cams: Raw class activation maps, float16, bfloat16, float32 or float64 [N, h, w].
+        boxes: Ground truth per map, integers [N_i, 4] each, x0 y0 x1 y1 in pixels of the resized map, inclusive.
+        normalizations: What to normalize with, M of them; strings such as "ivr:0.45" are parsed. None: ``cams`` are
+            score maps in [0, 1] already, ``size`` is theirs and M is 1.
+        thresholds: Fractions of a map's maximum level, float64 [T], in [0, 1), in any order.
+        iou_thresholds: Fractions in (0, 1], D of them.
+        contours: "largest" (MaxBoxAcc), "all" (MaxBoxAccV2) or "both" (one pass, a leading axis of 2 in that order).
+        size: Height and width, in pixels, that CAMs are resized to.
+        backend: "auto", "reference" or "cpu".
+
+    Returns:
+        bool [M, N, D, T] on the device of ``cams``; bool [2, M, N, D, T] for both.
+
+    Raises:
+        ValueError: A shape, dtype, box or threshold is not as above; the message names the map and the value.
+        BackendUnavailable: A backend asked for by name cannot run here; the message says what is missing.
+
+    Source: Choe et al., arXiv 2007.04178, section 4.2; normalizations: Kim et al., arXiv 2107.13221, equations 3-6.
+    """
+    hits, _ = _evaluate(cams, boxes, normalizations, thresholds, iou_thresholds, contours, size, backend, summed=False)
+    return hits
+
+
+def count_box_hits(
+    cams,
+    boxes: Sequence,
+    normalizations: Normalizations | None,
+    thresholds=DEFAULT_THRESHOLDS,
+    iou_thresholds=(0.3, 0.5, 0.7),
+    *,
+    contours: str = "all",
+    size: tuple[int, int] = (224, 224),
+    backend: str = "auto",
+):
+    """``box_hits`` summed over the maps, and which maps have no score map.
+
+    Args:
+        As for ``box_hits``.
+
+    Returns:
+        (counts, degenerate), int64 [M, D, T] and bool [M, N] on the device of ``cams``; for both contours the counts
+        are int64 [2, M, D, T]. Score maps given as such are never degenerate.
+
+    Raises:
+        As ``box_hits``.
+    """
+    return _evaluate(cams, boxes, normalizations, thresholds, iou_thresholds, contours, size, backend, summed=True)
+
+
+def threshold_boxes(
+    score_maps,
+    thresholds=DEFAULT_THRESHOLDS,
+    *,
+    contours: str = "all",
+    backend: str = "auto",
+) -> list[list]:
+    """The boxes that each threshold finds in each score map.
+
+    Args:
+        score_maps: float16, bfloat16, float32 or float64 [N, H, W], in [0, 1].
+        thresholds: Fractions of a map's maximum level, float64 [T], in [0, 1), in any order.
+        contours: "largest" (the one box of MaxBoxAcc) or "all" (MaxBoxAccV2, hole borders included).
+        backend: "auto", "reference" or "cpu".
+
+    Returns:
+        Per map and threshold int32 [B, 4], x0 y0 x1 y1 in pixels, rows in lexicographic order, on the device of
+        ``score_maps``; the one row 0 0 0 0 where nothing is above the threshold. x1 and y1 are one past the last
+        pixel unless the frame clips them. Thresholds that come to the same level share one array.
+
+    Raises:
+        ValueError: A shape, dtype, score or threshold is not as above; the message names the map and the value.
+        BackendUnavailable: A backend asked for by name cannot run here; the message says what is missing.
+
+    Source: Choe et al., arXiv 2007.04178, section 4.2.
+    """
+    scores, fractions = inputs.check_maps(score_maps, "score_maps"), inputs.check_thresholds(thresholds)
+    largest = inputs.check_contours(contours, ("largest", "all")) == "largest"
+    kind = inputs.same_kind(score_maps)
+    if resolve(backend) == "reference":
+        inputs.check_scores(scores, "score_maps")
+        return [[kind(boxes) for boxes in each] for each in threshold_boxes_reference(scores, fractions, largest)]
+    rows, counts, max_levels = native().threshold_boxes(scores, fractions, largest, num_threads())
+    rows, ends = kind(rows), np.cumsum(counts).reshape(counts.shape)
+    result = []
+    for begins, end, max_level in zip(ends - counts, ends, max_levels, strict=True):
+        levels = (fractions * max_level).astype(np.int64).tolist()
+        per_level = {level: rows[begins[level] : end[level]] for level in set(levels)}
+        result.append([per_level[level] for level in levels])
+    return result
+
+
+def threshold_boxes_reference(
+    score_maps: np.ndarray,  # float64 [N, H, W], in [0, 1]
+    thresholds: np.ndarray,  # float64 [T]
+    largest: bool,
+) -> list[list[np.ndarray]]:  # int32 [B, 4] per map and threshold
+    """Label the foreground of every level."""
+    find = _largest_box_reference if largest else _all_boxes_reference
+    result = []
+    for levels in (score_maps * 255).astype(np.uint8):
+        found, per_threshold = {}, []
+        for threshold in thresholds:
+            foreground = levels > int(threshold * levels.max())
+            num_pixels = np.count_nonzero(foreground)  # foregrounds of one map are nested: this tells them apart
+            if num_pixels not in found:
+                found[num_pixels] = find(foreground) if num_pixels else np.zeros((1, 4), np.int32)
+            per_threshold.append(found[num_pixels])
+        result.append(per_threshold)
+    return result
+
+
+def box_hits_reference(
+    maps: np.ndarray,  # float64 [N, h, w]
+    boxes: list[np.ndarray],  # int [N_i, 4] per map
+    normalizations: tuple[Normalization, ...] | None,
+    thresholds: np.ndarray,  # float64 [T]
+    iou_thresholds: np.ndarray,  # float64 [D]
+    contours: str,
+    size: tuple[int, int],
+) -> tuple[np.ndarray, np.ndarray]:  # bool [C, M, N, D, T], bool [M, N]: hits, and which maps are degenerate
+    """One normalization, one map and one threshold after the other."""
+    if normalizations:
+        score_maps = [normalize_reference(resize_reference(maps, size), each) for each in normalizations]
+    else:
+        score_maps = [(maps, np.zeros(len(maps), bool))]
+    ways = [largest for largest, name in ((True, "largest"), (False, "all")) if contours in (name, "both")]
+    shape = len(ways), len(score_maps), len(maps), len(iou_thresholds), len(thresholds)
+    hits = np.zeros(shape, bool)
+    for c, largest in enumerate(ways):
+        for m, (scores, _) in enumerate(score_maps):
+            for n, per_threshold in enumerate(threshold_boxes_reference(scores, thresholds, largest)):
+                best = {}  # many thresholds share one array of boxes
+                for t, found in enumerate(per_threshold):
+                    if id(found) not in best:
+                        best[id(found)] = ious_reference(found, boxes[n]).max()
+                    hits[c, m, n, :, t] = best[id(found)] >= iou_thresholds
+    return hits, np.stack([degenerate for _, degenerate in score_maps])
+
+
+def ious_reference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Intersection over union of boxes [A, 4] and [B, 4] with inclusive corners, float64 [A, B]."""
+    a, b = a[:, None].astype(np.int64), b[None].astype(np.int64)
+
+    def area(x0, y0, x1, y1):
+        return np.maximum(0, x1 - x0 + 1) * np.maximum(0, y1 - y0 + 1)
+
+    corners = np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])
+    intersection = area(*np.moveaxis(np.concatenate(corners, axis=-1), -1, 0))
+    union = area(*np.moveaxis(a, -1, 0)) + area(*np.moveaxis(b, -1, 0)) - intersection
+    return np.where(union > 0, intersection / np.maximum(union, 1), 0.0)
+
+
+def _evaluate(cams, boxes, normalizations, thresholds, iou_thresholds, contours, size, backend, *, summed):
+    """Check, choose a backend and cut the work into native calls; returns hits or counts, and degenerate."""
+    maps, parsed, size = inputs.check_evaluation(cams, normalizations, size)
+    rows, offsets = inputs.check_boxes(boxes, len(maps))
+    fractions, deltas = inputs.check_thresholds(thresholds), inputs.check_iou_thresholds(iou_thresholds)
+    inputs.check_contours(contours)
+    if resolve(backend) == "reference":
+        if not parsed:
+            inputs.check_scores(maps, "cams")
+        per_map = np.split(rows, offsets[1:-1]) if len(maps) else []
+        hits, degenerate = box_hits_reference(maps, per_map, parsed, fractions, deltas, contours, size)
+        result = hits.sum(axis=2, dtype=np.int64) if summed else hits
+    else:
+        result, degenerate = _evaluate_cpu(maps, rows, offsets, parsed, fractions, deltas, contours, size, summed)
+    kind = inputs.same_kind(cams)
+    return kind(result if contours == "both" else result[0]), kind(degenerate)
+
+
+def _evaluate_cpu(maps, rows, offsets, normalizations, thresholds, deltas, contours, size, summed):
+    ranks, num_maps = inputs.ranks(normalizations, size[0] * size[1]), len(maps)
+    axes = (2 if contours == "both" else 1), max(len(ranks), 1)
+    degenerate, per_delta = np.zeros((axes[1], num_maps), np.uint8), []
+    for d in range(0, len(deltas), MAX_IOU_THRESHOLDS):
+        some_deltas = deltas[d : d + MAX_IOU_THRESHOLDS]
+        last = len(some_deltas), len(thresholds)
+        hits = None if summed else np.empty((*axes, num_maps, *last), np.uint8)
+        counts = np.zeros((*axes, *last), np.int64) if summed else None
+        native().box_hits(
+            maps, size, ranks, rows, offsets, some_deltas, thresholds, inputs.CONTOURS[contours],
+            hits, counts, degenerate, num_threads(),
+        )  # fmt: skip
+        per_delta.append(counts if summed else hits.view(bool))
+    return per_delta[0] if len(per_delta) == 1 else np.concatenate(per_delta, axis=-2), degenerate.view(bool)
+
+
+def _all_boxes_reference(foreground: np.ndarray) -> np.ndarray:
+    """Outer borders: 8-connected components. Hole borders: 4-connected background that does not touch the frame."""
+    from scipy import ndimage  # only the reference needs it
+
+    height, width = foreground.shape
+    components, _ = ndimage.label(foreground, structure=np.ones((3, 3)))
+    background, _ = ndimage.label(~foreground)
+    boxes = []
+    for ys, xs in ndimage.find_objects(components):
+        boxes.append((xs.start, ys.start, xs.stop, ys.stop))
+    for ys, xs in ndimage.find_objects(background):
+        if ys.start > 0 and xs.start > 0 and ys.stop < height and xs.stop < width:
+            boxes.append((xs.start - 1, ys.start - 1, xs.stop + 1, ys.stop + 1))
+    return _clipped(boxes, foreground.shape)
+
+
+def _largest_box_reference(foreground: np.ndarray) -> np.ndarray:
+    """The component of largest area inside its outer border, the last in raster order of those that tie."""
+    from scipy import ndimage
+
+    filled = ndimage.binary_fill_holes(foreground)
+    labels, num_components = ndimage.label(filled, structure=np.ones((3, 3)))
+    # A border runs through the centres of its pixels: a 2 x 2 square lies inside it with four pixels, half with three.
+    squares = np.stack([labels[:-1, :-1], labels[:-1, 1:], labels[1:, :-1], labels[1:, 1:]])
+    inside = np.count_nonzero(squares, axis=0)
+    weights = np.select([inside == 4, inside == 3], [1.0, 0.5], 0.0)
+    areas = np.bincount(squares.max(axis=0).ravel(), weights.ravel(), minlength=num_components + 1)
+    raster = np.arange(labels.size).reshape(labels.shape)
+    first_pixels = ndimage.minimum(raster, labels, np.arange(num_components + 1))
+    best = max(range(1, num_components + 1), key=lambda label: (areas[label], first_pixels[label]))
+    ys, xs = ndimage.find_objects(labels)[best - 1]
+    return _clipped([(xs.start, ys.start, xs.stop, ys.stop)], foreground.shape)
+
+
+def _clipped(boxes: list[tuple[int, int, int, int]], shape: tuple[int, int]) -> np.ndarray:
+    """int32 [B, 4] in lexicographic order; x1 and y1 stay one past the last pixel unless the frame clips them."""
+    height, width = shape
+    return np.array(sorted((x0, y0, min(x1, width - 1), min(y1, height - 1)) for x0, y0, x1, y1 in boxes), np.int32)

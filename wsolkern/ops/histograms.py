@@ -1,0 +1,114 @@
+"""How the scores of object pixels and of background pixels are distributed: the counts that PxAP is made of.
+
+In: CAMs [N, h, w] with normalizations, or score maps, and masks. Out: histograms int64 [M, N, 2, T + 2].
+Source: PxAP, Choe et al., arXiv 2007.04178, section 4.2; bins follow the rules of ``numpy.histogram``.
+"""
+
+import numpy as np
+
+from wsolkern.normalization import Normalization
+from wsolkern.ops import inputs
+from wsolkern.ops.backends import native, num_threads, resolve
+from wsolkern.ops.inputs import DEFAULT_THRESHOLDS, Normalizations
+from wsolkern.ops.normalizing import normalize_reference
+from wsolkern.ops.resizing import resize_reference
+
+
+def pixel_histograms(
+    cams,
+    masks,
+    normalizations: Normalizations | None,
+    thresholds=DEFAULT_THRESHOLDS,
+    *,
+    size: tuple[int, int] = (224, 224),
+    backend: str = "auto",
+):
+    """Histograms of the scores under a mask and outside it, for every normalization at once.
+
+    Args:
+        cams: Raw class activation maps, float16, bfloat16, float32 or float64 [N, h, w].
+        masks: uint8 [N, H, W]: 1 object, 0 background, 255 ignore.
+        normalizations: What to normalize with, M of them; strings such as "ivr:0.45" are parsed. None: ``cams`` are
+            score maps in [0, 1] already, ``size`` is theirs and M is 1.
+        thresholds: Lower edges of the bins, float64 [T], in [0, 1), not decreasing.
+        size: Height and width, in pixels, that CAMs are resized to.
+        backend: "auto", "reference" or "cpu".
+
+    Returns:
+        int64 [M, N, 2, T + 2] on the device of ``cams``: object pixels, background pixels, per bin. The bins are
+        [t0, t1), [t1, t2), ..., [t_last, 1), [1, 2), [2, 3]; scores below t0 are in none.
+
+    Raises:
+        ValueError: A shape, dtype, mask value or threshold is not as above; the message names the map and the value.
+        BackendUnavailable: A backend asked for by name cannot run here; the message says what is missing.
+
+    Source: Choe et al., arXiv 2007.04178, section 4.2.
+    """
+    return _evaluate(cams, masks, normalizations, thresholds, size, backend, summed=False)[0]
+
+
+def count_pixels(
+    cams,
+    masks,
+    normalizations: Normalizations | None,
+    thresholds=DEFAULT_THRESHOLDS,
+    *,
+    size: tuple[int, int] = (224, 224),
+    backend: str = "auto",
+):
+    """``pixel_histograms`` summed over the maps, and which maps have no score map.
+
+    Args:
+        As for ``pixel_histograms``.
+
+    Returns:
+        (counts, degenerate), int64 [M, 2, T + 2] and bool [M, N] on the device of ``cams``. Score maps given as such
+        are never degenerate.
+
+    Raises:
+        As ``pixel_histograms``.
+    """
+    return _evaluate(cams, masks, normalizations, thresholds, size, backend, summed=True)
+
+
+def pixel_histograms_reference(
+    maps: np.ndarray,  # float64 [N, h, w]
+    masks: np.ndarray,  # uint8 [N, H, W]
+    normalizations: tuple[Normalization, ...] | None,
+    thresholds: np.ndarray,  # float64 [T]
+    size: tuple[int, int],
+) -> tuple[np.ndarray, np.ndarray]:  # int64 [M, N, 2, T + 2], bool [M, N]: histograms, and which maps are degenerate
+    """``numpy.histogram`` of every score map."""
+    if normalizations:
+        score_maps = [normalize_reference(resize_reference(maps, size), each) for each in normalizations]
+    else:
+        score_maps = [(maps, np.zeros(len(maps), bool))]
+    edges = np.append(thresholds, [1, 2, 3])
+    out = np.zeros((len(score_maps), len(maps), 2, len(edges) - 1), np.int64)
+    for m, (scores, _) in enumerate(score_maps):
+        for n, (score_map, mask) in enumerate(zip(scores, masks, strict=True)):
+            out[m, n, 0] = np.histogram(score_map[mask == 1], edges)[0]
+            out[m, n, 1] = np.histogram(score_map[mask == 0], edges)[0]
+    return out, np.stack([degenerate for _, degenerate in score_maps])
+
+
+def _evaluate(cams, masks, normalizations, thresholds, size, backend, *, summed):
+    """Check, choose a backend and cut the work into native calls; returns histograms, summed or not, and degenerate."""
+    maps, parsed, size = inputs.check_evaluation(cams, normalizations, size)
+    masks = inputs.check_masks(masks, len(maps), size)
+    edges = inputs.check_thresholds(thresholds, sorted_=True)
+    if resolve(backend) == "reference":
+        if not parsed:
+            inputs.check_scores(maps, "cams")
+        counts, degenerate = pixel_histograms_reference(maps, masks, parsed, edges, size)
+        counts = counts.sum(axis=1) if summed else counts
+    else:
+        ranks = inputs.ranks(parsed, size[0] * size[1])
+        num, num_bins = max(len(ranks), 1), len(edges) + 2
+        flags = np.zeros((num, len(maps)), np.uint8)
+        counts = np.zeros((num, 2, num_bins) if summed else (num, len(maps), 2, num_bins), np.int64)
+        each, total = (None, counts) if summed else (counts, None)
+        native().pixel_histograms(maps, size, ranks, edges, masks, each, total, flags, num_threads())
+        degenerate = flags.view(bool)
+    kind = inputs.same_kind(cams)
+    return kind(counts), kind(degenerate)

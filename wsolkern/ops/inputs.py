@@ -1,0 +1,204 @@
+"""What the operations accept, checked and converted in one place.
+
+In: arguments of the public functions, numpy arrays or torch tensors. Out: C-contiguous numpy arrays of one dtype each.
+Source: none; a message names the argument, the map and the value, and says what was expected.
+"""
+
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from wsolkern.normalization import Normalization, parse_all
+
+Normalizations: TypeAlias = str | Normalization | Iterable[str | Normalization]
+
+DEFAULT_THRESHOLDS = np.arange(0, 1, 0.001)  # the published grid, 1000 fractions
+DEFAULT_THRESHOLDS.setflags(write=False)
+
+MAX_SIDE = 4096  # pixels; what the native core is built and tested for
+MAX_COORDINATE = 1 << 20  # pixels; the area of a box and the sum of two stay far from overflow
+CONTOURS = {"largest": 1, "all": 2, "both": 3}  # bit 0: MaxBoxAcc, bit 1: MaxBoxAccV2
+
+
+def is_tensor(value: object) -> bool:
+    """Whether ``value`` is a torch tensor; torch is not imported to find out."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def same_kind(value: object) -> Callable[[np.ndarray], Any]:
+    """What turns a result into the kind of ``value``: a torch tensor on its device, or the numpy array it is."""
+    if not is_tensor(value):
+        return lambda result: result
+    return lambda result: sys.modules["torch"].from_numpy(result).to(value.device)
+
+
+def on_host(value: object) -> object:
+    """``value`` itself, or the numpy array of a torch tensor."""
+    return value.detach().cpu().numpy() if is_tensor(value) else value
+
+
+def check_maps(value: object, name: str, ndims: tuple[int, ...] = (3,)) -> np.ndarray:
+    """float64 [N, h, w] from float16, bfloat16, float32 or float64 maps; a single [h, w] becomes [1, h, w] if allowed.
+
+    Raises:
+        TypeError: Not an array.
+        ValueError: Another dtype, another number of axes, a side of 0 or of more than MAX_SIDE pixels.
+    """
+    if is_tensor(value):
+        floating, ndim = value.dtype.is_floating_point, value.ndim
+    elif isinstance(value, np.ndarray):
+        floating, ndim = value.dtype.kind == "f" and value.dtype.itemsize <= 8, value.ndim
+    else:
+        raise TypeError(f"{name}: expected a numpy array or a torch tensor, found {type(value).__name__}")
+    if not floating:
+        raise ValueError(f"{name}: expected float16, bfloat16, float32 or float64, found {value.dtype}")
+    if ndim not in ndims:
+        axes = {2: "[h, w]", 3: "[N, h, w]"}
+        raise ValueError(f"{name}: expected {' or '.join(axes[n] for n in ndims)}, found shape {tuple(value.shape)}")
+    if min(value.shape[-2:]) < 1 or max(value.shape[-2:]) > MAX_SIDE:
+        raise ValueError(f"{name}: expected maps of 1 to {MAX_SIDE} pixels a side, found shape {tuple(value.shape)}")
+    if is_tensor(value):
+        value = value.detach().to("cpu", sys.modules["torch"].float64).numpy()
+    maps = np.ascontiguousarray(value, dtype=np.float64)
+    return maps[None] if ndim == 2 else maps
+
+
+def check_scores(maps: np.ndarray, name: str) -> None:
+    """Every value of float64 [N, H, W] lies in [0, 1]; the native core checks the same with the same message.
+
+    Raises:
+        ValueError: A value is NaN or outside [0, 1]; the message names the map, the pixel and the value.
+    """
+    if maps.size and not (maps.min() >= 0 and maps.max() <= 1):
+        index, y, x = np.argwhere(~((maps >= 0) & (maps <= 1)))[0]
+        raise ValueError(
+            f"{name}[{index}]: expected a score map with values in [0, 1], found {maps[index, y, x]!s} at row {y}, "
+            f"column {x}; name a normalization to evaluate raw class activation maps"
+        )
+
+
+def check_size(value: object, name: str = "size") -> tuple[int, int]:
+    """(height, width), each from 1 to MAX_SIDE pixels."""
+    try:
+        height, width = value
+        if all(isinstance(side, (int, np.integer)) and 1 <= side <= MAX_SIDE for side in (height, width)):
+            return int(height), int(width)
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(f"{name}: expected (height, width), integers from 1 to {MAX_SIDE}, found {value!r}")
+
+
+def check_evaluation(
+    cams: object, normalizations: Normalizations | None, size: object
+) -> tuple[np.ndarray, tuple[Normalization, ...], tuple[int, int]]:
+    """Maps, normalizations and evaluation size; without normalizations the maps are score maps and keep their size."""
+    if normalizations is None:  # the values are checked where they are read: in the native core or the reference
+        maps = check_maps(cams, "cams")
+        return maps, (), maps.shape[1:]
+    return check_maps(cams, "cams"), parse_all(normalizations), check_size(size)
+
+
+def check_thresholds(value: object, *, sorted_: bool = False) -> np.ndarray:
+    """float64 [T], T >= 1, fractions in [0, 1), not decreasing where ``sorted_`` is asked for."""
+    thresholds = _fractions(value, "thresholds")
+    if not (thresholds.min() >= 0 and thresholds.max() < 1):
+        bad = thresholds[~((thresholds >= 0) & (thresholds < 1))][0]
+        raise ValueError(f"thresholds: expected fractions in [0, 1), found {bad!s}")
+    if sorted_ and (thresholds[1:] < thresholds[:-1]).any():
+        at = int(np.flatnonzero(thresholds[1:] < thresholds[:-1])[0])
+        raise ValueError(
+            f"thresholds: expected them in increasing order, found {thresholds[at]!s} before {thresholds[at + 1]!s}"
+        )
+    return thresholds
+
+
+def check_iou_thresholds(value: object) -> np.ndarray:
+    """float64 [D], D >= 1, fractions in (0, 1]."""
+    thresholds = _fractions(value, "iou_thresholds")
+    if not (thresholds.min() > 0 and thresholds.max() <= 1):
+        bad = thresholds[~((thresholds > 0) & (thresholds <= 1))][0]
+        raise ValueError(f"iou_thresholds: expected fractions in (0, 1], found {bad!s}")
+    return thresholds
+
+
+def check_contours(value: object, allowed: tuple[str, ...] = tuple(CONTOURS)) -> str:
+    """One of the names in ``allowed``."""
+    if value not in allowed:
+        expected = " or ".join(f'"{name}"' for name in allowed)
+        raise ValueError(f"contours: expected {expected}, found {value!r}")
+    return value
+
+
+def check_boxes(value: Iterable, num_maps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Ground truth of a batch: int32 [B, 4] of all maps together, and int64 [N + 1] where each map's rows begin.
+
+    Raises:
+        TypeError: Not a sequence.
+        ValueError: Not one integer array [n, 4] with n >= 1 per map, or a box that ends before it begins.
+    """
+    if not isinstance(value, Iterable):
+        raise TypeError(f"boxes: expected a sequence of arrays, found {type(value).__name__}")
+    per_map = [np.asarray(on_host(boxes)) for boxes in on_host(value)]
+    if len(per_map) != num_maps:
+        raise ValueError(f"boxes: expected one array a map, {num_maps} of them, found {len(per_map)}")
+    for index, boxes in enumerate(per_map):
+        if boxes.ndim != 2 or boxes.shape[1] != 4 or len(boxes) == 0:
+            raise ValueError(f"boxes[{index}]: expected [n, 4] with n >= 1, found shape {boxes.shape}")
+        if boxes.dtype.kind not in "iu":
+            raise ValueError(f"boxes[{index}]: expected integers, found {boxes.dtype}")
+    offsets = np.zeros(num_maps + 1, np.int64)
+    if num_maps == 0:
+        return np.empty((0, 4), np.int32), offsets
+    np.cumsum([len(boxes) for boxes in per_map], out=offsets[1:])
+    together = np.concatenate(per_map, dtype=np.int64, casting="unsafe")
+    wrong = (together[:, 2] < together[:, 0]) | (together[:, 3] < together[:, 1])
+    wrong |= (together.max(axis=1) > MAX_COORDINATE) | (together.min(axis=1) < -MAX_COORDINATE)
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        index = int(np.searchsorted(offsets, row, side="right")) - 1
+        raise ValueError(
+            f"boxes[{index}][{row - offsets[index]}]: expected x0 <= x1 and y0 <= y1, within {MAX_COORDINATE} pixels "
+            f"of the origin, found x0 y0 x1 y1 = {together[row].tolist()}"
+        )
+    return np.ascontiguousarray(together, np.int32), offsets
+
+
+def check_masks(value: object, num_maps: int, size: tuple[int, int]) -> np.ndarray:
+    """uint8 [N, H, W] of 1 (object), 0 (background) and 255 (ignore).
+
+    Raises:
+        ValueError: Another dtype, shape or value.
+    """
+    masks = on_host(value)
+    if not isinstance(masks, np.ndarray):
+        raise TypeError(f"masks: expected a numpy array or a torch tensor, found {type(value).__name__}")
+    if masks.dtype != np.uint8:
+        raise ValueError(f"masks: expected uint8, found {masks.dtype}")
+    if masks.shape != (num_maps, *size):
+        raise ValueError(f"masks: expected shape {(num_maps, *size)}, found {masks.shape}")
+    # Modulo 256 the values 255, 0 and 1 are neighbours: shifted by 2 they are 253, 254 and 255.
+    if masks.size and (masks - np.uint8(2)).min() < 253:
+        index, y, x = np.argwhere((masks > 1) & (masks < 255))[0]
+        raise ValueError(
+            f"masks[{index}]: expected 1 (object), 0 (background) or 255 (ignore), found {masks[index, y, x]} "
+            f"at row {y}, column {x}"
+        )
+    return np.ascontiguousarray(masks)
+
+
+def ranks(normalizations: tuple[Normalization, ...], num_pixels: int) -> np.ndarray:
+    """int64 [M, 2], the order statistics that give offset and divisor; M = 0 tells the native core "score maps"."""
+    return np.array([each.ranks(num_pixels) for each in normalizations], np.int64).reshape(-1, 2)
+
+
+def _fractions(value: object, name: str) -> np.ndarray:
+    try:
+        fractions = np.asarray(on_host(value), dtype=np.float64, order="C")
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}: expected fractions, found {value!r}") from None
+    if fractions.ndim != 1 or fractions.size == 0:
+        raise ValueError(f"{name}: expected one axis with at least one fraction, found shape {fractions.shape}")
+    return fractions
