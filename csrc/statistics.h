@@ -66,7 +66,7 @@ inline Extremes find_extremes(const double* map, size_t n) {
 
 // A monotone map from values to a few thousand intervals ("cells"): cell(a) < cell(b) implies a < b.
 struct Grid {
-  static constexpr int kFewest = 1 << 12, kMost = 1 << 16;
+  static constexpr int kFewest = 1 << 14, kMost = 1 << 16;
   int num_cells = 0;  // a power of two; 0 if the values' range is infinite or too small to be divided
   double least = 0, scale = 0;
 

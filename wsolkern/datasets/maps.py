@@ -39,12 +39,13 @@ class MapFolder:
     Args:
         root: The folder, or the file.
         image_ids: The images to read, in this order.
+        siblings: Other images that have maps there too: they decide with these which ids need their full names.
 
     Raises:
         DatasetError: There is no such folder or file, or the file is none of the two kinds.
     """
 
-    def __init__(self, root: str | os.PathLike, image_ids: Sequence[str]):
+    def __init__(self, root: str | os.PathLike, image_ids: Sequence[str], *, siblings: Iterable[str] = ()):
         self.root = Path(root)
         self.image_ids = tuple(image_ids)
         self.problems: dict[str, str] = {}
@@ -55,7 +56,7 @@ class MapFolder:
         self._archive = _open_archive(self.root) if self.root.is_file() else None
         if self._archive is None and not self.root.is_dir():
             raise DatasetError(f"{self.root}: no such folder of maps")
-        stems = Counter(map(_stem, set(self.image_ids)))
+        stems = Counter(map(_stem, {*self.image_ids, *siblings}))
         self._shared_stems = {stem for stem, count in stems.items() if count > 1}
 
     def __len__(self) -> int:

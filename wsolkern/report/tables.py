@@ -1,0 +1,80 @@
+"""A Result as a table, one row a normalization.
+
+In: a Result. Out: a rich Table or Markdown text; everything in percent but thresholds and counts.
+Source: the columns are those of Choe et al., arXiv 2007.04178, tables 2 and 3, with the thresholds that reach them.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from wsolkern.metrics import Result
+
+
+def columns(result: "Result") -> list[tuple[str, str, list[str]]]:
+    """What the tables show, column by column.
+
+    Returns:
+        (group, heading, one cell a normalization); metrics that were not measured have no column. MaxBoxAcc is the
+        one at IoU 0.5, as the field prints it, or at the first IoU threshold if that was not asked for.
+    """
+    rows = list(result)
+    found = [("", "normalization", [row.normalization for row in rows])]
+    if rows[0].max_box_acc is not None:
+        usual = 0.5 if 0.5 in result.iou_thresholds else result.iou_thresholds[0]
+        found.append(("MaxBoxAcc", f"IoU {usual:g}", [f"{row.max_box_acc[usual]:.2f}" for row in rows]))
+        found.append(("MaxBoxAccV2", "mean", [f"{row.max_box_acc_v2:.2f}" for row in rows]))
+        for iou in result.iou_thresholds:
+            cells = [f"{row.max_box_acc_v2_per_iou[iou]:.2f}" for row in rows]
+            found.append(("MaxBoxAccV2", f"IoU {iou:g}", cells))
+        for iou in result.iou_thresholds:
+            cells = [f"{row.best_threshold_v2[iou]:.6g}" for row in rows]
+            found.append(("threshold", f"IoU {iou:g}", cells))
+    if rows[0].pxap is not None:
+        found.append(("", "PxAP", [f"{row.pxap:.2f}" for row in rows]))
+    found.append(("", "degenerate", [str(row.num_degenerate) for row in rows]))
+    return found
+
+
+def rich_tables(result: "Result", title: str, width: int) -> "list[Table]":
+    """The table for a terminal of ``width`` columns; where it is too wide, thresholds are a table of their own."""
+    shown = columns(result)
+    whole = _rich_table(shown, title)
+    if sum(_width(*column) + 2 for column in shown) <= width:
+        return [whole]
+    thresholds = [column for column in shown if column[0] == "threshold"]
+    others = [column for column in shown if column not in thresholds]
+    return [_rich_table(others, title), _rich_table([shown[0], *thresholds], None)]
+
+
+def _rich_table(shown: list[tuple[str, str, list[str]]], title: str | None) -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    previous = ""
+    for group, heading, _ in shown:
+        # The name of a group stands above its first column.
+        above, previous = "" if group == previous else group, group
+        is_name = heading == "normalization"
+        style = "bold" if is_name or heading == "mean" else None
+        table.add_column(f"{above}\n{heading}", justify="left" if is_name else "right", style=style, no_wrap=True)
+    for row in zip(*(cells for _, _, cells in shown), strict=True):
+        table.add_row(*row)
+    return table
+
+
+def _width(group: str, heading: str, cells: list[str]) -> int:
+    return max(map(len, (group, heading, *cells)))
+
+
+def markdown_table(result: "Result") -> str:
+    """The table as Markdown."""
+    shown = columns(result)
+    lines = [
+        [f"{group} {heading}".strip() for group, heading, _ in shown],
+        ["---" if heading == "normalization" else "---:" for _, heading, _ in shown],
+        *(list(row) for row in zip(*(cells for _, _, cells in shown), strict=True)),
+    ]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
