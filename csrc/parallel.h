@@ -45,9 +45,9 @@ class WorkspacePool {
   size_t most_bytes_ = 0;
 };
 
-// work(workspace, i) for i in [0, n), on at most `threads` threads; finish(workspace) once for each of their workspaces,
-// one at a time. After an exception no further map is begun; when all threads have stopped it is thrown again here, of
-// several the one of the first map, so that which one it is does not depend on the threads either.
+// work(workspace, i) for i in [0, n), on at most `threads` threads; finish(workspace) once for each of their
+// workspaces, one at a time. After an exception no further map is begun; when all threads have stopped it is thrown
+// again here, of several the one of the first map, so that which one it is does not depend on the threads either.
 template <class Workspace, class Work, class Finish>
 void for_each_map(WorkspacePool<Workspace>& pool, size_t n, int threads, Work&& work, Finish&& finish) {
   std::atomic<size_t> next{0};
