@@ -10,7 +10,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import folder, inputs, machine
-from benchmarks.measure import MANY, ONE, Row, WrongResult, batch_seconds, box_row, pixel_row
+from benchmarks.measure import MANY, ONE, Row, WrongResult, box_row, pixel_row
 from wsolkern.ops import count_box_hits
 from wsolkern.ops.backends import native
 
@@ -29,6 +30,7 @@ RESULTS = machine.ROOT / "benchmarks" / "results"
 HITS = "score map -> V1, V2 hits"
 COUNTS = "CAM -> V1, V2 counts"
 PIXELS = "CAM, mask -> PxAP counts"
+NUM_PAIRS = 21
 
 
 def main() -> int:
@@ -178,12 +180,21 @@ def two_threads(kinds: list[inputs.Inputs], cores: list[int]) -> dict[str, float
         if kind.cams.shape[1] != 14 and kind.name != "white noise":
             continue
         for names in (ONE, MANY) if kind.cams.shape[1] == 14 else (ONE,):
-            seconds = []
-            for used in (cores[-1:], cores[-2:]):
-                use_cores(used)
-                seconds.append(batch_seconds(lambda k=kind, n=names: _count(k, n)))
-            speedups[f"{len(names)} norm., {kind.name}"] = seconds[0] / seconds[1]
+            speedups[f"{len(names)} norm., {kind.name}"] = float(np.median([*_pairs(kind, names, cores[-2:])]))
     return speedups
+
+
+def _pairs(kind: inputs.Inputs, names: tuple[str, ...], cores: list[int]) -> Iterator[float]:
+    """Ratios of calls right after each other, on one core, each in turn, and on two: the machine's speed may drift."""
+    for repeat in range(NUM_PAIRS + 1):
+        seconds = []
+        for used in ([cores[repeat % 2]], cores):
+            use_cores(used)
+            start = time.perf_counter()
+            _count(kind, names)
+            seconds.append(time.perf_counter() - start)
+        if repeat:  # the first warms up
+            yield seconds[0] / seconds[1]
 
 
 def scratch_bytes(kinds: list[inputs.Inputs]) -> dict[str, int]:

@@ -20,7 +20,16 @@ _HOMES = {
     "pixel_histograms": "ops",
     "threshold_boxes": "ops",
 }
-__all__ = sorted(_HOMES)
+__all__ = [
+    "BackendUnavailable",
+    "DatasetError",
+    "Evaluator",
+    "Normalization",
+    "box_hits",
+    "normalize",
+    "pixel_histograms",
+    "threshold_boxes",
+]
 
 if TYPE_CHECKING:
     from wsolkern.errors import BackendUnavailable, DatasetError
