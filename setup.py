@@ -49,5 +49,5 @@ def extension(isa: str) -> Pybind11Extension:
 
 
 if sys.platform == "win32":
-    raise SystemExit("wsolkern builds with GCC or Clang on Linux or macOS; on Windows use WSL")
+    raise SystemExit("wsolkern builds with GCC or Clang on Linux; on Windows use WSL")
 setup(ext_modules=[extension(isa) for isa in FLAGS], cmdclass={"build_ext": BuildSideBySide})
