@@ -58,7 +58,8 @@ class PreparedMap {
   size_t size = 0;
   Extremes extremes{};
   Grid grid;
-  std::vector<uint16_t> cells;  // of every pixel, if the grid is usable
+  std::vector<uint16_t> cells;   // of every pixel, if the grid is usable
+  std::vector<double> filtered;  // scratch of a resize
 
   // `num_cuts`: how many cut points will be asked for at once.
   void prepare(const double* cam, const Resize& resize, bool is_resized, size_t num_pixels, size_t num_cuts) {
@@ -66,7 +67,7 @@ class PreparedMap {
     values = cam;
     if (!is_resized) {
       resized_.resize(size);
-      resize(cam, resized_.data(), filtered_);
+      resize(cam, resized_.data(), filtered);
       values = resized_.data();
     }
     extremes = find_extremes(values, size);
@@ -90,12 +91,12 @@ class PreparedMap {
   }
 
   size_t bytes() const {
-    return (resized_.capacity() + filtered_.capacity() + wanted_.capacity() + statistics_.capacity()) * 8 +
+    return (resized_.capacity() + filtered.capacity() + wanted_.capacity() + statistics_.capacity()) * 8 +
            cells.capacity() * 2 + order_.bytes();
   }
 
  private:
-  std::vector<double> resized_, filtered_, statistics_;
+  std::vector<double> resized_, statistics_;
   std::vector<int64_t> wanted_;
   OrderStatistics order_;
 };
@@ -117,8 +118,7 @@ inline int threshold_level(double threshold, int max_level) { return int(thresho
 class Workspace {
  public:
   PreparedMap map;
-  std::vector<double> filtered;  // for a resize alone
-  std::vector<int64_t> counts;   // what is added up over maps
+  std::vector<int64_t> counts;  // what is added up over maps
 
   void begin() { counts.clear(); }
 
@@ -134,7 +134,7 @@ class Workspace {
       degenerate[0] = 0;
       find_hits(truth, problem.contours, none);
       for (size_t c = 0; c < problem.num_contours(); ++c) {
-        for (int t = 0; t <= kLevels; ++t) found_.at[t] = level_hits(c, std::min(t, image_.top) + 1);
+        for (int t = 0; t <= kLevels; ++t) found_.at[t] = hits_[c][std::min(t, image_.top) + 1];
         sink(c, size_t(0), image_.top, found_);
       }
       return;
@@ -153,7 +153,7 @@ class Workspace {
         const int16_t* rank = ranks_.data() + (m - m0) * kLevels;
         for (size_t c = 0; c < problem.num_contours(); ++c) {
           for (int t = 0; t < kLevels; ++t)
-            found_.at[t] = affines_[m].divisor == 0 ? none : level_hits(c, std::min<int>(rank[t], image_.top + 1));
+            found_.at[t] = affines_[m].divisor == 0 ? none : hits_[c][std::min<int>(rank[t], image_.top + 1)];
           found_.at[kLevels] = none;
           sink(c, m, kLevels, found_);
         }
@@ -219,8 +219,8 @@ class Workspace {
 
   size_t bytes() const {
     return map.bytes() + image_.bytes() + tree_.bytes() + digitizer_.bytes() + histogram_.bytes() +
-           (cuts_.capacity() + filtered.capacity() + counts.capacity()) * 8 +
-           (ranks_.capacity() + bins_.capacity()) * 2 + (hits_[0].capacity() + hits_[1].capacity()) * 4;
+           (cuts_.capacity() + counts.capacity()) * 8 + (ranks_.capacity() + bins_.capacity()) * 2 +
+           (hits_[0].capacity() + hits_[1].capacity()) * 4;
   }
 
  private:
@@ -259,17 +259,14 @@ class Workspace {
   }
 
   void find_hits(const GroundTruth& truth, int contours, uint32_t none) {
-    uint32_t* found[2];
     for (auto& hits : hits_) {
       hits.resize(image_.top + 2);
       hits[image_.top + 1] = none;
-      found[&hits - hits_] = hits.data();
     }
     // hits_[0] is what is asked for first: the largest contour's if both are.
-    tree_.box_hits(image_, truth, contours & kLargest ? found[0] : nullptr,
-                   contours & kAll ? found[contours == kBoth] : nullptr);
+    tree_.box_hits(image_, truth, contours & kLargest ? hits_[0].data() : nullptr,
+                   contours & kAll ? hits_[contours == kBoth].data() : nullptr);
   }
-  uint32_t level_hits(size_t contours_index, int level) const { return hits_[contours_index][level]; }
 };
 
 }  // namespace wsolkern

@@ -69,8 +69,7 @@ void resize(const Array<double>& src, Array<double>& out, int threads) {
   const double* from = src.data();
   double* to = out.mutable_data();
   parallel(src.shape(0), threads, [&](Workspace& workspace, size_t n) {
-    std::vector<double>& filtered = workspace.filtered;
-    resizer(from + n * from_size, to + n * to_size, filtered);
+    resizer(from + n * from_size, to + n * to_size, workspace.map.filtered);
   });
 }
 

