@@ -79,7 +79,7 @@ class ComponentTree {
         });
     if (largest) {
       std::fill(largest, largest + top + 1, 0);
-      LargestSearch search(image, runs_, basins_, branches_, pieces_);
+      LargestSearch search(image, runs_, basins_, branches_, pieces_, areas_);
       for (int highest = top; highest > 0;) {
         if (!outer_hits_[highest]) {
           --highest;
@@ -121,14 +121,14 @@ class ComponentTree {
     if (!only_largest)
       walk_holes(image, every, visit_extent);
     else if (image.top)
-      LargestSearch(image, runs_, basins_, branches_, pieces_)
+      LargestSearch(image, runs_, basins_, branches_, pieces_, areas_)
           .find(1, image.top, false,
                 [&](int lowest, int highest, const Piece& piece) { visit_extent(lowest, highest, piece.extent); });
   }
 
   size_t bytes() const {
     return inverted_.bytes() + runs_.bytes() + basins_.bytes() + branches_.bytes() + silhouettes_.bytes() +
-           pieces_.bytes() + outer_hits_.capacity() * 4;
+           pieces_.bytes() + areas_.bytes() + outer_hits_.capacity() * 4;
   }
 
  private:
@@ -138,6 +138,7 @@ class ComponentTree {
   Branches branches_;
   Silhouettes silhouettes_;
   Pieces pieces_;
+  Areas areas_;
   std::vector<uint32_t> outer_hits_;
 
   // hits = visit(lowest, highest, extent) for the boxes of every branch whose loosest extent is worth it; notes

@@ -8,8 +8,8 @@
 // On CAMs a handful of measurements settles 255 levels.
 #pragma once
 
+#include "areas.h"
 #include "boxes.h"
-#include "outline.h"
 
 namespace wsolkern {
 
@@ -41,8 +41,10 @@ struct Pieces {
 class LargestSearch {
  public:
   LargestSearch(const LevelImage& image, const Runs& runs, const Basins& basins, const Branches& branches,
-                Pieces& pieces)
-      : image_(image), runs_(runs), basins_(basins), branches_(branches), pieces_(pieces) {}
+                Pieces& pieces, Areas& areas)
+      : image_(image), runs_(runs), basins_(basins), branches_(branches), pieces_(pieces), areas_(areas) {
+    areas.reset(branches.at.size());
+  }
 
   // Calls settle(lowest, highest, piece) until every level of [lowest, highest] has got the piece that is largest
   // there. Where only `hits` matter, ranges in which all contenders agree on them are settled without a measurement.
@@ -61,6 +63,7 @@ class LargestSearch {
   const Basins& basins_;
   const Branches& branches_;
   Pieces& pieces_;
+  Areas& areas_;
   static constexpr size_t kFew = 4;
   int64_t floor_ = -1;  // some component measured this (twice its area) at a level above all that is still open
 
@@ -85,9 +88,16 @@ class LargestSearch {
     return piece.twice_area_bound() < floor_;
   }
 
-  int64_t measure(uint32_t i, int level, Pixel* first) const {
-    *first = first_pixel(image_, runs_, basins_, branches_, pieces_.ranges[i].branch, level);
-    return twice_outline_area(image_, *first, level);
+  int64_t measure(uint32_t i, int level) {
+    return areas_.twice(image_, runs_, basins_, branches_, pieces_.ranges[i].branch, level);
+  }
+  // Whether the first pixel of branch i's component comes after branch j's in raster order.
+  bool is_later(uint32_t i, uint32_t j, int level) const {
+    const auto first = [&](uint32_t which) {
+      return first_pixel(image_, runs_, basins_, branches_, pieces_.ranges[which].branch, level);
+    };
+    const Pixel a = first(i), b = first(j);
+    return a.y > b.y || (a.y == b.y && a.x > b.x);
   }
 
   template <class Settle>
@@ -122,14 +132,13 @@ class LargestSearch {
           most = piece_at(i, highest).twice_area_bound();
           likely = i;
         }
-      Pixel first;
-      if (most > floor_) floor_ = std::max(floor_, measure(likely, highest, &first));
+      if (most > floor_) floor_ = std::max(floor_, measure(likely, highest));
       drop_the_beaten();
       // Few are left: see how large the others ever get in this range. On the demo's 14 x 14 CAMs this takes the mean
       // number of measurements from 55 to 20 with 255 levels, and from 1,400 to 210 with 6,120.
       if (lowest < highest && contenders.size() <= kFew)
         std::erase_if(contenders, [&](uint32_t i) {
-          return i != likely && measure(i, std::max(lowest, begin(i)->lowest), &first) < floor_;
+          return i != likely && measure(i, std::max(lowest, begin(i)->lowest)) < floor_;
         });
     }
     if (contenders.size() == 1) {
@@ -137,12 +146,9 @@ class LargestSearch {
     } else if (lowest == highest) {
       uint32_t winner = contenders[0];
       int64_t most = -1;
-      Pixel last{-1, -1};
       for (const uint32_t i : contenders) {
-        Pixel first;
-        const int64_t area = measure(i, highest, &first);
-        const bool later = first.y > last.y || (first.y == last.y && first.x > last.x);
-        if (area > most || (area == most && later)) winner = i, most = area, last = first;
+        const int64_t area = measure(i, highest);
+        if (area > most || (area == most && is_later(i, winner, highest))) winner = i, most = area;
       }
       floor_ = std::max(floor_, most);
       settle_all(winner, lowest, highest, settle);

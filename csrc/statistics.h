@@ -73,7 +73,7 @@ struct Grid {
   Grid() = default;
   // For so many cut points: few cells shall hold one, but the tables over the cells shall stay in the near caches.
   Grid(const Extremes& extremes, size_t num_cuts) : num_cells(kFewest), least(extremes.least) {
-    while (num_cells < kMost && size_t(num_cells) < 4 * num_cuts) num_cells *= 2;
+    while (num_cells < kMost && size_t(num_cells) < 8 * num_cuts) num_cells *= 2;
     scale = (num_cells - 1) / (extremes.most - least);
     if (extremes.degenerate() || !std::isfinite(extremes.most - least) || !std::isfinite(scale)) num_cells = 0;
   }
@@ -103,22 +103,23 @@ class OrderStatistics {
       take(0, values_, order_, ranks, out);
       return;
     }
-    // Four counters a block, taken in turn: neighbours often share a block, and would wait for each other.
+    // Two counters a block, taken in turn: neighbours often share a block, and would wait for each other.
     const int shift = std::countr_zero(unsigned(grid.num_cells / kBlocks));
     const auto block_of = [&](size_t p) { return cells[p] >> shift; };
-    counts_.assign(4 * kBlocks, 0);
+    counts_.assign(2 * kBlocks, 0);
     size_t i = 0;
-    for (; i + 4 <= n; i += 4)
-      for (int turn = 0; turn < 4; ++turn) ++counts_[4 * block_of(i + turn) + turn];
-    for (; i < n; ++i) ++counts_[4 * block_of(i)];
+    for (; i + 2 <= n; i += 2)
+      for (int turn = 0; turn < 2; ++turn) ++counts_[2 * block_of(i + turn) + turn];
+    for (; i < n; ++i) ++counts_[2 * block_of(i)];
 
     // Which blocks hold a wanted rank, and how many values lie before each.
-    wanted_.assign(kBlocks, 0);
+    group_of_.resize(kBlocks);
+    is_wanted_.assign(kBlocks, 0);
     num_groups_ = 0;
     int64_t before = 0;
     int block = 0;
     for (size_t at = 0; at < order_.size();) {
-      const auto count = [&] { return std::accumulate(&counts_[4 * block], &counts_[4 * block] + 4, int64_t(0)); };
+      const auto count = [&] { return int64_t(counts_[2 * block]) + counts_[2 * block + 1]; };
       while (before + count() <= ranks[order_[at]]) before += count(), ++block;
       if (num_groups_ == groups_.size()) groups_.emplace_back();
       Group& group = groups_[num_groups_++];
@@ -128,13 +129,22 @@ class OrderStatistics {
       group.to = at;
       group.values.resize(count());
       group.filled = 0;
-      wanted_[block] = uint16_t(num_groups_);
+      group_of_[block] = uint16_t(num_groups_ - 1);
+      is_wanted_[block] = 1;
     }
-    for (size_t p = 0; p < n; ++p)
-      if (const uint16_t which = wanted_[block_of(p)]) {
-        Group& group = groups_[which - 1];
-        group.values[group.filled++] = map[p];
-      }
+    // Whether a pixel is in such a block cannot be predicted: 32 answers as bits, then only the few that are.
+    const auto hand_out = [&](size_t p) {
+      Group& group = groups_[group_of_[block_of(p)]];
+      group.values[group.filled++] = map[p];
+    };
+    size_t p = 0;
+    for (; p + 32 <= n; p += 32) {
+      uint32_t bits = 0;
+      for (int j = 0; j < 32; ++j) bits |= uint32_t(is_wanted_[block_of(p + j)]) << j;
+      for (; bits; bits &= bits - 1) hand_out(p + std::countr_zero(bits));
+    }
+    for (; p < n; ++p)
+      if (is_wanted_[block_of(p)]) hand_out(p);
     for (size_t g = 0; g < num_groups_; ++g) {
       Group& group = groups_[g];
       take(group.before, {group.values.data(), group.filled},
@@ -143,14 +153,15 @@ class OrderStatistics {
   }
 
   size_t bytes() const {
-    size_t total = order_.capacity() * 8 + values_.capacity() * 8 + counts_.capacity() * 4 + wanted_.capacity() * 2;
+    size_t total = (order_.capacity() + values_.capacity()) * 8 + counts_.capacity() * 4 + group_of_.capacity() * 2 +
+                   is_wanted_.capacity();
     for (const Group& group : groups_) total += sizeof group + group.values.capacity() * 8;
     return total;
   }
 
  private:
   // Ranks are looked for in blocks of cells, few enough that their counters stay in the nearest cache.
-  static constexpr int kBlocks = 1 << 11;
+  static constexpr int kBlocks = 1 << 12;
   struct Group {  // the values of one block in which ranks are wanted
     int64_t before;
     size_t from, to;  // of `order_`: the wanted ranks
@@ -160,7 +171,8 @@ class OrderStatistics {
   std::vector<size_t> order_;
   std::vector<double> values_;
   std::vector<uint32_t> counts_;
-  std::vector<uint16_t> wanted_;
+  std::vector<uint16_t> group_of_;  // per block in which ranks are wanted
+  std::vector<uint8_t> is_wanted_;  // per block: 1 if so
   std::vector<Group> groups_;
   size_t num_groups_ = 0;
 

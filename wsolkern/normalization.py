@@ -1,6 +1,7 @@
 """The normalizations: how a resized CAM F becomes a score map in [0, 1].
 
-In: a string such as "ivr:0.45". Out: a value that prints as that string and knows its formula and its order statistics.
+In: a string such as "ivr:0.45" or, for several, "max ivr:0..0.95/0.05". Out: values that print as such strings and know
+their formula and their order statistics.
 Source: Kim et al., arXiv 2107.13221, equations 3 (min-max), 4 (max), 5 (PaS) and 6 (IVR).
 
 Every one of them is ``S = clip((F - offset) / divisor, 0, 1)`` in float64, in that order, with two numbers per map:
@@ -22,12 +23,15 @@ monotonically, so the maximum and the order statistics of the shifted map are th
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from decimal import Decimal
 
 # Ranks that are not an index into the sorted map; `csrc/statistics.h` reads the same numbers.
 RANK_ZERO = -2  # offset 0
 RANK_EXTREME = -1  # offset min(F), divisor from max(F)
 
 _PATTERN = re.compile(r"(?P<name>minmax|max|pas|ivr)(?::(?P<p>[^+:]+))?(?:\+pas:(?P<q>[^+:]+))?")
+_RANGE = re.compile(r"(\d*\.?\d+)\.\.(\d*\.?\d+)/(\d*\.?\d+)")  # first..last/step, in place of a percentile
+_MOST_STEPS = 1000  # percentiles of one range; more is a slip of the pen
 _FORMULAS = {
     "minmax": ("(F - min F) / (max F - min F)", "equation 3"),
     "max": ("max(0, F) / max F", "equation 4"),
@@ -118,10 +122,36 @@ class Normalization:
 
 
 def parse_all(normalizations: "str | Normalization | Iterable[str | Normalization]") -> tuple[Normalization, ...]:
-    """One or several normalizations, strings or values, as a tuple of values; at least one."""
+    """Several normalizations as a tuple of values, at least one.
+
+    A string names any number of them, separated by spaces or commas. In place of a percentile it may have a range
+    FIRST..LAST/STEP: ``ivr:0.00..0.95/0.05`` is IVR at 0.0, 0.05, ..., 0.95, each the float64 nearest to its decimal
+    number. With two ranges (``ivr:0..0.9/0.1+pas:0.8..0.9/0.1``) all pairs are meant.
+
+    Raises:
+        ValueError: There is none, one is not as :meth:`Normalization.parse` expects it, a range is empty or too long.
+    """
     if isinstance(normalizations, (str, Normalization)):
         normalizations = (normalizations,)
-    parsed = tuple(Normalization.parse(each) for each in normalizations)
+    parsed: list[Normalization] = []
+    for each in normalizations:
+        items = re.split(r"[,\s]+", each) if isinstance(each, str) else [each]
+        parsed += [Normalization.parse(one) for item in items if item != "" for one in _expand(item)]
     if not parsed:
         raise ValueError("normalizations: expected at least one, found none")
-    return parsed
+    return tuple(parsed)
+
+
+def _expand(item: "str | Normalization") -> "list[str | Normalization]":
+    """An item without its ranges: once for each value of the first, and so on."""
+    match = _RANGE.search(item) if isinstance(item, str) else None
+    if match is None:
+        return [item]
+    first, last, step = map(Decimal, match.groups())
+    if step == 0 or last < first or (last - first) / step >= _MOST_STEPS:
+        raise ValueError(
+            f"normalization {item!r}: expected a range FIRST..LAST/STEP of 1 to {_MOST_STEPS} percentiles, "
+            f"as in ivr:0.00..0.95/0.05"
+        )
+    values = (first + k * step for k in range(int((last - first) / step) + 1))
+    return [one for value in values for one in _expand(f"{item[: match.start()]}{value}{item[match.end() :]}")]

@@ -1,4 +1,4 @@
-"""The command line: ``wsolkern evaluate``, ``wsolkern demo`` and ``wsolkern doctor``.
+"""The command line, ``wsolkern COMMAND``: a module a command.
 
 In: arguments, folders of maps and metadata. Out: tables, JSON and pictures; exit code 0 only if all went well.
 Source: none; what is computed is in the rooms that the commands call, imported when a command runs.
@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import wsolkern
-from wsolkern.cli import demo, doctor, evaluate
+from wsolkern.cli import demo, diagnose, doctor, evaluate, select, store, sweep, table
 
 app = typer.Typer(
     name="wsolkern",
@@ -19,8 +19,17 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",
 )
-for command in (evaluate.evaluate, demo.demo, doctor.doctor):
+for command in (
+    evaluate.evaluate,
+    sweep.sweep,
+    select.select,
+    table.table,
+    diagnose.diagnose,
+    demo.demo,
+    doctor.doctor,
+):
     app.command()(command)
+app.add_typer(store.app, name="store")
 
 
 def _print_version(wanted: bool) -> None:
@@ -30,7 +39,7 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback()
-def options(
+def _app_options(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,

@@ -63,14 +63,14 @@ def _run(out: Path, resolution: int, picture: bool, *, table: bool) -> dict:
     crops = photographs.load_crops()
     with stage("classifier and CAMs"), _missing_extra(), terminal.progress_bar() as bar:
         task = bar.add_task("class activation maps", total=len(crops))
-        cams = photographs.crop_cams(crops, resolution, progress=lambda done: bar.update(task, completed=done))
+        found = photographs.crop_cams(crops, resolution, progress=lambda done: bar.update(task, completed=done))
     with stage("writing metadata and CAMs"):
-        photographs.write_dataset(out, crops, cams)
+        photographs.write_dataset(out, crops, found)
     with stage("evaluating"):
         boxes = photographs.crop_boxes(crops)
         image_ids = [crop.image_id for crop in crops]
         evaluator = Evaluator(_NORMALIZATIONS, boxes=dict(zip(image_ids, boxes, strict=True)))
-        evaluator.update(cams, image_ids)
+        evaluator.update(found.cams, image_ids)
         result = evaluator.compute()
     if picture:
         with stage("drawing"), _missing_extra():
@@ -78,20 +78,22 @@ def _run(out: Path, resolution: int, picture: bool, *, table: bool) -> dict:
 
             shown = [crop.photograph.name for crop in crops]
             first = sorted({name: shown.index(name) for name in shown}.values())
-            images = [Localized(crops[i].photograph.class_name, crops[i].pixels(), cams[i], boxes[i]) for i in first]
+            images = [
+                Localized(crops[i].photograph.class_name, crops[i].pixels(), found.cams[i], boxes[i]) for i in first
+            ]
             draw_localizations(out / "localizations.png", images, result)
 
     content = {
         "wsolkern": wsolkern.__version__,
         "classifier": f"EfficientNet-Lite0 at {resolution} pixels",
-        "cam_size": list(cams.shape[1:]),
+        "cam_size": list(found.cams.shape[1:]),
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         **result.to_dict(curves=True),
     }
     terminal.write_json(content, str(out / "results.json"))
     (out / "results.md").write_text(markdown_table(result), encoding="utf-8")
     if table:
-        _print(out, result, cams.shape, len(set(crop.photograph.path() for crop in crops)), picture, seconds)
+        _print(out, result, found.cams.shape, len(set(crop.photograph.path() for crop in crops)), picture, seconds)
     return content
 
 
@@ -102,12 +104,16 @@ def _print(out: Path, result, shape, num_photographs: int, picture: bool, second
         f"{len(result.thresholds)} thresholds, metrics in percent"
     )
     terminal.print_result(result, title)
+    cams, metadata = out / "cams", out / "metadata"
+    halves = [f"--{split} {cams} --{split}-metadata {metadata / split}" for split in ("val", "test")]
     written = {
         "picture": out / "localizations.png" if picture else None,
         "results": f"{out / 'results.json'}, {out / 'results.md'}",
-        "CAMs": out / "cams",
-        "metadata": out / "metadata",
-        "the same from these files": f"wsolkern evaluate --cams {out / 'cams'} --metadata {out / 'metadata'}",
+        "CAMs, a store": cams,
+        "metadata": f"{metadata}; half of the photographs each: {metadata / 'val'}, {metadata / 'test'}",
+        "the same from these files": f"wsolkern evaluate --cams {cams} --metadata {metadata}",
+        "all percentiles of IVR": f"wsolkern sweep {cams} --metadata {metadata}",
+        "one chosen, and tested": f"wsolkern select {' '.join(halves)}",
     }
     for name, where in written.items():
         if where is not None:

@@ -50,9 +50,6 @@ class MapFolder:
         self.image_ids = tuple(image_ids)
         self.problems: dict[str, str] = {}
         """Image id -> why its map could not be read, of the images read so far."""
-        self.position = 0
-        """Where :meth:`batches` can start again when the last batch it gave is done with: it moves only when all
-        images before it were in some batch (or are in ``problems``), so save progress whenever it has moved."""
         self._archive = _open_archive(self.root) if self.root.is_file() else None
         if self._archive is None and not self.root.is_dir():
             raise DatasetError(f"{self.root}: no such folder of maps")
@@ -73,7 +70,7 @@ class MapFolder:
             raise DatasetError(f"{self.root}: map of {image_id!r}: {problems[image_id]}")
         return groups[0][1][0]
 
-    def batches(self, size: int = 64, *, start: int = 0) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
+    def batches(self, size: int = 64) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
         """Reads all maps, while the caller works on those it has.
 
         Images are taken ``size`` at a time; those of one shape and dtype are one batch, so that there is one batch
@@ -81,20 +78,17 @@ class MapFolder:
 
         Args:
             size: Most maps a batch, at least 1; fewer if they are very large.
-            start: How many of the images to skip, such as a ``position`` saved earlier.
 
         Yields:
             (image ids, maps): maps float32 [N, h, w] from float16 and float32 files, float64 from all others.
         """
-        if size < 1 or not 0 <= start <= len(self.image_ids):
-            raise ValueError(
-                f"size, start: expected size >= 1 and 0 <= start <= {len(self.image_ids)}, found {size} and {start}"
-            )
-        return self._batches(size, start)
+        if size < 1:
+            raise ValueError(f"size: expected at least 1, found {size}")
+        return self._batches(size)
 
-    def _batches(self, size: int, start: int) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
-        self.position = start
-        map_bytes = self._first_map_bytes(start)
+    def _batches(self, size: int) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
+        start = 0
+        map_bytes = self._first_map_bytes()
         pool = ThreadPoolExecutor(1 if self._archive else _NUM_READERS, thread_name_prefix="wsolkern-maps")
         pending: deque = deque()
         try:
@@ -102,9 +96,9 @@ class MapFolder:
                 while start < len(self.image_ids) and len(pending) <= _NUM_READERS:
                     count = max(1, min(size, _MAX_BATCH_BYTES // map_bytes))
                     window = self.image_ids[start : start + count]
-                    pending.append((start + len(window), window, pool.submit(self._read_window, window)))
+                    pending.append((window, pool.submit(self._read_window, window)))
                     start += len(window)
-                end, window, future = pending.popleft()
+                window, future = pending.popleft()
                 groups, problems = future.result()
                 for image_id in window:
                     self.problems.pop(image_id, None)
@@ -113,16 +107,13 @@ class MapFolder:
                 while groups:
                     image_ids, maps = groups.pop(0)
                     map_bytes = max(map_bytes, maps[0].nbytes)
-                    if not groups:
-                        self.position = end
                     yield image_ids, maps
-                self.position = end
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _first_map_bytes(self, start: int) -> int:
+    def _first_map_bytes(self) -> int:
         """Size of the first map that can be read: what batches are planned with before anything is known."""
-        for image_id in self.image_ids[start : start + 8]:
+        for image_id in self.image_ids[:8]:
             groups, _ = self._read_window((image_id,))
             if groups:
                 return groups[0][1].nbytes

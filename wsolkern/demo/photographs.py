@@ -5,6 +5,7 @@ Source: scikit-image, matplotlib and scikit-learn; classes are ImageNet's, boxes
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -109,6 +110,19 @@ def load_crops() -> list[Crop]:
         pairs = [pair for place in places if (pair := _cut(photograph, *place))]
         crops += [crop for pair in pairs[:_MAX_CROPS] for crop in pair]
     return crops
+
+
+def split_crops(crops: Iterable[Crop]) -> dict[str, list[Crop]]:
+    """Two splits, "val" and "test", which share no photograph: the photographs' files by name, in turn."""
+    names: dict[tuple[str, str], str] = {}
+    for photograph in load_photographs():
+        file = photograph.package, photograph.file
+        names[file] = min(photograph.name, names.get(file, photograph.name))
+    in_val = set(sorted(names, key=names.__getitem__)[::2])
+    splits: dict[str, list[Crop]] = {"val": [], "test": []}
+    for crop in crops:
+        splits["val" if (crop.photograph.package, crop.photograph.file) in in_val else "test"].append(crop)
+    return splits
 
 
 def _cut(photograph: Photograph, scale: float, across: float, down: float) -> list[Crop]:

@@ -7,14 +7,13 @@ Source: Choe et al., arXiv 2007.04178, section 4; normalizations: Kim et al., ar
 import json
 import os
 import re
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 
+from wsolkern.files import write_whole
 from wsolkern.metrics.result import SCORE_MAPS, NormalizationResult, Result
 from wsolkern.normalization import Normalization, parse_all
 from wsolkern.ops import DEFAULT_THRESHOLDS, count_box_hits, count_pixels, inputs
@@ -158,21 +157,15 @@ class Evaluator:
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes settings and counts as a safetensors file, whole or not at all; boxes and masks are not in it."""
+        write_whole(path, self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """The content of the file that :meth:`save` writes."""
         header = {**_FORMAT, "num_images": self.num_images, "size": self.size, "normalizations": None}
         if self.normalizations is not None:
             header["normalizations"] = self._names()
         tensors = {"thresholds": self.thresholds, "iou_thresholds": self.iou_thresholds, **self._counts()}
-        content = safetensors.numpy.save(tensors, metadata={_HEADER: json.dumps(header)})
-        path = Path(path)
-        unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        try:
-            with open(unfinished, "xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(unfinished, path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        return safetensors.numpy.save(tensors, metadata={_HEADER: json.dumps(header)})
 
     @classmethod
     def load(

@@ -4,7 +4,7 @@ In: integer counts. Out: frozen values that print, index by normalization string
 Source: Choe et al., arXiv 2007.04178, section 4; formulas in :mod:`wsolkern.metrics.formulas`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,11 @@ from wsolkern.metrics import formulas
 from wsolkern.normalization import Normalization
 
 SCORE_MAPS = "score maps"  # the row's name when maps came normalized already
+
+
+def usual_iou_threshold(iou_thresholds: Sequence[float]) -> float:
+    """Where the field prints MaxBoxAcc: IoU 0.5, or the first IoU threshold if that was not asked for."""
+    return 0.5 if 0.5 in iou_thresholds else iou_thresholds[0]
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,8 @@ Source: the columns are those of Choe et al., arXiv 2007.04178, tables 2 and 3, 
 
 from typing import TYPE_CHECKING
 
+from wsolkern.metrics.result import usual_iou_threshold
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -22,7 +24,7 @@ def columns(result: "Result") -> list[tuple[str, str, list[str]]]:
     rows = list(result)
     found = [("", "normalization", [row.normalization for row in rows])]
     if rows[0].max_box_acc is not None:
-        usual = 0.5 if 0.5 in result.iou_thresholds else result.iou_thresholds[0]
+        usual = usual_iou_threshold(result.iou_thresholds)
         found.append(("MaxBoxAcc", f"IoU {usual:g}", [f"{row.max_box_acc[usual]:.2f}" for row in rows]))
         found.append(("MaxBoxAccV2", "mean", [f"{row.max_box_acc_v2:.2f}" for row in rows]))
         for iou in result.iou_thresholds:

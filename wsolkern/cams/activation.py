@@ -10,19 +10,24 @@ if TYPE_CHECKING:
     import torch
 
 
-def class_activation_maps(features: "torch.Tensor", weights: "torch.Tensor", classes) -> "torch.Tensor":
+def class_activation_maps(
+    features: "torch.Tensor", weights: "torch.Tensor", classes, *, nwc: bool = False
+) -> "torch.Tensor":
     """The CAM of one class per image; its mean plus the class's bias is that class's logit.
 
     Args:
         features: What the average pooling sees, float [N, C, h, w].
         weights: Weights of the linear layer behind it, float [K, C].
         classes: Class index per image, integers [N] in [0, K).
+        nwc: Clamp negative weights to 0 before the CAM is formed (NWC).
 
     Returns:
         float [N, h, w] of the dtype and on the device of ``features``.
 
     Raises:
         ValueError: A shape or a class index is not as above.
+
+    Source: Zhou et al., arXiv 1512.04150, equation 2; NWC: Kim et al., arXiv 2107.13221, table 2.
     """
     import torch
 
@@ -37,4 +42,5 @@ def class_activation_maps(features: "torch.Tensor", weights: "torch.Tensor", cla
         )
     if len(classes) and not 0 <= classes.min() <= classes.max() < len(weights):
         raise ValueError(f"classes: expected indices in [0, {len(weights)}), found {classes.tolist()}")
-    return torch.einsum("nc,nchw->nhw", weights[classes.long()], features)
+    chosen = weights[classes.long()]
+    return torch.einsum("nc,nchw->nhw", chosen.clamp(min=0) if nwc else chosen, features)

@@ -1,0 +1,121 @@
+"""Some maps of one size with all that a CAM store keeps about them, and which ids and values it takes.
+
+In: ids, maps, classes and logits as an extractor has them. Out: arrays of fixed dtypes that own their memory.
+Source: none.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+NUM_TOP = 5  # logits kept of each image
+
+
+class Records(NamedTuple):
+    """N maps of one size."""
+
+    image_ids: tuple[str, ...]
+    """N of them."""
+    cams: np.ndarray
+    """float32 or float64 [N, h, w]."""
+    nwc_cams: np.ndarray | None
+    """The same for NWC; None in a store without."""
+    classes: np.ndarray
+    """Class that each map is of, int64 [N]; -1 is unknown."""
+    top5_classes: np.ndarray
+    """Classes of the largest logits, largest first, int64 [N, 5]; -1 where there are fewer."""
+    top5_logits: np.ndarray
+    """Those logits, float32 [N, 5]; NaN where there are fewer."""
+
+    def pick(self, rows: range | Sequence[int]) -> "Records":
+        """Some of them: views if ``rows`` is a range, else copies."""
+        place = slice(rows.start, rows.stop) if isinstance(rows, range) else list(rows)
+        return Records(
+            tuple(self.image_ids[row] for row in rows), *(None if each is None else each[place] for each in self[1:])
+        )
+
+
+def make_records(image_ids: Iterable[str], cams, nwc_cams=None, classes=None, logits=None) -> Records:
+    """Checks what :meth:`CamWriter.add` is given, and copies it.
+
+    Raises:
+        ValueError: An id, shape, dtype or class is not as documented there.
+    """
+    if isinstance(image_ids, str | bytes):
+        raise ValueError(f"image_ids: expected a sequence of ids, found the single string {image_ids!r}")
+    image_ids = tuple(image_ids)
+    check_image_ids(image_ids)
+    cams = _copy_maps("cams", cams)
+    num_maps = len(cams)
+    if len(image_ids) != num_maps:
+        raise ValueError(f"image_ids: expected {num_maps}, one for each map, found {len(image_ids)}")
+    if len(set(image_ids)) != num_maps:
+        twice = next(each for place, each in enumerate(image_ids) if each in image_ids[:place])
+        raise ValueError(f"image_ids: expected distinct ids, found {twice!r} more than once")
+    if nwc_cams is not None:
+        nwc_cams = _copy_maps("nwc_cams", nwc_cams)
+        if (nwc_cams.shape, nwc_cams.dtype) != (cams.shape, cams.dtype):
+            raise ValueError(
+                f"nwc_cams: expected {cams.dtype} {list(cams.shape)} as the cams, "
+                f"found {nwc_cams.dtype} {list(nwc_cams.shape)}"
+            )
+    return Records(image_ids, cams, nwc_cams, _copy_classes(classes, num_maps), *_top5(logits, num_maps))
+
+
+def check_image_ids(image_ids: Sequence[str]) -> None:
+    """Ids become lines of a text and names of files below a folder.
+
+    Raises:
+        ValueError: One cannot; it is named.
+    """
+    for image_id in image_ids:
+        if not isinstance(image_id, str) or not image_id or "\n" in image_id or "\0" in image_id:
+            raise ValueError(f"image_ids: expected non-empty strings of one line, found {image_id!r}")
+        if image_id[0] == "/" or (".." in image_id and ".." in image_id.split("/")):
+            raise ValueError(f"image_ids: expected relative paths without '..', found {image_id!r}")
+    try:
+        "".join(image_ids).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"image_ids: expected text that UTF-8 can hold, found {error.object[error.start]!r}"
+        ) from error
+
+
+def _on_host(values) -> np.ndarray:
+    """A numpy array of a torch tensor or of anything else."""
+    return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
+
+
+def _copy_maps(name: str, maps) -> np.ndarray:
+    dtype, shape = str(getattr(maps, "dtype", type(maps).__name__)), list(getattr(maps, "shape", ()))
+    if dtype.removeprefix("torch.") not in ("float32", "float64") or len(shape) != 3 or 0 in shape[1:]:
+        raise ValueError(f"{name}: expected float32 or float64 [N, h, w], found {dtype} {shape}")
+    return np.array(_on_host(maps), order="C")
+
+
+def _copy_classes(classes, num_maps: int) -> np.ndarray:
+    if classes is None:
+        return np.full(num_maps, -1, np.int64)
+    found = _on_host(classes)
+    if found.shape != (num_maps,) or (num_maps and found.dtype.kind not in "iu"):
+        raise ValueError(f"classes: expected {num_maps} integers, found {found.dtype} {list(found.shape)}")
+    if num_maps and found.min() < -1:
+        raise ValueError(f"classes: expected indices from 0, or -1 for unknown, found {found.min()}")
+    return found.astype(np.int64)
+
+
+def _top5(logits, num_maps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Classes int64 [N, 5] and values float32 [N, 5] of the largest logits; equal ones in the order of their class."""
+    classes, values = np.full((num_maps, NUM_TOP), -1, np.int64), np.full((num_maps, NUM_TOP), np.nan, np.float32)
+    if logits is None:
+        return classes, values
+    found = _on_host(logits.float() if hasattr(logits, "detach") else logits)
+    if found.ndim != 2 or len(found) != num_maps or found.shape[1] == 0 or found.dtype.kind != "f":
+        raise ValueError(f"logits: expected float [{num_maps}, K], found {found.dtype} {list(found.shape)}")
+    number = min(NUM_TOP, found.shape[1])
+    best = np.sort(np.argpartition(-found, number - 1, axis=1)[:, :number], axis=1)
+    order = np.argsort(-np.take_along_axis(found, best, axis=1), axis=1, kind="stable")
+    classes[:, :number] = np.take_along_axis(best, order, axis=1)
+    values[:, :number] = np.take_along_axis(found, classes[:, :number], axis=1)
+    return classes, values

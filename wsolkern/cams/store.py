@@ -1,0 +1,259 @@
+"""Reading a CAM store: one pass in constant memory, every shard verified as it is read.
+
+In: a folder that :class:`wsolkern.cams.CamWriter` wrote. Out: batches of ids and maps [N, h, w], or all that is kept.
+Source: none; :mod:`wsolkern.cams.layout` says what the files hold.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from wsolkern.cams import layout
+from wsolkern.cams.manifest import Manifest
+from wsolkern.cams.records import Records
+from wsolkern.datasets import MapFolder
+from wsolkern.errors import DatasetError
+
+_NUM_LISTED = 4  # damaged shards that one message names
+
+
+class CamStore:
+    """The maps of one run, as its index lists them now; maps that a writer adds later are in the next CamStore.
+
+    A shard that is missing, cut off or damaged costs the maps in it and no others: what reads many maps goes on, and
+    the shard is in ``problems``.
+
+    Args:
+        path: The store's folder.
+
+    Raises:
+        DatasetError: There is no store, or its manifest or index is missing, damaged, edited or not its own.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = Path(path)
+        if not self.is_at(self.path):
+            raise DatasetError(f"{self.path}: no CAM store: expected a folder with {layout.MANIFEST}")
+        self.manifest: Manifest
+        """The run that the maps come from."""
+        self.manifest, self._sha256 = layout.read_manifest(self.path)
+        self.shards: tuple[layout.Shard, ...] = layout.read_index(self.path, self._sha256)
+        """The files of maps: their names, SHA-256, numbers of maps and bytes."""
+        self.problems: dict[str, str] = {}
+        """File of a shard -> why it cannot be read, of the shards tried so far."""
+        self._opened: tuple[layout.Shard, dict[str, tuple[Records, int]]] | None = None  # what read() used last
+
+    @staticmethod
+    def is_at(path: str | os.PathLike) -> bool:
+        """Whether a folder is a CAM store, be it damaged or not."""
+        path = Path(path)
+        if (path / layout.MANIFEST).is_file():
+            return True
+        return (path / layout.INDEX).is_file() and any((path / layout.SHARDS).glob("*.safetensors"))
+
+    @property
+    def num_maps(self) -> int:
+        """How many maps the index lists, those in damaged shards included."""
+        return sum(shard.num_maps for shard in self.shards)
+
+    @cached_property
+    def image_ids(self) -> tuple[str, ...]:
+        """The ids of all maps that can be read, in the order of the store; all shards are read for that, once."""
+        return tuple(self._shard_of)
+
+    def source(self, image_ids: Iterable[str], *, nwc: bool = False) -> "CamSource":
+        """The maps of some images, as batches.
+
+        Args:
+            image_ids: The images, in any order.
+            nwc: Their NWC maps instead.
+
+        Raises:
+            ValueError: NWC maps of a store that has none.
+        """
+        self._check_nwc(nwc)
+        return CamSource(self, image_ids, nwc)
+
+    def read(self, image_id: str, *, nwc: bool = False) -> np.ndarray:
+        """The map of one image, float32 or float64 [h, w]. All shards are read at the first call, to find ids.
+
+        Raises:
+            DatasetError: It is not there, or its shard is damaged.
+            ValueError: An NWC map of a store that has none.
+        """
+        self._check_nwc(nwc)
+        shard = self._shard_of.get(image_id)
+        if shard is None:
+            raise DatasetError(f"image {image_id!r}: {self.absence()}")
+        if self._opened is None or self._opened[0] != shard:
+            try:
+                records = layout.read_shard(self.path, shard, self._sha256)
+            except DatasetError as error:
+                raise DatasetError(f"image {image_id!r}: {self.path / shard.file}: {error}") from error
+            self._opened = shard, {each: (part, row) for part in records for row, each in enumerate(part.image_ids)}
+        part, row = self._opened[1][image_id]
+        return (part.nwc_cams if nwc else part.cams)[row].copy()
+
+    def records(self, size: int = 64) -> Iterator[Records]:
+        """All that is kept, in the order of the store, at most ``size`` maps of one size at a time.
+
+        What a damaged shard holds is left out: see ``problems`` afterwards.
+        """
+        for _, records in self.contents():
+            for part in records:
+                for start in range(0, len(part.image_ids), size):
+                    yield part.pick(range(start, min(start + size, len(part.image_ids))))
+
+    def contents(self) -> Iterator[tuple[layout.Shard, list[Records]]]:
+        """The shards that can be read, each with its records, one item a run of maps of one size.
+
+        The next shard is read by a thread while the caller works on one; a shard that cannot be read is in
+        ``problems`` then.
+        """
+
+        def read(shard: layout.Shard) -> list[Records]:
+            return layout.read_shard(self.path, shard, self._sha256)
+
+        pool = ThreadPoolExecutor(1, thread_name_prefix="wsolkern-store")
+        try:
+            ahead = ((shard, pool.submit(read, shard)) for shard in self.shards)
+            following = next(ahead, None)
+            while following is not None:
+                shard, future = following
+                following = next(ahead, None)
+                try:
+                    records = future.result()
+                except DatasetError as error:
+                    self.problems[shard.file] = str(error)
+                    continue
+                self.problems.pop(shard.file, None)
+                yield shard, records
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def verify(self, *, progress: Callable[[int], None] | None = None) -> dict[str, str]:
+        """Reads all shards.
+
+        Args:
+            progress: Called with the number of maps read so far, after each shard.
+
+        Returns:
+            File of a shard -> what is wrong with it; empty if all is well.
+        """
+        seen: set[str] = set()
+        repeated: dict[str, str] = {}
+        num_maps = 0
+        for shard, records in self.contents():
+            image_ids = [image_id for part in records for image_id in part.image_ids]
+            for image_id in image_ids:
+                if image_id in seen:
+                    repeated.setdefault(shard.file, f"holds a second map of {image_id!r}")
+                seen.add(image_id)
+            num_maps += shard.num_maps
+            if progress is not None:
+                progress(num_maps)
+        found = self.problems | repeated
+        return {shard.file: found[shard.file] for shard in self.shards if shard.file in found}
+
+    def absence(self) -> str:
+        """Why an image that was looked for in all shards was not found."""
+        named = [f"{file}: {problem}" for file, problem in islice(self.problems.items(), _NUM_LISTED)]
+        if not named:
+            return f"not in the store {self.path}"
+        if len(self.problems) > _NUM_LISTED:
+            named.append(f"{len(self.problems) - _NUM_LISTED} more")
+        plural = "shard" if len(self.problems) == 1 else "shards"
+        return f"not in the store {self.path}, or in its damaged {plural} {'; '.join(named)}"
+
+    @cached_property
+    def _shard_of(self) -> dict[str, layout.Shard]:
+        """The shard that each map is in, the first one if there are two."""
+        found: dict[str, layout.Shard] = {}
+        for shard, records in self.contents():
+            for part in records:
+                for image_id in part.image_ids:
+                    found.setdefault(image_id, shard)
+        return found
+
+    def _check_nwc(self, nwc: bool) -> None:
+        if nwc and not self.manifest.nwc:
+            raise ValueError(f"nwc: {self.path} was made without NWC maps (nwc in its {layout.MANIFEST})")
+
+
+class CamSource:
+    """The maps of some images of a store, what :meth:`CamStore.source` gives; read as :class:`MapFolder` is."""
+
+    def __init__(self, store: CamStore, image_ids: Iterable[str], nwc: bool):
+        self.image_ids = tuple(dict.fromkeys(image_ids))
+        """The images that are wanted."""
+        self.problems: dict[str, str] = {}
+        """Image id -> why it has no map, of those looked for so far; what is absent is known after the last batch."""
+        self._store, self._nwc = store, nwc
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def batches(self, size: int = 64) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
+        """Reads all wanted maps in the order of the store.
+
+        Memory holds three shards at most, whatever the number of images. A second map of an image is left out.
+
+        Args:
+            size: Most maps a batch, at least 1.
+
+        Yields:
+            (image ids, maps): maps float32 or float64 [N, h, w], as they were stored.
+        """
+        if size < 1:
+            raise ValueError(f"size: expected at least 1, found {size}")
+        return self._batches(size)
+
+    def _batches(self, size: int) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
+        self.problems.clear()
+        remaining = set(self.image_ids)
+        for part in (part for _, records in self._store.contents() for part in records):
+            rows = _take(part.image_ids, remaining)
+            for start in range(0, len(rows), size):
+                batch = part.pick(rows[start : start + size])
+                yield batch.image_ids, batch.nwc_cams if self._nwc else batch.cams
+            if not remaining:
+                return
+        reason = self._store.absence()
+        self.problems.update((image_id, reason) for image_id in self.image_ids if image_id in remaining)
+
+
+def open_maps(
+    root: str | os.PathLike, image_ids: Sequence[str], *, siblings: Iterable[str] = (), nwc: bool = False
+) -> CamSource | MapFolder:
+    """The maps of some images, wherever they are: batches of them, and why others are missing.
+
+    Args:
+        root: A CAM store, or what :class:`MapFolder` reads: a folder with one file an image, or one file for all.
+        image_ids: The images.
+        siblings: Other images that have maps there too; see :class:`MapFolder`.
+        nwc: The NWC maps instead; only a store has them.
+
+    Raises:
+        DatasetError: There is nothing of the kind, or a store's manifest or index is damaged.
+        ValueError: NWC maps of what has none.
+    """
+    if CamStore.is_at(root):
+        return CamStore(root).source(image_ids, nwc=nwc)
+    if nwc:
+        raise ValueError(f"nwc: {os.fspath(root)} is no CAM store, and only stores keep NWC maps")
+    return MapFolder(root, image_ids, siblings=siblings)
+
+
+def _take(image_ids: tuple[str, ...], remaining: set[str]) -> range | list[int]:
+    """The rows whose ids remain, each id once; they remain no longer."""
+    found = remaining.intersection(image_ids)
+    remaining -= found
+    if len(found) == len(image_ids):
+        return range(len(image_ids))
+    first = {image_id: row for row, image_id in reversed(list(enumerate(image_ids))) if image_id in found}
+    return sorted(first.values())

@@ -1,0 +1,130 @@
+"""What ``evaluate`` and ``sweep`` share: from a folder or store of maps and a split's metadata to counts.
+
+In: paths and settings as the commands got them. Out: an evaluator with its counts, and what was left out; exit codes.
+Source: none; the counting itself is :mod:`wsolkern.metrics.counting`.
+"""
+
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from wsolkern.cli import options, terminal
+
+if TYPE_CHECKING:
+    from wsolkern.datasets import Metadata
+    from wsolkern.metrics import Evaluator
+
+_INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
+_NUM_LISTED = 20  # problems printed; the JSON has all
+
+
+@dataclass(frozen=True)
+class Counted:
+    """One split, counted."""
+
+    root: Path
+    split: "Metadata"
+    evaluator: "Evaluator"
+    problems: dict[str, str]
+    """Image id -> why it was left out."""
+    seconds: float
+    """What it took, in seconds."""
+
+    def to_dict(self) -> dict:
+        """What the JSON files of all commands begin with."""
+        import wsolkern
+
+        return {
+            "wsolkern": wsolkern.__version__,
+            "maps": str(self.root),
+            "metadata": self.split.folder,
+            "size": list(self.evaluator.size),
+            "num_missing": len(self.problems),
+            "missing": self.problems,
+            "seconds": round(self.seconds, 3),
+        }
+
+    def finish(self, allow_missing: bool) -> None:
+        """Lists what was left out and ends the command accordingly.
+
+        Raises:
+            ValueError: Nothing was counted.
+            typer.Exit: Something was left out, and that is not allowed.
+        """
+        if self.problems:
+            console = terminal.stderr()
+            console.print(
+                f"{len(self.problems):,} of {len(self.split.image_ids):,} maps were left out:", style="yellow"
+            )
+            for image_id, reason in list(self.problems.items())[:_NUM_LISTED]:
+                console.print(f"  {image_id}: {reason}", markup=False)
+            if len(self.problems) > _NUM_LISTED:
+                console.print(f"  and {len(self.problems) - _NUM_LISTED:,} more; --json FILE lists all")
+        if not self.evaluator.num_images:
+            raise ValueError(f"{self.root}: no map could be read")
+        if self.problems and not allow_missing:
+            raise typer.Exit(terminal.PROBLEMS)
+
+
+def count_split(
+    root: Path,
+    metadata: Path,
+    normalizations: list[str] | None,
+    *,
+    mask_root: Path | None,
+    nwc: bool,
+    size: str,
+    iou_thresholds: str,
+    interval: float,
+    resume: Path | None,
+) -> Counted:
+    """Counts the maps of a split under a progress bar; score maps if ``normalizations`` is None.
+
+    After Ctrl-C (or SIGTERM) what was counted is in the file of --resume, or in one in the current folder.
+
+    Raises:
+        ValueError, OSError: As the parts do; a state that is not about this is named.
+        typer.Exit: Interrupted.
+    """
+    from wsolkern.cams import CamStore, open_maps
+    from wsolkern.datasets import load_metadata
+    from wsolkern.metrics.counting import SplitCount, evaluator_for, fingerprint
+
+    started = time.perf_counter()
+    split = load_metadata(metadata)
+    evaluator = evaluator_for(
+        split,
+        normalizations,
+        mask_root=mask_root,
+        size=options.parse_size(size),
+        thresholds=options.thresholds(interval),
+        iou_thresholds=options.parse_fractions("--iou-thresholds", iou_thresholds),
+    )
+    maps = {"root": str(root.resolve()), "kind": "score maps" if normalizations is None else "CAMs"}
+    if CamStore.is_at(root):
+        manifest = CamStore(root).manifest
+        maps |= {"nwc": nwc, "manifest": asdict(manifest)}
+        if normalizations is not None and manifest.content == "score maps":
+            raise ValueError(f"{root}: holds score maps, which are normalized already: wsolkern evaluate --score-maps")
+    job = fingerprint(split, mask_root, maps)
+    counting = SplitCount(evaluator, split.image_ids, job)
+    if resume is not None and resume.exists():
+        counting.load(resume)
+    source = open_maps(root, counting.remaining, siblings=split.image_ids, nwc=nwc)
+    with terminal.progress_bar() as bar:
+        task = bar.add_task("evaluating", total=len(split.image_ids), completed=evaluator.num_images)
+        try:
+            problems = counting.run(source, state=resume, progress=lambda done: bar.update(task, completed=done))
+        except KeyboardInterrupt:
+            bar.stop()
+            kept = resume or Path(f"{root.name}-{job[:8]}.state")
+            counting.save(kept)
+            done = f"{evaluator.num_images:,} of {len(split.image_ids):,} images are counted in {kept}"
+            terminal.stderr().print(f"interrupted: {done}; go on with --resume {os.fspath(kept)}", markup=False)
+            raise typer.Exit(_INTERRUPTED) from None
+        bar.update(task, completed=evaluator.num_images + len(problems))
+    return Counted(root, split, evaluator, problems, time.perf_counter() - started)

@@ -1,0 +1,105 @@
+"""Options that several commands have, each written down once, and what turns their texts into values.
+
+In: nothing. Out: annotated types for the commands' parameters; parsers that name the option in their errors.
+Source: none.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import numpy as np
+
+DEFAULT_IOU_THRESHOLDS = "0.3 0.5 0.7"
+DEFAULT_INTERVAL = 0.001
+
+Metadata = Annotated[
+    Path,
+    typer.Option(
+        help="Folder of one split: image_ids.txt, localization.txt (boxes or masks), image_sizes.txt and "
+        "class_labels.txt, such as metadata/CUB/test."
+    ),
+]
+MaskRoot = Annotated[
+    Path | None, typer.Option(help="Folder that the mask paths of localization.txt start from (PxAP).")
+]
+Nwc = Annotated[
+    bool,
+    typer.Option("--nwc", help="Take the NWC maps (negative classifier weights are 0) of a store that has them."),
+]
+Size = Annotated[
+    str, typer.Option(help="Evaluation size in pixels, SIDE or HEIGHTxWIDTH; CAMs are resized to it (bicubic).")
+]
+IouThresholds = Annotated[str, typer.Option(help="IoU thresholds as fractions; MaxBoxAccV2 is the mean over them.")]
+Interval = Annotated[
+    float, typer.Option(help="Step between two thresholds on the score map, from 0 up to, not including, 1.")
+]
+AllowMissing = Annotated[
+    bool, typer.Option("--allow-missing", help="Exit with 0 even if maps are missing or unreadable.")
+]
+JsonFile = Annotated[
+    str | None, typer.Option("--json", metavar="FILE|-", help="Write the results as JSON; - for standard output.")
+]
+CsvFile = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the table as CSV.")]
+Markdown = Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Threads to compute with; default: all cores, or WSOLKERN_NUM_THREADS.")
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="STATE",
+        help="File that counts are saved to every few seconds. If it is there already, go on where it ends; maps "
+        "that were missing are tried again.",
+    ),
+]
+
+
+def normalizations(default: str) -> object:
+    """The type of --normalizations, whose help says what is taken by default."""
+    return Annotated[
+        list[str] | None,
+        typer.Option(
+            "--normalizations",
+            "-n",
+            help="How CAMs become score maps: minmax, max, pas:P, ivr:P or ivr:P+pas:P, P a fraction such as 0.45 or "
+            "a range such as 0.00..0.95/0.05. Several in one quoted string, or the option several times. Default: "
+            f"'{default}'.",
+            show_default=False,
+        ),
+    ]
+
+
+def use_threads(threads: int | None) -> None:
+    """Lets the operations of this process use so many threads; None leaves it as it is."""
+    if threads is not None:
+        os.environ["WSOLKERN_NUM_THREADS"] = str(threads)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """(height, width) from "224" or "224x320"."""
+    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text.strip())
+    if match is None:
+        raise ValueError(f"--size: expected SIDE or HEIGHTxWIDTH in pixels, found {text!r}")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def parse_fractions(name: str, text: str) -> list[float]:
+    """Numbers between commas or spaces; ``name`` is the option's, for the error."""
+    try:
+        return [float(item) for item in re.split(r"[,\s]+", text) if item]
+    except ValueError:
+        raise ValueError(f"{name}: expected fractions such as {DEFAULT_IOU_THRESHOLDS!r}, found {text!r}") from None
+
+
+def thresholds(interval: float) -> "np.ndarray":
+    """The thresholds that --interval asks for, float64 [T]."""
+    import numpy as np
+
+    if not 0 < interval <= 1:
+        raise ValueError(f"--interval: expected a fraction in (0, 1], found {interval}")
+    return np.arange(0, 1, interval)

@@ -1,0 +1,293 @@
+"""``wsolkern store``: look at CAM stores, check, repair and merge them, make them from folders of maps and back.
+
+In: CAM stores; folders of CAMs or score maps, one file an image. Out: the same; exit code 1 if something was left out.
+Source: file names of the folders as in Choe et al.'s evaluation, ``<image id>.npy``.
+"""
+
+import os
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wsolkern.cli import terminal
+from wsolkern.cli.options import JsonFile, Nwc, Size, parse_size
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from wsolkern.cams import CamStore, CamWriter
+
+_NUM_LISTED = 20  # problems printed
+_SUFFIXES = (".npy", ".npz", ".safetensors")  # of files with one map each
+
+app = typer.Typer(
+    name="store",
+    help="Look at CAM stores, check, merge, import and export them.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="markdown",
+)
+Store = Annotated[Path, typer.Argument(metavar="STORE", help="Folder of a CAM store.", show_default=False)]
+Stores = Annotated[list[Path], typer.Argument(metavar="STORES...", help="Folders of CAM stores.", show_default=False)]
+
+
+@app.command()
+def info(store: Store, json_file: JsonFile = None) -> None:
+    """Tell which run a store holds, how many maps of which sizes, and what it takes on the disk.
+
+    Reads, and so verifies, all shards. Exit code 1 if some are damaged.
+    """
+    with terminal.errors_as_messages():
+        from wsolkern.cams import CamStore
+
+        opened = CamStore(store)
+        sizes: Counter[str] = Counter()
+        with terminal.progress_bar(unit="maps") as bar:
+            task = bar.add_task("reading", total=opened.num_maps)
+            for shard, records in opened.contents():
+                for part in records:
+                    sizes["x".join(map(str, part.cams.shape[1:]))] += len(part.cams)
+                bar.advance(task, shard.num_maps)
+        content = {
+            "store": str(store),
+            "manifest": asdict(opened.manifest),
+            "num_maps": opened.num_maps,
+            "sizes": dict(sizes.most_common()),
+            "num_shards": len(opened.shards),
+            "bytes": sum(shard.bytes for shard in opened.shards),
+            "damaged": opened.problems,
+        }
+        if json_file is not None:
+            terminal.write_json(content, json_file)
+        if json_file != "-":
+            counts = ", ".join(f"{count:,} of {size}" for size, count in content["sizes"].items())
+            rows = {
+                **content["manifest"],
+                "maps": f"{opened.num_maps:,}" + (f": {counts}" if counts else ""),
+                "shards": f"{len(opened.shards):,}, {content['bytes']:,} bytes",
+            }
+            console = terminal.stdout()
+            for name, value in rows.items():
+                shown = ", ".join(f"{key} {each}" for key, each in value.items()) if isinstance(value, dict) else value
+                console.print(f"{name:<18} {'-' if shown in (None, '') else shown}", markup=False)
+        _finish("shards are damaged (wsolkern store verify --repair takes them out)", opened.problems)
+
+
+@app.command()
+def verify(
+    stores: Stores,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair",
+            help="Take damaged shards out of the index, so that the next run makes exactly their maps again.",
+        ),
+    ] = False,
+) -> None:
+    """Read all shards and compare their checksums. Exit code 1 if something is damaged, repaired or not."""
+    with terminal.errors_as_messages():
+        from wsolkern.errors import DatasetError
+
+        damaged: dict[str, str] = {}
+        for path in stores:
+            try:
+                store, problems = _verify(path, repair)
+            except DatasetError as error:
+                file, _, problem = str(error).partition(": ")
+                damaged[file] = problem
+                continue
+            state = "all is well"
+            if problems:
+                num_maps = sum(shard.num_maps for shard in store.shards if shard.file in problems)
+                state = f"{len(problems)} damaged, which held {num_maps:,} maps"
+                state += " and are taken out: the next run makes these maps again" if repair else ""
+            terminal.stdout().print(
+                f"{path}: {store.num_maps:,} maps in {len(store.shards):,} shards, {state}", markup=False
+            )
+            damaged |= {os.path.join(path, file): problem for file, problem in problems.items()}
+        _finish("files are damaged", damaged)
+
+
+@app.command()
+def merge(
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Store to write; one that is there goes on.", show_default=False)
+    ],
+    stores: Stores,
+) -> None:
+    """Put the maps of several stores of one run into one.
+
+    An image may be in several stores if its maps are the same to the bit. A merge that was interrupted goes on when it
+    is started again.
+    """
+    with terminal.errors_as_messages():
+        from wsolkern.cams import CamStore, merge_stores
+
+        with terminal.progress_bar(unit="maps") as bar:
+            task = bar.add_task("merging", total=sum(CamStore(path).num_maps for path in stores))
+            problems = merge_stores(out, stores, progress=lambda done: bar.update(task, completed=done))
+        terminal.stdout().print(f"{out}: {CamStore(out).num_maps:,} maps", markup=False)
+        _finish("shards are damaged, their maps are left out", problems)
+
+
+@app.command("import")
+def import_(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER",
+            help="Maps [h, w]: IMAGE_ID.npy, .npz or .safetensors, the id's own extension kept or left out.",
+            show_default=False,
+        ),
+    ],
+    store: Annotated[
+        Path, typer.Argument(metavar="STORE", help="Store to write; one that is there goes on.", show_default=False)
+    ],
+    metadata: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SPLIT_FOLDER",
+            help="Folder of the split, for image ids and classes; without it, the files' names are the ids.",
+        ),
+    ] = None,
+    score_maps: Annotated[
+        bool, typer.Option("--score-maps", help="The maps are score maps in [0, 1] of the evaluation size, not CAMs.")
+    ] = False,
+    dataset: Annotated[str | None, typer.Option(help="For the manifest, such as CUB.")] = None,
+    split: Annotated[str | None, typer.Option(help="For the manifest, such as test.")] = None,
+    method: Annotated[str | None, typer.Option(help="For the manifest, such as CAM.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="For the manifest, such as ResNet-50.")] = None,
+) -> None:
+    """Make a store from a folder with one map file an image.
+
+    Maps that are missing or unreadable are listed and make the exit code 1. Started again, it goes on with what the
+    store does not have yet.
+    """
+    with terminal.errors_as_messages():
+        from wsolkern.cams import CamWriter, Manifest
+        from wsolkern.datasets import MapFolder, load_metadata
+
+        if metadata is not None:
+            truth = load_metadata(metadata)
+            image_ids, labels = truth.image_ids, truth.class_labels
+        else:
+            image_ids, labels = _ids_of_files(folder), {}
+        content = "score maps" if score_maps else "cams"
+        manifest = Manifest(content, dataset, split, method, backbone)
+        MapFolder(folder, ())  # before the store is made
+        problems: dict[str, str] = {}
+        with CamWriter(store, manifest) as writer, terminal.progress_bar(unit="maps") as bar:
+            remaining = [image_id for image_id in image_ids if image_id not in writer.image_ids]
+            task = bar.add_task("importing", total=len(image_ids), completed=len(image_ids) - len(remaining))
+            source = MapFolder(folder, remaining, siblings=image_ids)
+            for batch, maps in source.batches():
+                problems |= _add(writer, batch, maps, labels)
+                bar.advance(task, len(batch))
+            problems |= source.problems
+            num_maps = len(writer.image_ids)
+        if problems and not num_maps:
+            first = next(iter(problems))
+            raise ValueError(f"{folder}: none of {len(image_ids):,} maps could be read; {first}: {problems[first]}")
+        terminal.stdout().print(f"{store}: {num_maps:,} maps", markup=False)
+        _finish(f"of {len(image_ids):,} maps were left out", problems)
+
+
+@app.command()
+def export(
+    store: Store,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for IMAGE_ID.npy files.", show_default=False)],
+    normalization: Annotated[
+        str | None,
+        typer.Option(
+            "--normalization",
+            "-n",
+            help="Write score maps, float64 of --size, under it: minmax, max, pas:P, ivr:P or ivr:P+pas:P. Without it, "
+            "the raw maps as they are stored.",
+        ),
+    ] = None,
+    size: Size = "224",
+    nwc: Nwc = False,
+) -> None:
+    """Write a store as one .npy file an image, over what is there.
+
+    With a normalization these are the published evaluation's score maps, to the bit.
+    """
+    with terminal.errors_as_messages():
+        import numpy as np
+
+        from wsolkern import normalize
+        from wsolkern.cams import CamStore
+        from wsolkern.cams.records import check_image_ids
+
+        opened, shape = CamStore(store), parse_size(size)
+        if nwc and not opened.manifest.nwc:
+            raise ValueError(f"--nwc: {store} was made without NWC maps")
+        if normalization is not None and opened.manifest.content == "score maps":
+            raise ValueError(f"--normalization: {store} holds score maps, which are normalized already")
+        with terminal.progress_bar(unit="maps") as bar:
+            task = bar.add_task("exporting", total=opened.num_maps)
+            for records in opened.records():
+                check_image_ids(records.image_ids)
+                maps = records.nwc_cams if nwc else records.cams
+                if normalization is not None:
+                    maps = normalize(maps, normalization, shape)
+                for image_id, each in zip(records.image_ids, maps, strict=True):
+                    path = out / f"{image_id}.npy"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    np.save(path, each)
+                bar.advance(task, len(maps))
+        _finish("shards are damaged, their maps are left out", opened.problems)
+
+
+def _verify(path: Path, repair: bool) -> tuple["CamStore", dict[str, str]]:
+    """A store as it was found, and file of a shard -> what is wrong with it."""
+    from wsolkern.cams import CamStore, repair_store
+
+    store = CamStore(path)
+    with terminal.progress_bar(unit="maps") as bar:
+        task = bar.add_task(f"reading {path.name}", total=store.num_maps)
+
+        def progress(num_done: int) -> None:
+            bar.update(task, completed=num_done)
+
+        return store, repair_store(path, progress=progress) if repair else store.verify(progress=progress)
+
+
+def _add(writer: "CamWriter", image_ids: tuple[str, ...], maps: "np.ndarray", labels: dict[str, int]) -> dict[str, str]:
+    """Adds a batch; if it is refused, one map after the other. Returns why images were left out."""
+    try:
+        writer.add(image_ids, maps, classes=[labels.get(image_id, -1) for image_id in image_ids])
+        return {}
+    except ValueError as error:
+        if len(image_ids) == 1:
+            return {image_ids[0]: str(error)}
+    failed = {}
+    for row, image_id in enumerate(image_ids):
+        failed |= _add(writer, (image_id,), maps[row : row + 1], labels)
+    return failed
+
+
+def _ids_of_files(folder: Path) -> tuple[str, ...]:
+    """What the files below a folder are named, without the suffix that says that they are maps."""
+    if folder.is_file():
+        raise ValueError(f"--metadata: needed for image ids, because {folder} is one file for all maps")
+    paths = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.suffix in _SUFFIXES)
+    image_ids = tuple(dict.fromkeys(path.with_suffix("").as_posix() for path in paths))
+    if not image_ids:
+        raise ValueError(f"{folder}: expected files that end in {', '.join(_SUFFIXES)}, found none")
+    return image_ids
+
+
+def _finish(what: str, problems: dict[str, str]) -> None:
+    """Lists what was left out; raises typer.Exit if there is anything."""
+    if problems:
+        console = terminal.stderr()
+        console.print(f"{len(problems):,} {what}:", style="yellow", markup=False)
+        for name, problem in list(problems.items())[:_NUM_LISTED]:
+            console.print(f"  {name}: {problem}", markup=False)
+        if len(problems) > _NUM_LISTED:
+            console.print(f"  and {len(problems) - _NUM_LISTED:,} more")
+        raise typer.Exit(terminal.PROBLEMS)

@@ -1,0 +1,88 @@
+"""``wsolkern sweep``: all normalizations and percentiles of stored CAMs in one pass.
+
+In: a CAM store (or a folder of CAMs), metadata in the field's layout. Out: a table, curves over percentile, CSV, JSON.
+Source: Kim et al., arXiv 2107.13221, figure 5 (accuracy over percentile); metrics: Choe et al., arXiv 2007.04178.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wsolkern.cli import counting, options, terminal
+
+_DEFAULT_NORMALIZATIONS = "minmax max pas:0.9 ivr:0.00..0.95/0.05"
+
+
+def sweep(
+    cams: Annotated[
+        Path,
+        typer.Argument(metavar="STORE", help="CAM store; a folder of CAMs, as for wsolkern evaluate, will do too."),
+    ],
+    metadata: options.Metadata,
+    mask_root: options.MaskRoot = None,
+    normalizations: options.normalizations(_DEFAULT_NORMALIZATIONS) = None,
+    nwc: options.Nwc = False,
+    size: options.Size = "224",
+    iou_thresholds: options.IouThresholds = options.DEFAULT_IOU_THRESHOLDS,
+    interval: options.Interval = options.DEFAULT_INTERVAL,
+    allow_missing: options.AllowMissing = False,
+    json_file: options.JsonFile = None,
+    csv_file: options.CsvFile = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw the curves over percentile (the report extra).")
+    ] = None,
+    curves: Annotated[
+        bool, typer.Option("--curves", help="Put box accuracy and precision-recall over all thresholds in the JSON.")
+    ] = False,
+    markdown: options.Markdown = False,
+    threads: options.Threads = None,
+    resume: options.Resume = None,
+) -> None:
+    """Evaluate stored CAMs under many normalizations and percentiles in one pass.
+
+    Prints the metrics of each normalization with its best thresholds and, where a normalization has several
+    percentiles, the curve over them with its peak. A percentile is chosen on train-fullsup: see wsolkern select.
+
+    - wsolkern sweep runs/cub-vgg16-cam --metadata metadata/CUB/val
+
+    - wsolkern sweep STORE --metadata metadata/CUB/val -n "max ivr:0.3..0.6/0.01" --csv sweep.csv --plot sweep.png
+    """
+    with terminal.errors_as_messages():
+        from wsolkern.normalization import parse_all
+        from wsolkern.report import curves as report
+        from wsolkern.report.tables import markdown_table
+
+        options.use_threads(threads)
+        wanted = dict.fromkeys(map(str, parse_all(normalizations or _DEFAULT_NORMALIZATIONS)))  # each one once
+        counted = counting.count_split(
+            cams,
+            metadata,
+            list(wanted),
+            mask_root=mask_root,
+            nwc=nwc,
+            size=size,
+            iou_thresholds=iou_thresholds,
+            interval=interval,
+            resume=resume,
+        )
+        if counted.evaluator.num_images:
+            result = counted.evaluator.compute()
+            found = report.percentile_curves(result)
+            title = f"{result.num_images:,} images of {counted.split.folder}"
+            if json_file is not None:
+                content = counted.to_dict() | result.to_dict(curves=curves)
+                terminal.write_json(content | {"percentile_curves": [each.to_dict() for each in found]}, json_file)
+            if csv_file is not None:
+                report.write_csv(csv_file, result)
+            if plot is not None:
+                report.draw_percentile_curves(plot, found, title)
+            if json_file != "-":
+                if markdown:
+                    typer.echo(markdown_table(result), nl=False)
+                else:
+                    heading = f"{title}, {len(result.thresholds)} thresholds, metrics in percent"
+                    terminal.print_result(result, heading)
+                    shown = [each for each in found if each.metric != "MaxBoxAcc"]
+                    terminal.stdout().print(*map(report.curve_table, shown), sep="")
+        counted.finish(allow_missing)

@@ -1,0 +1,379 @@
+"""The bootstrap over images: how far a figure, and the difference of two of them, can be trusted.
+
+In: CAMs with their image ids, batch after batch. Out: each normalization's figure and each pair's difference, with
+percentile intervals; every resample is the same images for all normalizations, and the whole metric is computed on it.
+Source: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13 (percentile intervals).
+"""
+
+import math
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+
+import numpy as np
+
+from wsolkern.metrics import formulas
+from wsolkern.metrics.evaluator import Evaluator
+from wsolkern.metrics.selection import DECIMALS, iou_thresholds_of
+from wsolkern.normalization import Normalization
+from wsolkern.ops import box_hits, inputs, pixel_histograms
+
+_MAX_LEVEL = 255  # of every score map that a normalization makes, unless the map is all zeros
+_IN_MEMORY_BYTES = 64 << 20  # what is remembered of the images beyond this goes to a temporary file
+_RESAMPLES_BYTES = 32 << 20  # resamples are drawn so many at a time
+_BLOCK_BYTES = 16 << 20  # images are summed so many at a time
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A normalization's figure."""
+
+    normalization: str
+    """Its string, as in "ivr:0.45"."""
+    figure: float
+    """The metric on the images themselves, in percent."""
+    interval: tuple[float, float]
+    """Its percentile interval, in percent."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much better the first of two normalizations is, on the same images."""
+
+    first: str
+    second: str
+    figure: float
+    """First minus second, in percentage points."""
+    interval: tuple[float, float]
+    """Its percentile interval, in percentage points."""
+    share_above: float
+    """Share of the resamples in which the first is better, a fraction."""
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval says that there is a difference."""
+        return self.interval[0] > 0 or self.interval[1] < 0
+
+
+@dataclass(frozen=True, eq=False)
+class Bootstrap:
+    """Figures of some normalizations on some images, and the same on resamples of the images."""
+
+    metric: str
+    """What the figures are: "MaxBoxAccV2", "MaxBoxAcc" or "PxAP"."""
+    num_images: int
+    """Images that were counted."""
+    seed: int
+    """What the resamples were drawn with."""
+    confidence: float
+    """How often an interval shall hold the true figure, a fraction."""
+    normalizations: tuple[str, ...]
+    """M of them."""
+    figures: np.ndarray
+    """On the images themselves, float64 [M], in percent."""
+    resampled: np.ndarray
+    """On the resamples, float64 [B, M], in percent."""
+
+    def __getitem__(self, normalization: str | Normalization) -> Estimate:
+        """The figure of a normalization; any spelling that parses to it will do ("ivr:.45")."""
+        column = self._column(normalization)
+        interval = percentile_interval(self.resampled[:, column], self.confidence)
+        return Estimate(self.normalizations[column], float(self.figures[column]), interval)
+
+    def difference(self, first: str | Normalization, second: str | Normalization) -> Difference:
+        """The first normalization's figure minus the second's, rounded to :data:`DECIMALS`."""
+        a, b = self._column(first), self._column(second)
+        # Adding 0 makes 0 of -0.
+        figure = round(float(self.figures[a] - self.figures[b]), DECIMALS) + 0.0
+        resampled = np.round(self.resampled[:, a] - self.resampled[:, b], DECIMALS) + 0.0
+        return Difference(
+            self.normalizations[a],
+            self.normalizations[b],
+            figure=figure,
+            interval=percentile_interval(resampled, self.confidence),
+            share_above=float((resampled > 0).mean()),
+        )
+
+    def to_dict(self) -> dict:
+        """All of it as JSON can hold it but the single resamples; the differences of all pairs."""
+        return {
+            "metric": self.metric,
+            "num_images": self.num_images,
+            "num_resamples": len(self.resampled),
+            "seed": self.seed,
+            "confidence": self.confidence,
+            "normalizations": [asdict(self[name]) for name in self.normalizations],
+            "differences": [
+                asdict(each) | {"excludes_zero": each.excludes_zero}
+                for each in (self.difference(*pair) for pair in combinations(self.normalizations, 2))
+            ],
+        }
+
+    def _column(self, normalization: str | Normalization) -> int:
+        name = str(Normalization.parse(normalization))
+        if name not in self.normalizations:
+            raise KeyError(f"no normalization {name!r}; there are {', '.join(self.normalizations)}")
+        return self.normalizations.index(name)
+
+
+class BootstrapEvaluator:
+    """Evaluates one metric and remembers what every image contributes to it, so that images can be drawn again.
+
+    It is fed as an :class:`Evaluator` is, by :func:`wsolkern.metrics.counting.count_maps` for instance. Of an image it
+    keeps a bit for each normalization, IoU threshold and distinct level, or its histograms for PxAP; beyond 64 MB they
+    are in a temporary file, so that memory does not depend on the number of images but for the resamples' own draws.
+
+    Args:
+        evaluator: Says what is evaluated: normalizations, thresholds, IoU thresholds, size, boxes or masks. It counts
+            nothing itself.
+        metric: "MaxBoxAccV2", "MaxBoxAcc" (at IoU 0.5, or the first IoU threshold if there is no 0.5) or "PxAP".
+        image_ids: The split's images, distinct. Resamples depend on their order, not on the order they are fed in.
+        thresholds: Fixed thresholds for each of the M normalizations, fractions of a map's maximum level by IoU
+            threshold, as in :attr:`Choice.thresholds`: the figure is the box accuracy there, or the mean of the box
+            accuracies. None for the maximum over all thresholds, found anew in every resample.
+
+    Raises:
+        ValueError: Another metric, one that the evaluator has no ground truth or normalizations for, or thresholds that
+            are not as above.
+    """
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        metric: str,
+        image_ids: Sequence[str],
+        *,
+        thresholds: Sequence[Mapping[float, float]] | None = None,
+    ):
+        if evaluator.normalizations is None:
+            raise ValueError("evaluator: expected one with normalizations, found one for score maps")
+        ious = iou_thresholds_of(metric, evaluator.iou_thresholds.tolist())
+        if (evaluator.hist if metric == "PxAP" else evaluator.num_correct) is None:
+            raise ValueError(f"metric: {metric} needs {'masks' if metric == 'PxAP' else 'boxes'}, there are none")
+        if metric == "PxAP" and thresholds is not None:
+            raise ValueError("thresholds: PxAP is an area over all thresholds, none can be chosen")
+        contours = "largest" if metric == "MaxBoxAcc" else "all"
+        self.evaluator = evaluator
+        self.metric = metric
+        self._rows = _Histograms(evaluator) if metric == "PxAP" else _Hits(evaluator, contours, ious, thresholds)
+        self._places = {image_id: place for place, image_id in enumerate(image_ids)}
+        self._counted: dict[int, None] = {}  # the places of the images whose rows are in the file, in its order
+        self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES)
+
+    @property
+    def num_images(self) -> int:
+        """Images that were counted."""
+        return len(self._counted)
+
+    def update(self, cams, image_ids: Sequence) -> None:
+        """Counts a batch; maps of another size go into another call.
+
+        Args:
+            cams: CAMs, float16, float32 or float64 [N, h, w], numpy or torch.
+            image_ids: N ids, none of them counted before.
+
+        Raises:
+            ValueError: Ids that are unknown, repeated or not N; a map, box or mask that is not as documented.
+                Nothing of the batch is counted then.
+        """
+        image_ids = self.evaluator._check_ids(image_ids, len(cams))
+        places = {}
+        for image_id in image_ids:
+            place = self._places.get(image_id)
+            if place is None or place in self._counted:
+                found = "one that is not among them" if place is None else "it a second time"
+                raise ValueError(f"image {image_id!r}: expected each of {len(self._places)} images once, found {found}")
+            places[place] = None
+        rows = self._rows.pack(cams, image_ids)
+        self._file.seek(self.num_images * self._rows.row_bytes)  # over what a write left that failed halfway
+        self._file.write(rows.tobytes())
+        self._counted |= places
+
+    def compute(self, num_resamples: int = 1000, *, seed: int = 0, confidence: float = 0.95) -> Bootstrap:
+        """The figures of what was counted so far, and their spread over resamples of the images.
+
+        A maximum over thresholds is found anew in every resample and adapts to it, so that resampled figures lie a
+        little above those of the images themselves, the more the fewer images there are; with fixed thresholds they do
+        not. Differences hardly suffer.
+
+        Args:
+            num_resamples: B; an interval's ends lie between two resamples, so at least 2 / (1 - confidence) - 1.
+            seed: Same images, same seed (and same numpy): same resamples, whatever the batches were.
+            confidence: How often an interval shall hold the true figure, a fraction.
+
+        Raises:
+            ValueError: No image was counted; an argument is not as above; the images, or a resample of them, have no
+                object pixel.
+        """
+        interval_rank(num_resamples, confidence)
+        if self.num_images == 0:
+            raise ValueError("no image was counted yet: call update first")
+        # Counts are exact in these numbers, and matrix products of them are fast.
+        number = np.dtype(self._rows.number if self.num_images < 1 << 24 else np.float64)
+        figures = self._figures(np.ones((1, self.num_images), number))[0]
+        resampled = np.empty((num_resamples, len(figures)))
+        # Images are numbered in the split's order; row r of the file is image ranks[r].
+        ranks = np.argsort(np.argsort(list(self._counted)))
+        draws = resamples(self.num_images, num_resamples, seed)
+        at_a_time = max(1, _RESAMPLES_BYTES // (number.itemsize * max(self.num_images, self._rows.num_columns)))
+        for start in range(0, num_resamples, at_a_time):
+            weights = np.empty((min(at_a_time, num_resamples - start), self.num_images), number)
+            for row in weights:
+                row[...] = next(draws)[ranks]
+            resampled[start : start + len(weights)] = self._figures(weights)
+        names = tuple(map(str, self.evaluator.normalizations))
+        return Bootstrap(self.metric, self.num_images, seed, confidence, names, figures, resampled)
+
+    def _figures(self, weights: np.ndarray) -> np.ndarray:
+        """The metric on images that are there ``weights`` times, float64 [R, M] from [R, N]."""
+        sums = np.zeros((len(weights), self._rows.num_columns), weights.dtype)
+        num_rows = max(1, _BLOCK_BYTES // (weights.itemsize * self._rows.num_columns))
+        self._file.seek(0)
+        for start in range(0, self.num_images, num_rows):
+            packed = self._file.read(min(num_rows, self.num_images - start) * self._rows.row_bytes)
+            rows = self._rows.unpack(np.frombuffer(packed, np.uint8).reshape(-1, self._rows.row_bytes))
+            sums += weights[:, start : start + num_rows] @ rows.astype(weights.dtype)
+        return self._rows.figures(sums.astype(np.int64), self.num_images)
+
+
+class _Hits:
+    """An image as bits: for each normalization and IoU threshold, which thresholds hit.
+
+    Args:
+        evaluator, thresholds: As for :class:`BootstrapEvaluator`.
+        contours: "largest" or "all".
+        ious: IoU thresholds, D of them; the figure is the mean over them.
+    """
+
+    number = np.float32
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        contours: str,
+        ious: tuple[float, ...],
+        thresholds: Sequence[Mapping[float, float]] | None,
+    ):
+        self._evaluator, self._contours, self._ious = evaluator, contours, ious
+        num = len(evaluator.normalizations)
+        if thresholds is None:
+            # Thresholds of one level have one foreground: the first of them stands for all.
+            _, first = np.unique((evaluator.thresholds * _MAX_LEVEL).astype(np.int64), return_index=True)
+            self._thresholds, self._chosen = evaluator.thresholds[first], None
+        else:
+            if len(thresholds) != num or any(set(ious) - set(each) for each in thresholds):
+                raise ValueError(f"thresholds: expected {num} times one for each IoU of {ious}, found {thresholds!r}")
+            fixed = np.array([[each[iou] for iou in ious] for each in thresholds])
+            self._thresholds, self._chosen = np.unique(fixed), fixed[:, None, :, None]
+        self._shape = num, len(ious), len(self._thresholds) if thresholds is None else 1
+        self.num_columns = math.prod(self._shape)
+        self.row_bytes = -(-self.num_columns // 8)
+
+    def pack(self, cams, image_ids: list) -> np.ndarray:
+        """The images of a batch, uint8 [N, row_bytes]."""
+        hits = box_hits(
+            cams,
+            [self._evaluator._boxes[each] for each in image_ids],
+            self._evaluator.normalizations,
+            self._thresholds,
+            self._ious,
+            contours=self._contours,
+            size=self._evaluator.size,
+            backend=self._evaluator.backend,
+        )
+        hits = inputs.on_host(hits)  # [M, N, D, K]
+        if self._chosen is not None:
+            hits = np.take_along_axis(hits, np.searchsorted(self._thresholds, self._chosen), axis=3)
+        return np.packbits(np.moveaxis(hits, 0, 1).reshape(len(image_ids), self.num_columns), axis=1)
+
+    def unpack(self, packed: np.ndarray) -> np.ndarray:
+        """What the images add to the counts, [n, num_columns]."""
+        return np.unpackbits(packed, axis=1, count=self.num_columns)
+
+    def figures(self, counts: np.ndarray, num_images: int) -> np.ndarray:
+        """The metric in percent, float64 [R, M] from int64 [R, num_columns]."""
+        accuracy = formulas.box_accuracy(counts.reshape(-1, *self._shape), num_images)
+        maxima = formulas.max_box_acc(accuracy)  # [R, M, D]
+        return np.array([[formulas.max_box_acc_v2(per_iou) for per_iou in each] for each in maxima])
+
+
+class _Histograms:
+    """An image as its histograms of object and background pixels, in as few bytes as will do."""
+
+    number = np.float64
+
+    def __init__(self, evaluator: Evaluator):
+        self._evaluator = evaluator
+        self._shape = len(evaluator.normalizations), 2, len(evaluator.thresholds) + 2
+        self._dtype = np.min_scalar_type(evaluator.size[0] * evaluator.size[1])
+        self.num_columns = math.prod(self._shape)
+        self.row_bytes = self.num_columns * self._dtype.itemsize
+
+    def pack(self, cams, image_ids: list) -> np.ndarray:
+        """The images of a batch, uint8 [N, row_bytes]."""
+        histograms = pixel_histograms(
+            cams,
+            self._evaluator._load_masks(image_ids),
+            self._evaluator.normalizations,
+            self._evaluator.thresholds,
+            size=self._evaluator.size,
+            backend=self._evaluator.backend,
+        )
+        rows = np.moveaxis(inputs.on_host(histograms), 0, 1).reshape(len(image_ids), self.num_columns)
+        return np.ascontiguousarray(rows, self._dtype).view(np.uint8)
+
+    def unpack(self, packed: np.ndarray) -> np.ndarray:
+        """What the images add to the counts, [n, num_columns]."""
+        return packed.view(self._dtype)
+
+    def figures(self, counts: np.ndarray, num_images: int) -> np.ndarray:
+        """The metric in percent, float64 [R, M] from int64 [R, num_columns]."""
+        histograms = counts.reshape(-1, *self._shape)
+        if not histograms[:, :, 0].any(axis=-1).all():
+            raise ValueError(
+                f"masks: expected object pixels in every resample of {num_images} images, found one without"
+            )
+        return np.array([[formulas.pxap(histogram) for histogram in each] for each in histograms])
+
+
+def resamples(num_images: int, num_resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each image is in each resample, which is ``num_images`` draws with replacement.
+
+    Yields:
+        int64 [num_images], adding up to ``num_images``; the same for a seed, however many resamples are asked for.
+    """
+    rng = np.random.default_rng(seed)
+    for _ in range(num_resamples):
+        yield np.bincount(rng.integers(num_images, size=num_images), minlength=num_images)
+
+
+def percentile_interval(resampled: np.ndarray, confidence: float) -> tuple[float, float]:
+    """The interval that leaves equal shares of the resampled values out on either side.
+
+    With B values its ends are the k-th smallest and the k-th largest, k = floor((B + 1) (1 - confidence) / 2): for 1000
+    and 0.95 the 25th.
+
+    Args:
+        resampled: A figure on the resamples, float64 [B].
+        confidence: A fraction.
+
+    Raises:
+        ValueError: The confidence is no fraction in (0, 1), or there are too few values for it.
+
+    Source: Efron & Tibshirani, 1993, section 13.3; the rank k: section 12.5.
+    """
+    rank, ordered = interval_rank(len(resampled), confidence), np.sort(resampled)
+    return float(ordered[rank - 1]), float(ordered[-rank])
+
+
+def interval_rank(num_resamples: int, confidence: float) -> int:
+    """Which value from either end is an interval's end, counted from 1."""
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence: expected a fraction in (0, 1), found {confidence}")
+    least = math.ceil(round(2 / (1 - confidence), 9)) - 1
+    if num_resamples < least:
+        raise ValueError(
+            f"num_resamples: expected at least {least} for a confidence of {confidence}, found {num_resamples}"
+        )
+    return int(round((num_resamples + 1) * (1 - confidence) / 2, 9))

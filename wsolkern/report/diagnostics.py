@@ -1,0 +1,197 @@
+"""What the extremes of a run's maps say: a recommendation, a table, a CSV and a picture.
+
+In: a Diagnosis, minima and maxima by map. Out: a Recommendation, rich tables, CSV and PNG files.
+Source: Kim et al., arXiv 2107.13221, section 6; the pictures are laid out as its figures 4 and 6.
+"""
+
+import csv
+import math
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from wsolkern.metrics.diagnostics import Diagnosis, has_range
+from wsolkern.report import paper
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+RATIO_FOR_MAX = 15.0
+"""From here on max is recommended: between 12.04 (VGG16 on ImageNet) and 18.36 (VGG16 on OpenImages)."""
+CAVEAT = (
+    "The ratio is a rule of thumb: in the paper InceptionV3 on OpenImages has a ratio of 8.19, and max is ahead of IVR "
+    "all the same. Where there is ground truth, measure."
+)
+
+_DARK, _FAINT = "#16181d", "#8b909c"
+_POINT, _MARKED = "#dfe3ea", "#ff3b30"
+_MOST_COLUMNS = 3  # panels side by side, where there is one a store
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """Which normalization a run's extremes speak for."""
+
+    normalization: str | None
+    """ "max", "ivr:0.45", or "ivr" if its percentile is to be selected; None if the ratio is undefined."""
+    reason: str
+
+
+def recommend(diagnosis: Diagnosis, dataset: str | None = None, backbone: str | None = None) -> Recommendation:
+    """Max normalization or IVR, by the ratio of the standard deviations of maxima and minima.
+
+    The paper has it that the higher the ratio, the more max normalization suffices: VGG16 has about 11 on CUB, 12.04 on
+    ImageNet and 18.36 on OpenImages, ResNet50 31.79 on OpenImages; on average over its methods (table 1) IVR is ahead
+    of max by 0.35 to 2.83 points on CUB and ImageNet, and max by 0.02 to 0.68 on OpenImages. The limit between, 15
+    (:data:`RATIO_FOR_MAX`), is ours. It does not explain all: InceptionV3 on OpenImages has 8.19, and max is ahead
+    there by the most. So a measurement with ground truth, where there is any, is worth more.
+
+    Args:
+        diagnosis: Of the run.
+        dataset: Its data set, for the paper's percentile; any spelling that :func:`paper.canonical` knows.
+        backbone: Its backbone, likewise.
+
+    Source: Kim et al., arXiv 2107.13221, section 6 and table 1.
+    """
+    if math.isnan(diagnosis.ratio):
+        return Recommendation(None, "the ratio is undefined, since neither minima nor maxima differ between maps")
+    if diagnosis.ratio >= RATIO_FOR_MAX:
+        return Recommendation("max", f"the ratio {diagnosis.ratio:.2f} is {RATIO_FOR_MAX:g} or more")
+    percentile = paper.ivr_percentile(dataset, backbone)
+    reason = f"the ratio {diagnosis.ratio:.2f} is below {RATIO_FOR_MAX:g}"
+    if percentile is None:
+        return Recommendation("ivr", f"{reason}; select the percentile with wsolkern select")
+    whose = f"{paper.canonical(dataset)} {paper.canonical(backbone)}"
+    return Recommendation(f"ivr:{percentile}", f"{reason}; the percentile is the paper's for {whose}")
+
+
+@dataclass(frozen=True, eq=False)
+class RunExtremes:
+    """The maps of one run."""
+
+    name: str
+    diagnosis: Diagnosis
+    minima: np.ndarray
+    """Minimum of each map at the evaluation size, float64 [N]."""
+    maxima: np.ndarray
+    """Maximum of each map, float64 [N]."""
+    image_ids: Sequence[str] = ()
+    """N ids; for the CSV only."""
+    localized: dict[str, np.ndarray] = field(default_factory=dict)
+    """Normalization -> whether each map's box is right, bool [N]; the same normalizations, or families of them, in
+    the same order for all runs."""
+
+
+def rich_table(runs: Sequence[RunExtremes]) -> "Table":
+    """The distributions, two rows a run."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for heading in ("store", "maps", "of each map"):
+        table.add_column(heading, justify="right" if heading == "maps" else "left", no_wrap=True)
+    for heading in ("mean", "std", "min", "Q1", "median", "Q3", "max"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for run in runs:
+        for first, name, each in ((True, "minimum", run.diagnosis.minima), (False, "maximum", run.diagnosis.maxima)):
+            numbers = [f"{value:.4g}" for value in vars(each).values()]
+            labels = (escape(run.name), f"{run.diagnosis.num_maps:,}") if first else ("", "")
+            table.add_row(*labels, name, *numbers, end_section=not first)
+    return table
+
+
+def write_csv(path: str | os.PathLike, runs: Iterable[RunExtremes]) -> None:
+    """Writes a line a map: store, image_id, minimum, maximum, is_outlier_minimum, and whether its box is right.
+
+    A map that the diagnosis leaves out (constant, not finite) has no is_outlier_minimum. Whether boxes are right is in
+    one column a normalization (right_minmax, ..., right_ivr: True or False), if that is known.
+    """
+    runs = list(runs)
+    families = [name.partition(":")[0] for name in runs[0].localized] if runs else []
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(
+            ["store", "image_id", "minimum", "maximum", "is_outlier_minimum", *(f"right_{each}" for each in families)]
+        )
+        for run in runs:
+            used, outlier = has_range(run.minima, run.maxima), run.minima < run.diagnosis.outlier_below
+            for place, image_id in enumerate(run.image_ids):
+                extremes = float(run.minima[place]), float(run.maxima[place])
+                is_outlier = bool(outlier[place]) if used[place] else ""
+                right = (bool(each[place]) for each in run.localized.values())
+                writer.writerow([run.name, image_id, *extremes, is_outlier, *right])
+
+
+def draw_extremes(path: str | os.PathLike, runs: Sequence[RunExtremes]) -> None:
+    """Draws minimum (x) against maximum (y), a point a map.
+
+    Where it is known whether boxes are right there is a row a run and a panel a normalization, wrong ones in red
+    (figure 4 of the paper); else there is a panel a run, outlier minima in red (figure 6). Maps that the diagnosis
+    leaves out are not drawn.
+
+    Args:
+        path: PNG file to write.
+        runs: What to draw, at least one.
+
+    Raises:
+        ImportError: matplotlib is not installed (the ``report`` extra).
+        ValueError: There is nothing to draw.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    if not runs:
+        raise ValueError("runs: expected at least one, found none")
+    by_box = bool(runs[0].localized)
+    if by_box:
+        panels = [
+            (run, f"{name}, {100 * right.mean():.1f} % right", ~right)
+            for run in runs
+            for name, right in run.localized.items()
+        ]
+    else:
+        ratio = "std of maxima / std of minima"
+        panels = [(run, f"{ratio} {run.diagnosis.ratio:.2f}", run.minima < run.diagnosis.outlier_below) for run in runs]
+    num_columns = len(runs[0].localized) if by_box else min(_MOST_COLUMNS, len(panels))
+    num_rows = -(-len(panels) // num_columns)
+    height = 3.6 * num_rows + 0.5  # inches
+    figure = Figure((3.8 * num_columns + 0.2, height), facecolor=_DARK, layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(num_rows, num_columns, squeeze=False)
+    for axis in grid.flat[len(panels) :]:
+        axis.set_axis_off()
+    for axis, panel in zip(grid.flat, panels, strict=False):
+        _draw_panel(axis, *panel)
+    _legend(
+        figure, ("box right", "box wrong, at the best threshold for IoU 0.7") if by_box else ("map", "outlier minimum")
+    )
+    figure.savefig(path, dpi=120, facecolor=_DARK)
+
+
+def _draw_panel(axis, run: RunExtremes, subtitle: str, marked: np.ndarray) -> None:
+    used = has_range(run.minima, run.maxima)
+    for shown, colour in ((used & ~marked, _POINT), (used & marked, _MARKED)):
+        axis.scatter(run.minima[shown], run.maxima[shown], s=5, color=colour, alpha=0.6, linewidths=0)
+    axis.set_title(f"{os.path.basename(run.name)}\n{subtitle}", color="white", fontsize=10)
+    axis.set_facecolor(_DARK)
+    axis.set_xlabel("minimum", color=_FAINT, fontsize=9)
+    axis.set_ylabel("maximum", color=_FAINT, fontsize=9)
+    axis.tick_params(colors=_FAINT, labelsize=8)
+    for spine in axis.spines.values():
+        spine.set_color(_FAINT)
+
+
+def _legend(figure, labels: tuple[str, str]) -> None:
+    from matplotlib.lines import Line2D
+
+    points = [
+        Line2D([], [], color=colour, marker="o", linestyle="", label=label)
+        for colour, label in zip((_POINT, _MARKED), labels, strict=True)
+    ]
+    legend = figure.legend(handles=points, loc="outside upper left", ncols=2, frameon=False, fontsize=10)
+    for text in legend.get_texts():
+        text.set_color("white")
