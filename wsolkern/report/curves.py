@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _BAR = 40  # characters of the longest bar
+_SPAN = 10  # percent below the peak at which bars begin: what is farther below is not worth telling apart
 _COLOURS = ("#2f8fff", "#ff3b30", "#34d158", "#b07cff", "#ff9f0a")
 
 
@@ -75,11 +76,12 @@ def percentile_curves(result: Result) -> list[PercentileCurve]:
 
 
 def curve_table(curve: PercentileCurve) -> "Table":
-    """A curve for the terminal: the bars begin at the lowest value, so that the shape can be seen."""
+    """A curve for the terminal: bars show how far a value is above the lowest, or above 10 percent below the peak."""
     from rich import box
     from rich.table import Table
 
-    low, high = curve.values.min(), curve.values.max()
+    high = curve.values.max()
+    low = max(curve.values.min(), high - _SPAN)
     table = Table(
         title=f"{curve.metric} over P, {curve.name}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
     )
@@ -87,7 +89,7 @@ def curve_table(curve: PercentileCurve) -> "Table":
     table.add_column(curve.metric, justify="right")
     table.add_column("", no_wrap=True)
     for index, (percentile, value) in enumerate(zip(curve.percentiles, curve.values, strict=True)):
-        filled = round(_BAR * (value - low) / (high - low)) if high > low else 0
+        filled = round(_BAR * max(0, value - low) / (high - low)) if high > low else 0
         is_peak = index == curve.peak
         bar = "█" * filled + (" peak" if is_peak else "")
         table.add_row(f"{percentile:g}", f"{value:.2f}", bar, style="bold" if is_peak else None)
