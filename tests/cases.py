@@ -266,6 +266,28 @@ def _(name, rng):
 # Sizes
 
 
+@case("twins", "twins_with_pits", "twins_with_a_pit_each", "twins_with_side_peaks", "twins_on_noise")
+def _(name, rng):
+    # Two hills of nearly the same area at every level: the largest contour changes sides again and again.
+    y, x = np.mgrid[:40, :80]
+
+    def hill(centre, height):
+        return height - np.hypot(x - centre, (y - 19.6) * 1.1)
+
+    f = np.maximum(hill(19.3, 20), hill(60.1, 20.02)) + 0.05 * rng.standard_normal((40, 80))
+    if name == "twins_with_pits":  # holes at some levels
+        f[rng.integers(8, 32, 12), rng.integers(8, 72, 12)] -= rng.uniform(1, 9, 12)
+    elif name == "twins_with_a_pit_each":  # and borders whose pixels touch diagonally
+        f += 0.35 * rng.standard_normal((40, 80))
+        f[19, [19, 60]] -= 12
+    elif name == "twins_with_side_peaks":  # components that join them on the way down
+        f = np.maximum(f, hill(30.5, 15) + 0.3)
+        f = np.maximum(f, hill(49.2, 15) + 0.31)
+    elif name == "twins_on_noise":
+        f += rng.standard_normal((40, 80))
+    return f
+
+
 @case("1x1", "1x2", "1x23", "23x1", "2x2", "2x23", "23x2", "3x3", "3x3_ring", "3x17", "1x70_comb", "2x70_comb")
 def _(name, rng):
     if name == "3x3_ring":
