@@ -148,6 +148,8 @@ def test_wrong_arguments_are_one_line(metadata, store, tmp_path):
     with CamWriter(tmp_path / "scores", Manifest(content="score maps")) as writer:
         writer.add(IDS[:1], np.zeros((1, 224, 224)))
     assert "--score-maps" in run(tmp_path / "scores", "--metadata", metadata, code=2).stderr
+    evaluated = CliRunner().invoke(app, ["evaluate", "--score-maps", str(store), "--metadata", str(metadata)])
+    assert evaluated.exit_code == 2 and "holds raw CAMs, expected score maps" in evaluated.stderr
 
 
 # The command in a process of its own that works through the store one map at a time, slowly, and saves after each.

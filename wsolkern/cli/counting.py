@@ -110,6 +110,8 @@ def count_split(
         maps |= {"nwc": nwc, "manifest": asdict(manifest)}
         if normalizations is not None and manifest.content == "score maps":
             raise ValueError(f"{root}: holds score maps, which are normalized already: wsolkern evaluate --score-maps")
+        if normalizations is None and manifest.content == "cams":
+            raise ValueError(f"{root}: holds raw CAMs, expected score maps: wsolkern evaluate --cams")
     job = fingerprint(split, mask_root, maps)
     counting = SplitCount(evaluator, split.image_ids, job)
     if resume is not None and resume.exists():
