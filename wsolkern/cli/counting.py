@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from wsolkern.datasets import Metadata
     from wsolkern.metrics import Evaluator
 
-_INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
-_NUM_LISTED = 20  # problems printed; the JSON has all
-
 
 @dataclass(frozen=True)
 class Counted:
@@ -55,15 +52,8 @@ class Counted:
             ValueError: Nothing was counted.
             typer.Exit: Something was left out, and that is not allowed.
         """
-        if self.problems:
-            console = terminal.stderr()
-            console.print(
-                f"{len(self.problems):,} of {len(self.split.image_ids):,} maps were left out:", style="yellow"
-            )
-            for image_id, reason in list(self.problems.items())[:_NUM_LISTED]:
-                console.print(f"  {image_id}: {reason}", markup=False)
-            if len(self.problems) > _NUM_LISTED:
-                console.print(f"  and {len(self.problems) - _NUM_LISTED:,} more; --json FILE lists all")
+        what = f"of {len(self.split.image_ids):,} maps were left out"
+        terminal.list_problems(what, self.problems, "; --json FILE lists all")
         if not self.evaluator.num_images:
             raise ValueError(f"{self.root}: no map could be read")
         if self.problems and not allow_missing:
@@ -127,6 +117,6 @@ def count_split(
             counting.save(kept)
             done = f"{evaluator.num_images:,} of {len(split.image_ids):,} images are counted in {kept}"
             terminal.stderr().print(f"interrupted: {done}; go on with --resume {os.fspath(kept)}", markup=False)
-            raise typer.Exit(_INTERRUPTED) from None
+            raise typer.Exit(terminal.INTERRUPTED) from None
         bar.update(task, completed=evaluator.num_images + len(problems))
     return Counted(root, split, evaluator, problems, time.perf_counter() - started)

@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
     from wsolkern.cams import Ranks
 
-_NUM_LISTED = 20  # problems printed
-_INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
-
 
 def extract(
     model: Annotated[
@@ -183,7 +180,7 @@ def extract(
                         f"interrupted: the CAMs of {len(writer.image_ids):,} images are kept; the same command goes on"
                     )
                     terminal.stderr().print(text, markup=False)
-                    raise typer.Exit(_INTERRUPTED) from None
+                    raise typer.Exit(terminal.INTERRUPTED) from None
             problems = {image_id: why for each in ranks.gather(mine) for image_id, why in each.items()}
         if ranks.rank == 0:
             _finish(out, image_ids, problems, allow_missing)
@@ -328,12 +325,6 @@ def _finish(out: Path, image_ids: tuple[str, ...], problems: dict[str, str], all
         first = next(iter(problems))
         raise ValueError(f"none of {len(image_ids):,} images could be read; {first}: {problems[first]}")
     terminal.stdout().print(f"{out}: {num_maps:,} CAMs", markup=False)
-    if problems:
-        console = terminal.stderr()
-        console.print(f"{len(problems):,} of {len(image_ids):,} images were left out:", style="yellow")
-        for image_id, problem in list(problems.items())[:_NUM_LISTED]:
-            console.print(f"  {image_id}: {problem}", markup=False)
-        if len(problems) > _NUM_LISTED:
-            console.print(f"  and {len(problems) - _NUM_LISTED:,} more")
-        if not allow_missing:
-            raise typer.Exit(terminal.PROBLEMS)
+    terminal.list_problems(f"of {len(image_ids):,} images were left out", problems)
+    if problems and not allow_missing:
+        raise typer.Exit(terminal.PROBLEMS)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from wsolkern.cams import CamStore, CamWriter
 
-_NUM_LISTED = 20  # problems printed
 _SUFFIXES = (".npy", ".npz", ".safetensors")  # of files with one map each
 
 app = typer.Typer(
@@ -283,11 +282,6 @@ def _ids_of_files(folder: Path) -> tuple[str, ...]:
 
 def _finish(what: str, problems: dict[str, str]) -> None:
     """Lists what was left out; raises typer.Exit if there is anything."""
+    terminal.list_problems(what, problems)
     if problems:
-        console = terminal.stderr()
-        console.print(f"{len(problems):,} {what}:", style="yellow", markup=False)
-        for name, problem in list(problems.items())[:_NUM_LISTED]:
-            console.print(f"  {name}: {problem}", markup=False)
-        if len(problems) > _NUM_LISTED:
-            console.print(f"  and {len(problems) - _NUM_LISTED:,} more")
         raise typer.Exit(terminal.PROBLEMS)

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
     from wsolkern.metrics import Result
 
-PROBLEMS, FAILED = 1, 2  # exit codes: some maps were left out; nothing could be done
+PROBLEMS, FAILED, INTERRUPTED = 1, 2, 130  # exit codes: some maps were left out; nothing could be done; Ctrl-C
+
+_NUM_LISTED = 20  # problems printed
 
 
 def stdout() -> "Console":
@@ -77,6 +79,24 @@ def errors_as_messages() -> Iterator[None]:
     except (BackendUnavailable, ImportError, OSError, ValueError) as error:
         typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
         raise typer.Exit(FAILED) from error
+
+
+def list_problems(what: str, problems: dict[str, str], more: str = "") -> None:
+    """Prints the first problems on standard error, under a line with their number and ``what``.
+
+    Args:
+        what: Continues "12 ", such as "of 100 maps were left out".
+        problems: Name -> what is wrong.
+        more: What follows the number of those that are not printed.
+    """
+    if not problems:
+        return
+    console = stderr()
+    console.print(f"{len(problems):,} {what}:", style="yellow", markup=False)
+    for name, problem in list(problems.items())[:_NUM_LISTED]:
+        console.print(f"  {name}: {problem}", markup=False)
+    if len(problems) > _NUM_LISTED:
+        console.print(f"  and {len(problems) - _NUM_LISTED:,} more{more}")
 
 
 def write_json(content: dict, where: str) -> None:
