@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from wsolkern.ops.inputs import on_host
+
 NUM_TOP = 5  # logits kept of each image
 
 
@@ -84,7 +86,7 @@ def check_image_ids(image_ids: Sequence[str]) -> None:
 
 def _on_host(values) -> np.ndarray:
     """A numpy array of a torch tensor or of anything else."""
-    return values.detach().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
+    return np.asarray(on_host(values))
 
 
 def _copy_maps(name: str, maps) -> np.ndarray:

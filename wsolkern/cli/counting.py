@@ -15,8 +15,12 @@ import typer
 from wsolkern.cli import options, terminal
 
 if TYPE_CHECKING:
-    from wsolkern.datasets import Metadata
+    from rich.progress import Progress
+
+    from wsolkern.cams import CamSource
+    from wsolkern.datasets import MapFolder, Metadata
     from wsolkern.metrics import Evaluator
+    from wsolkern.metrics.bootstrap import BootstrapEvaluator
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,18 @@ class Counted:
             raise ValueError(f"{self.root}: no map could be read")
         if self.problems and not allow_missing:
             raise typer.Exit(terminal.PROBLEMS)
+
+
+def count_under_bar(
+    evaluator: "Evaluator | BootstrapEvaluator", source: "CamSource | MapFolder", bar: "Progress", what: str
+) -> dict[str, str]:
+    """Feeds a source to an evaluator, with a task of its own in the bar; returns image id -> why it was left out."""
+    from wsolkern.metrics.counting import count_maps
+
+    task = bar.add_task(what, total=len(source))
+    problems = count_maps(evaluator, source, on_batch=lambda ids, _: bar.update(task, advance=len(ids)))
+    bar.update(task, completed=len(source))
+    return problems
 
 
 def count_split(

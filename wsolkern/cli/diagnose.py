@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wsolkern.cli import options, terminal
+from wsolkern.cli.counting import count_under_bar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -169,13 +170,11 @@ class _Reader:
 
     def _evaluate(self, store: "CamStore") -> "Result":
         """Max, IVR at all percentiles, and for figure 4 the other two."""
-        from wsolkern.metrics.counting import count_maps, evaluator_for
+        from wsolkern.metrics.counting import evaluator_for
 
         evaluator = evaluator_for(self.split, _NORMALIZATIONS, mask_root=self.mask_root, size=self.size)
-        task = self.bar.add_task(f"evaluating {store.path}", total=len(self.split.image_ids))
         source = store.source(self.split.image_ids, nwc=self.nwc)
-        count_maps(evaluator, source, on_batch=lambda ids, _: self.bar.update(task, advance=len(ids)))
-        self.bar.update(task, completed=len(source))
+        count_under_bar(evaluator, source, self.bar, f"evaluating {store.path}")
         if not evaluator.num_images:
             raise ValueError(f"{store.path}: no map of {self.split.folder} could be read")
         return evaluator.compute()

@@ -157,16 +157,8 @@ def _count(
     name: str,
 ) -> counting.Counted:
     """Feeds the maps of a split to an evaluator."""
-    from wsolkern.metrics.counting import count_maps
-
     started = time.perf_counter()
-    task = bar.add_task(name, total=len(source))
-
-    def progress(*_) -> None:
-        bar.update(task, completed=evaluator.num_images + len(source.problems))
-
-    problems = count_maps(evaluator, source, on_batch=progress)
-    bar.update(task, completed=evaluator.num_images + len(problems))
+    problems = counting.count_under_bar(evaluator, source, bar, name)
     return counting.Counted(root, split, evaluator, problems, time.perf_counter() - started)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wsolkern.cli import options, terminal
+from wsolkern.cli.counting import count_under_bar
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -237,18 +238,13 @@ class _Counting:
         Raises:
             ValueError: It has no map that could be counted.
         """
-        from wsolkern.metrics.counting import count_maps
-
         evaluator = self.evaluator(run, normalizations)
-        source = run.store.source(self.split(run).image_ids, nwc=nwc)
-        task = bar.add_task(what, total=len(source))
-        problems = count_maps(evaluator, source, on_batch=lambda ids, _: bar.update(task, advance=len(ids)))
+        problems = count_under_bar(evaluator, run.store.source(self.split(run).image_ids, nwc=nwc), bar, what)
         if problems:
             self.problems[run.path] = self.problems.get(run.path, {}) | problems
         if not evaluator.num_images:
             image_id, reason = next(iter(problems.items()))
             raise ValueError(f"{run.path}: no map could be counted, such as that of {image_id!r}: {reason}")
-        bar.update(task, completed=evaluator.num_images + len(problems))
         return evaluator.compute()
 
     def report_problems(self) -> bool:

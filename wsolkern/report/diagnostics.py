@@ -15,6 +15,7 @@ import numpy as np
 
 from wsolkern.metrics.diagnostics import Diagnosis, has_range
 from wsolkern.report import paper
+from wsolkern.report.tables import plain_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -87,11 +88,9 @@ class RunExtremes:
 
 def rich_table(runs: Sequence[RunExtremes]) -> "Table":
     """The distributions, two rows a run."""
-    from rich import box
     from rich.markup import escape
-    from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = plain_table()
     for heading in ("store", "maps", "of each map"):
         table.add_column(heading, justify="right" if heading == "maps" else "left", no_wrap=True)
     for heading in ("mean", "std", "min", "Q1", "median", "Q3", "max"):

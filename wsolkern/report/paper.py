@@ -14,6 +14,8 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from wsolkern.report.tables import plain_table
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -385,11 +387,9 @@ def _blocks(table: PaperTable) -> Iterable[tuple[bool, bool, tuple[str, str]]]:
 
 
 def _rich_table(table: PaperTable, groups, caption: str | None) -> "Table":
-    from rich import box
     from rich.markup import escape
-    from rich.table import Table
 
-    made = Table(title=caption, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    made = plain_table(caption)
     height = max(len(name) for name, _ in groups)
     for heading in ("method", "normalization"):
         made.add_column("\n" * height + heading, no_wrap=True)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from wsolkern.metrics.selection import best
+from wsolkern.report.tables import plain_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -124,10 +125,7 @@ def _interval(ends: tuple[float, float], spec: str) -> str:
 
 
 def _rich_table(shown: list[tuple[str, list[str]]]) -> "Table":
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = plain_table()
     for heading, _ in shown:
         justify = "left" if heading == "normalization" else "right"
         table.add_column(heading, justify=justify, style="bold" if heading == "test" else None, no_wrap=True)

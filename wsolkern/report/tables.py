@@ -50,11 +50,16 @@ def rich_tables(result: "Result", title: str, width: int) -> "list[Table]":
     return [_rich_table(others, title), _rich_table([shown[0], *thresholds], None)]
 
 
-def _rich_table(shown: list[tuple[str, str, list[str]]], title: str | None) -> "Table":
+def plain_table(title: str | None = None) -> "Table":
+    """An empty table as all of the project's look in a terminal."""
     from rich import box
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+
+
+def _rich_table(shown: list[tuple[str, str, list[str]]], title: str | None) -> "Table":
+    table = plain_table(title)
     previous = ""
     for group, heading, _ in shown:
         # The name of a group stands above its first column.
