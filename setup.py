@@ -1,13 +1,21 @@
-"""Builds the native core, once per instruction set (see csrc/module.cpp). Everything else is in pyproject.toml."""
+"""Builds the native core, once per instruction set (see csrc/module.cpp), and with nvcc the CUDA one.
+
+Everything else is in pyproject.toml.
+"""
 
 import copy
 import os
 import platform
+import shutil
+import subprocess
 import sys
+from pathlib import Path
 
+import pybind11
 from pybind11.setup_helpers import Pybind11Extension
-from setuptools import setup
+from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
 
 # No contraction into fused multiply-adds: results equal the published float64 arithmetic to the bit.
 COMMON = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-Wall", "-Wextra", "-pthread"]
@@ -20,19 +28,58 @@ if platform.machine().lower() in ("x86_64", "amd64"):
     AVX2 = ["-mavx2", "-mbmi", "-mbmi2", "-mlzcnt", "-mpopcnt"]
     FLAGS["avx2"] = AVX2
     FLAGS["avx512"] = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"]
+HEADERS = sorted(f"csrc/{header}" for header in os.listdir("csrc") if header.endswith(".h"))
+
+# Machine code for these, and PTX of the last for what comes after it. WSOLKERN_CUDA_ARCHS="90" builds for one only.
+CUDA_ARCHS = os.environ.get("WSOLKERN_CUDA_ARCHS", "75 80 86 89 90 100 120").split()
+CUDA = "wsolkern._cuda"
+HOST_FLAGS = "-fPIC,-fvisibility=hidden,-ffp-contract=off,-Wall,-Wextra"
+NVCC_FLAGS = ["-std=c++20", "-O3", "-fmad=false", f"-Xcompiler={HOST_FLAGS}", "--cudart=static", "--threads=0"]
+NEEDS_NVCC = "the CUDA toolkit 12.8 or newer, with nvcc on PATH or below CUDA_HOME"
 
 
 class BuildSideBySide(build_ext):
-    """Builds all modules at once; they share a source file, so each has a folder of its own for objects."""
+    """Builds all modules at once; those that share a source file have a folder of their own for objects."""
 
     def finalize_options(self):
         super().finalize_options()
         self.parallel = self.parallel or os.cpu_count()
 
     def build_extension(self, ext):
+        if ext.name == CUDA:
+            return self.build_cuda(ext)
         own = copy.copy(self)
         own.build_temp = os.path.join(self.build_temp, ext.name)
         build_ext.build_extension(own, ext)
+
+    def build_cuda(self, ext):
+        """One call of nvcc. Where it fails, an installation that does not insist on CUDA goes on without."""
+        out = Path(self.get_ext_fullpath(ext.name))
+        out.parent.mkdir(parents=True, exist_ok=True)
+        targets = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in CUDA_ARCHS]
+        targets.append(f"-gencode=arch=compute_{CUDA_ARCHS[-1]},code=compute_{CUDA_ARCHS[-1]}")
+        includes = [f"-I{folder}" for folder in (pybind11.get_include(), *self.include_dirs)]
+        command = [
+            nvcc(),
+            *NVCC_FLAGS,
+            "-DWSOLKERN_MODULE=_cuda",
+            *targets,
+            *includes,
+            "-shared",
+            *ext.sources,
+            "-o",
+            str(out),
+        ]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if done.returncode:
+            out.unlink(missing_ok=True)
+            raise CompileError(f"{' '.join(command)}:\n{done.stdout}\nCUDA is left out; it needs {NEEDS_NVCC}")
+
+
+def nvcc() -> "str | None":
+    """Path of the CUDA compiler."""
+    home = os.environ.get("CUDA_HOME")
+    return shutil.which("nvcc", path=os.path.join(home, "bin")) if home else shutil.which("nvcc")
 
 
 def extension(isa: str) -> Pybind11Extension:
@@ -42,7 +89,7 @@ def extension(isa: str) -> Pybind11Extension:
         ["csrc/module.cpp"],
         cxx_std=20,
         define_macros=[("WSOLKERN_MODULE", name)],
-        depends=sorted(f"csrc/{header}" for header in os.listdir("csrc") if header.endswith(".h")),
+        depends=HEADERS,
         extra_compile_args=COMMON + FLAGS[isa] + SANITIZE,
         extra_link_args=["-pthread", *SANITIZE],
     )
@@ -50,4 +97,12 @@ def extension(isa: str) -> Pybind11Extension:
 
 if sys.platform == "win32":
     raise SystemExit("wsolkern builds with GCC or Clang on Linux; on Windows use WSL")
-setup(ext_modules=[extension(isa) for isa in FLAGS], cmdclass={"build_ext": BuildSideBySide})
+# WSOLKERN_CUDA: 1 must build the CUDA core, 0 must not; otherwise it is built where nvcc is found.
+wanted = os.environ.get("WSOLKERN_CUDA", "")
+if wanted == "1" and not nvcc():
+    raise SystemExit(f"WSOLKERN_CUDA=1, but nvcc is not found: install {NEEDS_NVCC}")
+extensions = [extension(isa) for isa in FLAGS]
+if wanted != "0" and nvcc():
+    sources = ["csrc/cuda.cu", "csrc/device_module.cpp"]
+    extensions.append(Extension(CUDA, sources, depends=HEADERS, language="c++", optional=wanted != "1"))
+setup(ext_modules=extensions, cmdclass={"build_ext": BuildSideBySide})

@@ -11,10 +11,6 @@
 
 namespace wsolkern {
 
-struct Box {
-  int x0, y0, x1, y1;
-};
-
 // The exact extent of branch b's component at its lowest level. Without a silhouette: for branches that are not walked.
 inline Extent lowest_extent(const LevelImage& image, const Runs& runs, const Basins& basins, const Branches& branches,
                             uint32_t b) {

@@ -11,18 +11,9 @@
 #pragma once
 
 #include "basins.h"
+#include "geometry.h"
 
 namespace wsolkern {
-
-struct Extent {
-  int x0, y0, x1, y1;  // inclusive
-  void include(const Extent& other) {
-    x0 = std::min(x0, other.x0);
-    y0 = std::min(y0, other.y0);
-    x1 = std::max(x1, other.x1);
-    y1 = std::max(y1, other.y1);
-  }
-};
 
 struct Branch {
   int16_t peak;     // first level, from above, at which it is a component

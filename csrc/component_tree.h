@@ -5,60 +5,11 @@
 // branches.h, boxes.h), once with each connectivity; largest.h then picks MaxBoxAcc's contour.
 #pragma once
 
-#include <span>
-
 #include "largest.h"
 
 namespace wsolkern {
 
 enum Contours { kLargest = 1, kAll = 2, kBoth = 3 };  // MaxBoxAcc, MaxBoxAccV2, both
-
-// The box of a contour as the metrics use it: one past the last column and row, unless that lies outside.
-inline Box contour_box(const Extent& extent, int width, int height) {
-  return {extent.x0, extent.y0, std::min(extent.x1 + 1, width - 1), std::min(extent.y1 + 1, height - 1)};
-}
-
-// Ground truth of one map: which IoU thresholds does a box reach with any of its boxes?
-class GroundTruth {
- public:
-  GroundTruth(std::span<const Box> boxes, std::span<const double> iou_thresholds)
-      : boxes_(boxes), iou_thresholds_(iou_thresholds) {
-    least_ = *std::min_element(iou_thresholds.begin(), iou_thresholds.end());
-  }
-
-  // One bit per IoU threshold.
-  uint32_t hits(const Box& box) const {
-    double most = 0;
-    for (const Box& truth : boxes_) most = std::max(most, iou(box, truth));
-    uint32_t bits = 0;
-    for (size_t d = 0; d < iou_thresholds_.size(); ++d) bits |= uint32_t(most >= iou_thresholds_[d]) << d;
-    return bits;
-  }
-
-  // False if no box inside `loosest` can reach even the least IoU threshold: its intersection with a ground-truth box
-  // is at most that of `loosest`, and the union at least the ground-truth box. The margin covers rounding.
-  bool within_reach(const Box& loosest) const {
-    for (const Box& truth : boxes_)
-      if (double(intersection(loosest, truth)) >= least_ * (1 - 1e-9) * double(area(truth))) return true;
-    return false;
-  }
-
- private:
-  std::span<const Box> boxes_;
-  std::span<const double> iou_thresholds_;
-  double least_;
-
-  static int64_t area(const Box& box) { return int64_t(box.x1 - box.x0 + 1) * (box.y1 - box.y0 + 1); }
-  static int64_t intersection(const Box& a, const Box& b) {
-    const int width = std::min(a.x1, b.x1) - std::max(a.x0, b.x0) + 1;
-    const int height = std::min(a.y1, b.y1) - std::max(a.y0, b.y0) + 1;
-    return width > 0 && height > 0 ? int64_t(width) * height : 0;
-  }
-  static double iou(const Box& a, const Box& b) {
-    const int64_t common = intersection(a, b), joint = area(a) + area(b) - common;
-    return joint > 0 ? double(common) / double(joint) : 0;
-  }
-};
 
 class ComponentTree {
  public:

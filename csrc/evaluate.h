@@ -14,6 +14,7 @@
 #include "histogram.h"
 #include "parallel.h"
 #include "resize.h"
+#include "stages.h"
 
 namespace wsolkern {
 
@@ -62,21 +63,24 @@ class PreparedMap {
   std::vector<double> filtered;  // scratch of a resize
 
   // `num_cuts`: how many cut points will be asked for at once.
-  void prepare(const double* cam, const Resize& resize, bool is_resized, size_t num_pixels, size_t num_cuts) {
+  void prepare(const double* cam, const Resize& resize, bool is_resized, size_t num_pixels, size_t num_cuts,
+               StageClock& clock) {
     size = num_pixels;
     values = cam;
     if (!is_resized) {
       resized_.resize(size);
       resize(cam, resized_.data(), filtered);
       values = resized_.data();
+      clock.end_of(kResizing, size * sizeof *values);  // a CAM is small beside it
     }
     extremes = find_extremes(values, size);
     grid = Grid(extremes, num_cuts);
     if (grid.usable()) grid.cells(values, size, cells);
+    clock.end_of(kStatistics, num_digitized_bytes());
   }
 
   // Offset and divisor for each normalization; 0, 0 where there is no score map.
-  void affines(std::span<const Ranks> ranks, std::vector<Affine>& out) {
+  void affines(std::span<const Ranks> ranks, std::vector<Affine>& out, StageClock& clock) {
     out.assign(ranks.size(), Affine{0, 0});
     if (extremes.degenerate()) return;
     wanted_.clear();
@@ -88,7 +92,11 @@ class PreparedMap {
     size_t next = 0;  // they are asked for in the order in which they were listed
     for (size_t m = 0; m < ranks.size(); ++m)
       out[m] = affine_of(extremes, ranks[m], [&](int64_t) { return statistics_[next++]; });
+    clock.end_of(kStatistics, 0, 0);
   }
+
+  // What digitizing reads.
+  size_t num_digitized_bytes() const { return size * (sizeof *values + (grid.usable() ? sizeof cells[0] : 0)); }
 
   size_t bytes() const {
     return (resized_.capacity() + filtered.capacity() + wanted_.capacity() + statistics_.capacity()) * 8 +
@@ -119,35 +127,48 @@ class Workspace {
  public:
   PreparedMap map;
   std::vector<int64_t> counts;  // what is added up over maps
+  StageClock clock;
 
-  void begin() { counts.clear(); }
+  void begin() {
+    counts.clear();
+    clock.start();
+  }
+  void end() { clock.stop(); }
 
   // Calls sink(contours index, normalization, max level, hits) for each of them.
   template <class Sink>
   void box_hits(const BoxProblem& problem, const double* cam, size_t which_map, const Resize& resize, bool is_resized,
                 const GroundTruth& truth, uint8_t* degenerate, std::ptrdiff_t degenerate_stride, Sink&& sink) {
     const uint32_t none = truth.hits({0, 0, 0, 0});  // the box of an empty foreground
+    const size_t num_pixels = problem.height * problem.width, num_bin_bytes = num_pixels * sizeof(int16_t);
+    const size_t num_hit_bytes =  // of one normalization: hits are read, counts are read and written
+        problem.num_contours() * kLevels * (sizeof found_.at[0] + 2 * problem.iou_thresholds.size() * sizeof counts[0]);
     image_.resize(int(problem.height), int(problem.width));
     if (problem.normalizations.empty()) {
       expect_scores(cam, problem.height, problem.width, "cams", which_map);
       quantize(cam, image_);
       degenerate[0] = 0;
+      clock.end_of(kDigitizing, num_pixels * sizeof *cam + num_bin_bytes);
       find_hits(truth, problem.contours, none);
+      clock.end_of(kTree, num_bin_bytes);
       for (size_t c = 0; c < problem.num_contours(); ++c) {
         for (int t = 0; t <= kLevels; ++t) found_.at[t] = hits_[c][std::min(t, image_.top) + 1];
         sink(c, size_t(0), image_.top, found_);
       }
+      clock.end_of(kGathering, num_hit_bytes);
       return;
     }
     constexpr size_t kMostAtOnce = kMostCuts / kLevels;
-    map.prepare(cam, resize, is_resized, problem.height * problem.width,
-                kLevels * std::min(problem.normalizations.size(), kMostAtOnce));
-    map.affines(problem.normalizations, affines_);
+    map.prepare(cam, resize, is_resized, num_pixels, kLevels * std::min(problem.normalizations.size(), kMostAtOnce),
+                clock);
+    map.affines(problem.normalizations, affines_, clock);
     for (size_t m0 = 0; m0 < affines_.size(); m0 += kMostAtOnce) {
       const size_t m1 = std::min(affines_.size(), m0 + kMostAtOnce);
       cut(std::span(affines_).subspan(m0, m1 - m0), scores_of_levels());
       draw_bins();
+      clock.end_of(kDigitizing, map.num_digitized_bytes() + num_bin_bytes, m0 == 0);
       find_hits(truth, problem.contours, none);
+      clock.end_of(kTree, num_bin_bytes, m0 == 0);
       for (size_t m = m0; m < m1; ++m) {
         degenerate[std::ptrdiff_t(m) * degenerate_stride] = affines_[m].divisor == 0;
         const int16_t* rank = ranks_.data() + (m - m0) * kLevels;
@@ -158,6 +179,7 @@ class Workspace {
           sink(c, m, kLevels, found_);
         }
       }
+      clock.end_of(kGathering, (m1 - m0) * num_hit_bytes, m0 == 0);
     }
   }
 
@@ -168,6 +190,7 @@ class Workspace {
     image_.resize(height, width);
     expect_scores(scores, height, width, "score_maps", which_map);
     quantize(scores, image_);
+    clock.end_of(kDigitizing, size_t(height) * width * (sizeof *scores + sizeof(int16_t)));
     std::vector<Box> boxes[kLevels + 1];
     bool wanted[kLevels + 1] = {};
     for (const double threshold : thresholds) wanted[threshold_level(threshold, image_.top)] = true;
@@ -183,6 +206,7 @@ class Workspace {
       });
       for (const Box& box : boxes[t]) visit(t, box);
     }
+    clock.end_of(kTree, size_t(height) * width * sizeof(int16_t));
   }
   int max_level() const { return image_.top; }
 
@@ -196,16 +220,17 @@ class Workspace {
       throw std::invalid_argument("thresholds: expected at most " + std::to_string(kMostCuts - 1) + ", found " +
                                   std::to_string(edges.size() - 1));
     map.prepare(cam, resize, is_resized, num_pixels,
-                edges.size() * std::clamp<size_t>(normalizations.size(), 1, at_once));
+                edges.size() * std::clamp<size_t>(normalizations.size(), 1, at_once), clock);
     if (normalizations.empty())
       affines_.assign(1, Affine{0, 1});
     else
-      map.affines(normalizations, affines_);
+      map.affines(normalizations, affines_, clock);
     for (size_t m0 = 0; m0 < affines_.size(); m0 += at_once) {
       const size_t m1 = std::min(affines_.size(), m0 + at_once);
       cut(std::span(affines_).subspan(m0, m1 - m0), edges);
       bins_.resize(num_pixels);
       digitizer_.bins(map.values, map.cells.data(), num_pixels, bins_.data());
+      clock.end_of(kDigitizing, map.num_digitized_bytes() + num_pixels * sizeof bins_[0], m0 == 0);
       histogram_.count(bins_.data(), mask, num_pixels, cuts_.size());
       for (size_t m = m0; m < m1; ++m) {
         int16_t* rank = ranks_.data() + (m - m0) * edges.size();
@@ -214,6 +239,8 @@ class Workspace {
         degenerate[std::ptrdiff_t(m) * degenerate_stride] = affines_[m].divisor == 0;
         sink(m, std::span<const int16_t>(rank, edges.size()), histogram_);
       }
+      const size_t num_count_bytes = (m1 - m0) * 2 * (edges.size() + 1) * 2 * sizeof counts[0];  // read and written
+      clock.end_of(kGathering, num_pixels * (sizeof bins_[0] + sizeof *mask) + num_count_bytes, m0 == 0);
     }
   }
 

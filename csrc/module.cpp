@@ -70,6 +70,7 @@ void resize(const Array<double>& src, Array<double>& out, int threads) {
   double* to = out.mutable_data();
   parallel(src.shape(0), threads, [&](Workspace& workspace, size_t n) {
     resizer(from + n * from_size, to + n * to_size, workspace.map.filtered);
+    workspace.clock.end_of(kResizing, (from_size + to_size) * sizeof *to);
   });
 }
 
@@ -84,8 +85,8 @@ void affine(const Array<double>& maps, const Array<int64_t>& ranks, Array<double
   Affine* to = reinterpret_cast<Affine*>(out.mutable_data());
   parallel(maps.shape(0), threads, [&](Workspace& workspace, size_t n) {
     std::vector<Affine> affines;
-    workspace.map.prepare(from + n * size, as_is, true, size, 0);
-    workspace.map.affines(normalizations, affines);
+    workspace.map.prepare(from + n * size, as_is, true, size, 0, workspace.clock);
+    workspace.map.affines(normalizations, affines, workspace.clock);
     std::copy(affines.begin(), affines.end(), to + n * normalizations.size());
   });
 }
@@ -108,7 +109,10 @@ void cut_points_of(const Array<double>& affines, const Array<double>& scores, Ar
   const std::span<const Affine> each = affine_span(affines);
   const std::span<const double> wanted = span_of(scores);
   double* to = out.mutable_data();
-  parallel(each.size(), threads, [&](Workspace&, size_t r) { cut_points(each[r], wanted, to + r * wanted.size()); });
+  parallel(each.size(), threads, [&](Workspace& workspace, size_t r) {
+    cut_points(each[r], wanted, to + r * wanted.size());
+    workspace.clock.end_of(kDigitizing, wanted.size() * sizeof *to, 0);
+  });
 }
 
 void digitize(const Array<double>& maps, const Array<double>& cuts, Array<int16_t>& bins, Array<int16_t>& ranks,
@@ -127,9 +131,10 @@ void digitize(const Array<double>& maps, const Array<double>& cuts, Array<int16_
   int16_t *to = bins.mutable_data(), *to_ranks = ranks.mutable_data();
   parallel(maps.shape(0), threads, [&](Workspace& workspace, size_t n) {
     Digitizer digitizer;
-    workspace.map.prepare(from + n * size, as_is, true, size, num_cuts);
+    workspace.map.prepare(from + n * size, as_is, true, size, num_cuts, workspace.clock);
     digitizer.set_cuts(workspace.map.grid, {from_cuts + n * num_cuts, num_cuts}, to_ranks + n * num_cuts);
     digitizer.bins(workspace.map.values, workspace.map.cells.data(), size, to + n * size);
+    workspace.clock.end_of(kDigitizing, workspace.map.num_digitized_bytes() + size * sizeof *to);
   });
 }
 
@@ -178,8 +183,8 @@ void box_hits(const Array<double>& maps, std::pair<int, int> size, const Array<i
   for_each_map(
       pool(), num_maps, threads,
       [&](Workspace& workspace, size_t n) {
-        const GroundTruth ground_truth({truth + offsets[n], size_t(offsets[n + 1] - offsets[n])},
-                                       problem.iou_thresholds);
+        const GroundTruth ground_truth(truth + offsets[n], size_t(offsets[n + 1] - offsets[n]),
+                                       problem.iou_thresholds.data(), problem.iou_thresholds.size());
         std::vector<int64_t>& sums = workspace.counts;  // [contours, M, D, 255] and, after them, [contours, M, D, T]
         if (out_counts) sums.resize(num_rows * (kLevels + num_thresholds));
         workspace.box_hits(
@@ -211,6 +216,7 @@ void box_hits(const Array<double>& maps, std::pair<int, int> size, const Array<i
         for (size_t row = 0; row < num_rows; ++row, by_level += kLevels, direct += num_thresholds)
           for (py::ssize_t t = 0; t < num_thresholds; ++t)
             out_counts[row * num_thresholds + t] += by_level[levels_of_255[t]] + direct[t];
+        workspace.clock.end_of(kReducing, workspace.counts.size() * sizeof *by_level, 0);
       });
 }
 
@@ -292,7 +298,24 @@ void pixel_histograms(const Array<double>& maps, std::pair<int, int> size, const
       [&](Workspace& workspace) {
         if (!out_total) return;
         for (size_t i = 0; i < workspace.counts.size(); ++i) out_total[i] += workspace.counts[i];
+        workspace.clock.end_of(kReducing, workspace.counts.size() * sizeof *out_total, 0);
       });
+}
+
+// (name, nanoseconds, bytes, maps) of every stage; most threads at once; int64 [S, 4] of which stage, which thread,
+// begin and end in nanoseconds since the profile began; how many such spans there were, S or more.
+py::tuple stop_stages() {
+  StageProfile& profile = stage_profile();
+  profile.stop();
+  py::list totals;
+  for (int s = 0; s < kNumStages; ++s) {
+    const StageTotal& total = profile.totals[s];
+    totals.append(py::make_tuple(kStageNames[s], total.nanoseconds, total.bytes, total.maps));
+  }
+  static_assert(sizeof(StageSpan) == 4 * sizeof(int64_t));
+  Array<int64_t> spans({py::ssize_t(profile.spans.size()), py::ssize_t(4)});
+  if (!profile.spans.empty()) std::memcpy(spans.mutable_data(), profile.spans.data(), spans.nbytes());
+  return py::make_tuple(totals, profile.num_threads, spans, profile.num_spans);
 }
 
 std::vector<std::string> cpu_supports() {
@@ -317,6 +340,12 @@ PYBIND11_MODULE(WSOLKERN_MODULE, module) {
   module.def(
       "scratch_bytes", [] { return pool().most_bytes(); },
       "The largest workspace of one thread, in bytes, since this was asked last.");
+  module.def(
+      "start_stages", [](bool with_spans) { stage_profile().start(with_spans); }, arg("with_spans"),
+      "Times the stages of all maps from now on.");
+  module.def("stop_stages", &stop_stages, "Ends that; gives what was found.");
+  module.def(
+      "stage_nanoseconds", [] { return stage_nanoseconds(); }, "The time this thread has spent in timed stages.");
   module.def("resize", &resize, arg("src").noconvert(), arg("out").noconvert(), arg("threads"));
   module.def("affine", &affine, arg("maps").noconvert(), arg("ranks").noconvert(), arg("out").noconvert(),
              arg("threads"));

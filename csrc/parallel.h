@@ -68,7 +68,9 @@ void for_each_map(WorkspacePool<Workspace>& pool, size_t n, int threads, Work&& 
       const std::lock_guard lock(finishing);
       if (i < failed) failure = std::current_exception(), failed = i;
     }
-    if (workspace) pool.give_back(std::move(workspace));
+    if (!workspace) return;
+    workspace->end();
+    pool.give_back(std::move(workspace));
   };
   std::vector<std::thread> others;
   try {

@@ -241,9 +241,15 @@ def test_bad_tensors_are_named():
 # Which machine code runs
 
 
-def test_cuda_is_not_in_this_version():
-    with pytest.raises(BackendUnavailable, match="not in this version"):
+@pytest.mark.skipif(not backends.missing_for_cuda(), reason="there is a GPU here")
+def test_cuda_says_what_is_missing():
+    with pytest.raises(BackendUnavailable, match='backend "cuda": PyTorch finds no CUDA device'):
         hits_of(backend="cuda")
+
+
+def test_boxes_of_thresholds_are_not_made_on_a_gpu():
+    with pytest.raises(BackendUnavailable, match='backend "cuda" has no threshold_boxes'):
+        ops.threshold_boxes(np.zeros((1, 3, 3)), backend="cuda")
 
 
 def test_the_best_instruction_set_is_chosen(monkeypatch):

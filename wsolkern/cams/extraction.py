@@ -22,6 +22,7 @@ from wsolkern.cams.heads import Place, find_head, head_weights, logits_of, poole
 from wsolkern.cams.writer import CamWriter
 from wsolkern.datasets.images import ImageBatch, ImageFolder
 from wsolkern.ops import backends
+from wsolkern.profiling import stage, timed
 
 if TYPE_CHECKING:
     import torch
@@ -235,8 +236,10 @@ def extract(
         if not batch.readable.any():
             return batch, None
         classes = None if labels is None else torch.tensor([labels[each] for each in batch.image_ids], device=device)
-        with nullcontext() if precision == "float32" else torch.autocast(device.type, getattr(torch, precision)):
-            found = replica(torch.from_numpy(batch.images).to(device), classes)
+        with stage("forward", device) as timer:
+            timer.moved(0, len(batch.image_ids))
+            with nullcontext() if precision == "float32" else torch.autocast(device.type, getattr(torch, precision)):
+                found = replica(torch.from_numpy(batch.images).to(device), classes)
         return batch, _on_host(found, len(batch.image_ids))
 
     def finish(future: Future) -> None:
@@ -257,7 +260,7 @@ def extract(
     flushed = time.monotonic()
     pending: deque[Future] = deque()
     with _workers(model, device, look) as (submit, num_workers):
-        for batch in images.windows(todo):
+        for batch in timed("read", images.windows(todo), lambda each: (each.images.nbytes, len(each.image_ids))):
             pending.append(submit(batch))
             if len(pending) > num_workers:
                 finish(pending.popleft())

@@ -9,7 +9,20 @@ from typing import Annotated
 import typer
 
 import wsolkern
-from wsolkern.cli import demo, diagnose, doctor, evaluate, extract, make_dataset, select, store, sweep, table
+from wsolkern.cli import (
+    demo,
+    diagnose,
+    doctor,
+    evaluate,
+    extract,
+    make_dataset,
+    profile,
+    select,
+    store,
+    sweep,
+    table,
+    train,
+)
 
 app = typer.Typer(
     name="wsolkern",
@@ -20,12 +33,14 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 for command in (
+    train.train,
     extract.extract,
     evaluate.evaluate,
     sweep.sweep,
     select.select,
     table.table,
     diagnose.diagnose,
+    profile.profile,
     demo.demo,
     doctor.doctor,
 ):

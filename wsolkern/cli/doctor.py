@@ -17,6 +17,9 @@ import typer
 from wsolkern.cli import terminal
 
 _BUILD = "pip install --force-reinstall --no-deps .   (in a checkout of wsolkern; needs GCC >= 11 or Clang >= 14)"
+_BUILD_CUDA = (
+    "WSOLKERN_CUDA=1 pip install --no-build-isolation --no-deps -e .   (in a checkout of wsolkern; needs nvcc)"
+)
 _EXTRAS = {
     "report": ("pictures", ("matplotlib",)),
     "demo": (
@@ -77,7 +80,7 @@ def examine() -> list[Finding]:
         _self_test(),
         _package("safetensors", "broken"),
         _package("torch", "missing"),
-        Finding("CUDA", "ok", "not in this version of wsolkern; CAMs on a GPU are copied to the CPU"),
+        _cuda(),
     ]
     for extra, (purpose, modules) in _EXTRAS.items():
         absent = [module for module in modules if importlib.util.find_spec(module) is None]
@@ -139,22 +142,50 @@ def _threads() -> Finding:
 def _self_test() -> Finding:
     """One evaluation on the native core against the plain reference."""
     try:
-        import numpy as np
-
-        from wsolkern.ops import box_hits
-
-        cams = np.random.default_rng(0).normal(size=(4, 7, 7))
-        truth = [np.array([[8, 8, 24, 24]], np.int32)] * len(cams)
-        names, fractions = ("minmax", "max", "pas:0.9", "ivr:0.45"), np.arange(0, 1, 0.05)
-        fast, plain = (
-            box_hits(cams, truth, names, fractions, contours="both", size=(32, 32), backend=backend)
-            for backend in ("cpu", "reference")
-        )
+        compared = _compare_with_reference("cpu")
     except Exception as error:  # whatever a broken installation raises is what is reported
         return Finding("self-test", "broken", f"{type(error).__name__}: {error}", _BUILD)
+    return Finding("self-test", "ok", f"native core and reference agree on {compared:,} decisions")
+
+
+def _compare_with_reference(backend: str) -> int:
+    """How many decisions of a small evaluation were compared.
+
+    Raises:
+        RuntimeError: They differ.
+    """
+    import numpy as np
+
+    from wsolkern.ops import box_hits
+
+    cams = np.random.default_rng(0).normal(size=(4, 7, 7))
+    truth = [np.array([[8, 8, 24, 24]], np.int32)] * len(cams)
+    names, fractions = ("minmax", "max", "pas:0.9", "ivr:0.45"), np.arange(0, 1, 0.05)
+    fast, plain = (
+        box_hits(cams, truth, names, fractions, contours="both", size=(32, 32), backend=each)
+        for each in (backend, "reference")
+    )
     if not np.array_equal(fast, plain):
-        return Finding("self-test", "broken", "the native core differs from the reference", _BUILD)
-    return Finding("self-test", "ok", f"native core and reference agree on {fast.size:,} decisions")
+        raise RuntimeError(f'backend "{backend}" differs from the reference')
+    return fast.size
+
+
+def _cuda() -> Finding:
+    """Whether CAMs on a GPU are evaluated there."""
+    from wsolkern.ops import backends
+
+    if missing := backends.missing_for_cuda():
+        built = "built" if importlib.util.find_spec("wsolkern._cuda") else "not built"
+        what, _, fix = missing.rpartition(": ") if ": " in missing else (missing, "", "")
+        return Finding("CUDA", "missing", f"{what} (wsolkern._cuda is {built}); maps are evaluated on the CPU", fix)
+    import torch
+
+    names = ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
+    try:
+        _compare_with_reference("cuda")
+    except Exception as error:  # whatever a broken installation raises is what is reported
+        return Finding("CUDA", "broken", f"{names}: {type(error).__name__}: {error}", _BUILD_CUDA)
+    return Finding("CUDA", "ok", f"{names}: CAMs on a GPU are evaluated there, equal to the reference")
 
 
 def _package(name: str, otherwise: str) -> Finding:

@@ -5,7 +5,6 @@ Source: Zhou et al., arXiv 1512.04150 (CAM); the image transform is that of Choe
 """
 
 import hashlib
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -15,13 +14,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wsolkern.cli import terminal
-from wsolkern.cli.options import AllowMissing, parse_size
+from wsolkern.cli import options, terminal
 
 if TYPE_CHECKING:
     import torch
-
-    from wsolkern.cams import Ranks
 
 
 def extract(
@@ -98,7 +94,7 @@ def extract(
     backbone: Annotated[
         str | None, typer.Option(help="For the manifest; default: the model's own word, or its class.")
     ] = None,
-    allow_missing: AllowMissing = False,
+    allow_missing: options.AllowMissing = False,
 ) -> None:
     """Make the CAMs of a data set with any classifier, and keep them in a store.
 
@@ -115,7 +111,7 @@ def extract(
         from wsolkern.datasets import ImageFolder, Preprocessing, class_folders, load_metadata
 
         preprocessing = Preprocessing(
-            parse_size(size), interpolation, _parse_three("--mean", mean), _parse_three("--std", std), white
+            options.parse_size(size), interpolation, _parse_three("--mean", mean), _parse_three("--std", std), white
         )
         if classes not in ("labels", "predicted"):
             raise ValueError(f"--classes: expected labels or predicted, found {classes!r}")
@@ -132,8 +128,8 @@ def extract(
         network, sha256 = _load(model, argument or [], weights)
         with Ranks.joined() as ranks:
             if ranks.num_local > 1:
-                _share_cores(ranks.num_local)
-            place = _place(device, ranks)
+                options.share_cores(ranks.num_local)
+            place = options.place_of(device, ranks)
             if hasattr(network, "to"):
                 network = network.to(place)
             looker = cam_model(network, preprocessing.size, features=features, head=head, nwc=nwc)
@@ -204,7 +200,7 @@ def _load(name: str, arguments: list[str], weights: Path | None) -> tuple[Callab
         if not hasattr(function, part):
             raise ValueError(f"MODEL: {module_name} has no {function_name}")
         function = getattr(function, part)
-    model = function(**_parse_arguments(arguments))
+    model = function(**options.parse_arguments(arguments))
     if not callable(model):
         raise ValueError(f"MODEL: expected {name} to return a torch.nn.Module or a function, found {model!r}")
     if weights is None:
@@ -258,20 +254,6 @@ def _backbone(network: Callable) -> str:
     return name if isinstance(name, str) else type(network).__name__
 
 
-def _parse_arguments(texts: list[str]) -> dict:
-    """--argument: values are JSON where they can be, else text."""
-    found = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not (name.isidentifier() and equals):
-            raise ValueError(f"--argument: expected NAME=VALUE, found {text!r}")
-        try:
-            found[name] = json.loads(value)
-        except ValueError:
-            found[name] = value
-    return found
-
-
 def _parse_three(option: str, text: str) -> tuple[float, ...]:
     """Three numbers; one stands for all."""
     try:
@@ -281,34 +263,6 @@ def _parse_three(option: str, text: str) -> tuple[float, ...]:
     if len(numbers) not in (1, 3):
         raise ValueError(f"{option}: expected three numbers or one, found {text!r}")
     return numbers * (3 // len(numbers))
-
-
-def _place(device: str, ranks: "Ranks") -> "torch.device":
-    """The device of this process.
-
-    Raises:
-        ValueError: There is no such device.
-        BackendUnavailable: It is a GPU that cannot be used.
-    """
-    import torch
-
-    from wsolkern.errors import BackendUnavailable
-
-    try:
-        place = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"--device: {error}") from error
-    if place.type == "cuda" and not torch.cuda.is_available():
-        raise BackendUnavailable(f"--device {device}: torch {torch.__version__} finds no GPU here")
-    return torch.device("cuda", ranks.local_rank) if device == "cuda" else place
-
-
-def _share_cores(num_processes: int) -> None:
-    """Leaves this process its share of the threads, unless it was told a number."""
-    from wsolkern.ops import backends
-
-    if not os.environ.get("WSOLKERN_NUM_THREADS"):
-        os.environ["WSOLKERN_NUM_THREADS"] = str(max(1, backends.num_threads() // num_processes))
 
 
 def _finish(out: Path, image_ids: tuple[str, ...], problems: dict[str, str], allow_missing: bool) -> None:

@@ -4,6 +4,7 @@ In: nothing. Out: annotated types for the commands' parameters; parsers that nam
 Source: none.
 """
 
+import json
 import os
 import re
 from pathlib import Path
@@ -13,6 +14,9 @@ import typer
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
+
+    from wsolkern.cams import Ranks
 
 DEFAULT_IOU_THRESHOLDS = "0.3 0.5 0.7"
 DEFAULT_INTERVAL = 0.001
@@ -103,3 +107,45 @@ def thresholds(interval: float) -> "np.ndarray":
     if not 0 < interval <= 1:
         raise ValueError(f"--interval: expected a fraction in (0, 1], found {interval}")
     return np.arange(0, 1, interval)
+
+
+def parse_arguments(texts: list[str]) -> dict:
+    """--argument: values are JSON where they can be, else text."""
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name.isidentifier() and equals):
+            raise ValueError(f"--argument: expected NAME=VALUE, found {text!r}")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
+
+
+def place_of(device: str, ranks: "Ranks") -> "torch.device":
+    """The device of this process.
+
+    Raises:
+        ValueError: There is no such device.
+        BackendUnavailable: It is a GPU that cannot be used.
+    """
+    import torch
+
+    from wsolkern.errors import BackendUnavailable
+
+    try:
+        place = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"--device: {error}") from error
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise BackendUnavailable(f"--device {device}: torch {torch.__version__} finds no GPU here")
+    return torch.device("cuda", ranks.local_rank) if device == "cuda" else place
+
+
+def share_cores(num_processes: int) -> None:
+    """Leaves this process its share of the threads, unless it was told a number."""
+    from wsolkern.ops import backends
+
+    if not os.environ.get("WSOLKERN_NUM_THREADS"):
+        os.environ["WSOLKERN_NUM_THREADS"] = str(max(1, backends.num_threads() // num_processes))

@@ -31,6 +31,7 @@ from wsolkern.datasets.masks import load_grey
 from wsolkern.datasets.metadata import raise_problems, read_kind, scale_boxes
 from wsolkern.metrics import box_accuracy, max_box_acc, pxap
 from wsolkern.ops import backends
+from wsolkern.ops.inputs import on_host
 
 __all__ = [
     "BoxEvaluator",
@@ -247,8 +248,11 @@ class _BatchEvaluator(LocalizationEvaluator):
         if len(self._ids) == _BATCH:
             self.flush()
 
-    def accumulate_batch(self, scoremaps: np.ndarray, image_ids: Sequence[str]) -> None:
-        """Counts several images of one size, score maps float [N, H, W]; errors as from :meth:`accumulate`."""
+    def accumulate_batch(self, scoremaps, image_ids: Sequence[str]) -> None:
+        """Counts several images of one size, score maps float [N, H, W], an array or a tensor on any device.
+
+        Errors are those of :meth:`accumulate`.
+        """
         self.flush()
         for image_id in image_ids:
             self._check_known(image_id)
@@ -264,7 +268,7 @@ class _BatchEvaluator(LocalizationEvaluator):
         except ValueError:
             for scoremap, image_id in zip(scoremaps, image_ids, strict=True):
                 try:
-                    check_scoremap_validity(scoremap.astype(np.float64))
+                    check_scoremap_validity(on_host(scoremap).astype(np.float64))
                 except ValueError as error:
                     raise ValueError(f"image {image_id!r}: {error}") from None
             raise
@@ -349,7 +353,7 @@ class BoxEvaluator(_BatchEvaluator):
             [iou / 100 for iou in self.iou_threshold_list],
             contours="all" if self.multi_contour_eval else "largest",
         )
-        for iou, count in zip(self.iou_threshold_list, counts[0], strict=True):
+        for iou, count in zip(self.iou_threshold_list, on_host(counts[0]), strict=True):
             self._num_correct[iou] += count
         self._cnt += len(image_ids)
 
@@ -405,8 +409,9 @@ class MaskEvaluator(_BatchEvaluator):
         with ThreadPoolExecutor(backends.num_threads()) as pool:
             masks = np.stack(list(pool.map(load, image_ids)))
         counts, _ = ops.count_pixels(scoremaps, masks, None, self.cam_threshold_list)
-        self._gt_true_score_hist += counts[0, 0]
-        self._gt_false_score_hist += counts[0, 1]
+        objects, background = on_host(counts[0])
+        self._gt_true_score_hist += objects
+        self._gt_false_score_hist += background
 
 
 def evaluator_class(dataset_name: str, metadata) -> type[LocalizationEvaluator]:

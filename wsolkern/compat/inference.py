@@ -14,6 +14,7 @@ from wsolkern.compat.data_loaders import configure_metadata
 from wsolkern.compat.evaluation import BoxEvaluator, MaskEvaluator, evaluator_class
 from wsolkern.compat.util import t2n
 from wsolkern.normalization import Normalization
+from wsolkern.ops.inputs import on_host
 
 __all__ = ["BoxEvaluator", "CAMComputer", "MaskEvaluator", "configure_metadata", "normalize_scoremap", "t2n"]
 
@@ -92,15 +93,20 @@ class CAMComputer:
         for images, targets, image_ids in self.loader:
             if parameter is not None:
                 images = images.to(parameter.device)
-            cams = t2n(self.model(images, targets, return_cam=True))
-            resized = ops.resize(cams, tuple(images.shape[2:]))
-            for cam, image_id in zip(resized, image_ids, strict=True):
-                scoremap = self.normalize_scoremap(cam)
-                if self.log_folder is not None and self.split != "train":
+            cams = self.model(images, targets, return_cam=True).detach()
+            if type(self).normalize_scoremap is CAMComputer.normalize_scoremap:
+                scoremaps = ops.normalize(cams, self._normalization(), tuple(images.shape[2:]))
+                scoremaps = scoremaps if scoremaps.is_cuda else t2n(scoremaps)
+            else:
+                scoremaps = np.stack(
+                    [self.normalize_scoremap(each) for each in ops.resize(t2n(cams), images.shape[2:])]
+                )
+            if self.log_folder is not None and self.split != "train":
+                for scoremap, image_id in zip(scoremaps, image_ids, strict=True):
                     path = Path(self.log_folder, "scoremaps", f"{image_id}.npy")
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    np.save(path, scoremap)
-                self.evaluator.accumulate(scoremap, image_id)
+                    np.save(path, on_host(scoremap))
+            self.evaluator.accumulate_batch(scoremaps, image_ids)
         return self.evaluator.compute()
 
     def normalize_scoremap(self, cam: np.ndarray) -> np.ndarray:

@@ -28,8 +28,11 @@ from wsolkern.files import write_whole
 from wsolkern.metrics.evaluator import Evaluator
 from wsolkern.normalization import Normalization
 from wsolkern.ops import DEFAULT_THRESHOLDS
+from wsolkern.profiling import stage, timed
 
 if TYPE_CHECKING:
+    import torch
+
     from wsolkern.datasets import MapFolder
 
 _STATE = {"content": "wsolkern counts of a split", "version": 2}
@@ -74,6 +77,7 @@ def count_maps(
     source: "MapFolder",
     *,
     batch_size: int = 64,
+    device: "torch.device | None" = None,
     on_batch: Callable[[tuple[str, ...], np.ndarray], None] | None = None,
 ) -> dict[str, str]:
     """Feeds all maps of a source to an evaluator.
@@ -84,6 +88,7 @@ def count_maps(
         evaluator: What counts.
         source: What gives the maps.
         batch_size: Most maps of a batch.
+        device: Where the maps are copied to before they are counted; None leaves them as they are read.
         on_batch: Called with the ids and maps [N, h, w] of what was just counted.
 
     Returns:
@@ -104,7 +109,13 @@ def count_maps(
             if on_batch is not None:
                 on_batch(image_ids, maps)
 
-    for image_ids, maps in source.batches(batch_size):
+    for image_ids, maps in timed("read", source.batches(batch_size), lambda batch: (batch[1].nbytes, len(batch[1]))):
+        if device is not None:
+            import torch
+
+            with stage("read", device) as timer:
+                timer.moved(maps.nbytes, len(maps))
+                maps = torch.from_numpy(maps).to(device)
         count(image_ids, maps)
     return source.problems | failed
 
@@ -158,7 +169,7 @@ class SplitCount:
             KeyboardInterrupt: SIGINT or SIGTERM came; all that was counted until then is in ``evaluator``.
         """
         saved = time.monotonic()
-        with _interrupts_wait() as interrupted:
+        with interrupts_wait() as interrupted:
 
             def on_batch(image_ids: tuple[str, ...], maps: np.ndarray) -> None:
                 nonlocal saved
@@ -236,7 +247,7 @@ def fingerprint(split: Metadata, mask_root: str | os.PathLike | None, maps: obje
 
 
 @contextmanager
-def _interrupts_wait() -> Iterator[Callable[[], bool]]:
+def interrupts_wait() -> Iterator[Callable[[], bool]]:
     """Holds SIGINT and SIGTERM back, so that they fall between two batches; gives what tells whether one came."""
     if threading.current_thread() is not threading.main_thread():  # only there do signals arrive
         yield lambda: False

@@ -17,6 +17,7 @@ from wsolkern.files import write_whole
 from wsolkern.metrics.result import SCORE_MAPS, NormalizationResult, Result
 from wsolkern.normalization import Normalization, parse_all
 from wsolkern.ops import DEFAULT_THRESHOLDS, count_box_hits, count_pixels, inputs
+from wsolkern.profiling import stage
 
 _HEADER = "wsolkern"  # the metadata key of a file that `Evaluator.save` wrote
 _FORMAT = {"content": "Evaluator counts", "version": 1}
@@ -25,10 +26,11 @@ _FORMAT = {"content": "Evaluator counts", "version": 1}
 class Evaluator:
     """Counts, over any number of images, what MaxBoxAcc, MaxBoxAccV2 and PxAP are computed from.
 
-    Memory does not depend on the number of images: there are ``num_images``, ``num_degenerate`` int64 [M],
-    ``num_correct`` int64 [2, M, D, T] (largest contour, all contours; None without boxes) and ``hist``
-    int64 [M, 2, T + 2] (object pixels, background pixels; None without masks). Nothing remembers which images were
-    counted, so an image that is fed in two updates counts twice.
+    Memory does not depend on the number of images: there are ``num_images``, ``num_degenerate``, ``num_correct`` and
+    ``hist``. Nothing remembers which images were counted, so an image that is fed in two updates counts twice.
+
+    CAMs on a CUDA device are counted there: :meth:`update` queues the work on the current stream and returns, and the
+    counts come to the host when somebody reads them.
 
     Args:
         normalizations: What to normalize with, M of them, strings such as "ivr:0.45"; None to be fed score maps, M = 1.
@@ -66,19 +68,34 @@ class Evaluator:
 
         num_rows, num_thresholds = len(self._names()), len(self.thresholds)
         self.num_images = 0
-        self.num_degenerate = np.zeros(num_rows, np.int64)
-        self.num_correct = self.hist = None
+        self._added = {"num_degenerate": np.zeros(num_rows, np.int64)}
         if boxes is not None:
-            self.num_correct = np.zeros((2, num_rows, len(self.iou_thresholds), num_thresholds), np.int64)
+            self._added["num_correct"] = np.zeros((2, num_rows, len(self.iou_thresholds), num_thresholds), np.int64)
         if masks is not None:
-            self.hist = np.zeros((num_rows, 2, num_thresholds + 2), np.int64)
+            self._added["hist"] = np.zeros((num_rows, 2, num_thresholds + 2), np.int64)
+        self._on_devices: dict = {}  # counts that a GPU has added up since somebody looked, by name and device
+
+    @property
+    def num_degenerate(self) -> np.ndarray:
+        """int64 [M]: maps without a score map."""
+        return self._counts()["num_degenerate"]
+
+    @property
+    def num_correct(self) -> np.ndarray | None:
+        """int64 [2, M, D, T]: images that hit, with the largest contour and with all; None without boxes."""
+        return self._counts().get("num_correct")
+
+    @property
+    def hist(self) -> np.ndarray | None:
+        """int64 [M, 2, T + 2]: object pixels and background pixels by score; None without masks."""
+        return self._counts().get("hist")
 
     def update(self, cams, image_ids: Sequence) -> None:
         """Counts a batch; maps of another size go into another call.
 
         Args:
-            cams: CAMs, or score maps in [0, 1] of the evaluation size, float16, float32 or float64 [N, h, w],
-                numpy or torch.
+            cams: CAMs, or score maps in [0, 1] of the evaluation size, float16, bfloat16, float32 or float64
+                [N, h, w], numpy or torch. (Score maps on a GPU are waited for, as each value must be in [0, 1].)
             image_ids: N distinct ids.
 
         Raises:
@@ -94,13 +111,15 @@ class Evaluator:
         # Both counts exist before either is added: a batch that fails leaves everything as it was.
         num_correct = hist = None
         try:
-            if self.num_correct is not None:
+            if "num_correct" in self._added:
                 boxes = [self._boxes[each] for each in image_ids]
                 num_correct, degenerate = count_box_hits(
                     cams, boxes, thresholds=self.thresholds, iou_thresholds=self.iou_thresholds, contours="both", **how
                 )
-            if self.hist is not None:
-                masks = self._load_masks(image_ids)
+            if "hist" in self._added:
+                with stage("read") as timer:
+                    masks = self._load_masks(image_ids)
+                    timer.moved(masks.nbytes)
                 hist, degenerate = count_pixels(cams, masks, thresholds=self.thresholds, **how)
         except ValueError as error:
             # Operations name a map by its place in the batch, as in "boxes[3]: ...".
@@ -108,12 +127,12 @@ class Evaluator:
             if place is None:
                 raise
             raise ValueError(f"image {image_ids[int(place[1])]!r}: {error}") from error
-        if num_correct is not None:
-            self.num_correct += inputs.on_host(num_correct)
-        if hist is not None:
-            self.hist += inputs.on_host(hist)
-        self.num_degenerate += inputs.on_host(degenerate).sum(axis=1)
-        self.num_images += len(image_ids)
+        with stage("reduce", getattr(cams, "device", None)) as timer:
+            timer.moved(3 * sum(each.nbytes for each in (num_correct, hist) if each is not None), len(image_ids))
+            self._add("num_correct", num_correct)
+            self._add("hist", hist)
+            self._add("num_degenerate", degenerate.sum(1))
+            self.num_images += len(image_ids)
 
     def merge(self, other: "Evaluator") -> None:
         """Adds the counts of another evaluator, which saw other images under the same settings.
@@ -249,10 +268,25 @@ class Evaluator:
             "kind of ground truth": self._truths(),
         }
 
+    def _add(self, name: str, counts) -> None:
+        """Adds counts to the others of their name, on the device where they are."""
+        if counts is None:
+            return
+        if inputs.is_tensor(counts) and counts.device.type == "cuda":
+            place = name, counts.device
+            if place in self._on_devices:
+                self._on_devices[place] += counts
+            else:
+                self._on_devices[place] = counts
+        else:
+            self._added[name] += inputs.on_host(counts)
+
     def _counts(self) -> dict[str, np.ndarray]:
-        """The count arrays there are, by their names in a file."""
-        counts = {"num_degenerate": self.num_degenerate, "num_correct": self.num_correct, "hist": self.hist}
-        return {name: each for name, each in counts.items() if each is not None}
+        """The count arrays there are, by their names in a file; what is still on devices is fetched."""
+        fetched, self._on_devices = self._on_devices, {}
+        for (name, _), counts in fetched.items():
+            self._added[name] += inputs.on_host(counts)
+        return self._added
 
     def _restore(self, num_images: int, tensors: dict[str, np.ndarray]) -> None:
         """Takes the counts over from a file's content."""

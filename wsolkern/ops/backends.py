@@ -1,18 +1,20 @@
 """Which machine code runs an operation on this computer.
 
-In: a backend's name, WSOLKERN_ISA and WSOLKERN_NUM_THREADS. Out: the native module, a number of threads.
+In: a backend's name, WSOLKERN_ISA and WSOLKERN_NUM_THREADS. Out: a backend that runs, its module, a number of threads.
 Source: none; every backend returns the same bits, so this choice changes the speed and nothing else.
 """
 
 import os
+import warnings
 from functools import cache
 from importlib import import_module
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from types import ModuleType
 
 from wsolkern.errors import BackendUnavailable
 
 ISAS = ("avx512", "avx2", "generic")  # best first; each is a module wsolkern._native_<isa>
+EMULATED = "WSOLKERN_EMULATED"  # path of the CUDA extension's stand-in on the host, which tests build
 MAX_IOU_THRESHOLDS = 32  # what one native call takes; the operations cut more than that into several calls
 
 
@@ -65,24 +67,84 @@ def num_threads() -> int:
     return int(wanted)
 
 
-def resolve(backend: str) -> str:
-    """The backend that runs: "reference" or "cpu".
+def resolve(backend: str, value: object = None) -> str:
+    """The backend that runs: "reference", "cpu" or "cuda".
 
     Args:
-        backend: "auto" (the fastest that can run here), "reference" (plain numpy and scipy), "cpu" or "cuda".
+        backend: "auto" (CUDA for a tensor on a CUDA device, else the CPU), "reference" (plain numpy and scipy), "cpu"
+            or "cuda" (which copies what is not on a device to the current one).
+        value: The maps.
 
     Raises:
         ValueError: No such backend.
-        BackendUnavailable: It cannot run here; the message says what is missing. "auto" never means "reference".
+        BackendUnavailable: It cannot run here; the message says what is missing. "auto" never means "reference": what
+            it would take a device for and cannot, it does on the CPU, and says so once.
     """
     if backend == "reference":
         return backend
-    if backend == "cuda":
-        raise BackendUnavailable('backend "cuda" is not in this version of wsolkern: use "auto" or "cpu"')
-    if backend not in ("auto", "cpu"):
+    if backend not in ("auto", "cpu", "cuda"):
         raise ValueError(f'backend: expected "auto", "reference", "cpu" or "cuda", found {backend!r}')
+    if backend == "cuda":
+        if missing := missing_for_cuda():
+            raise BackendUnavailable(f'backend "cuda": {missing}')
+        return backend
+    if backend == "auto" and getattr(getattr(value, "device", None), "type", None) == "cuda":
+        if not (missing := missing_for_cuda()):
+            return "cuda"
+        _say_once(f"maps on a GPU are evaluated on the CPU: {missing}")
     native()
     return "cpu"
+
+
+@cache
+def missing_for_cuda() -> str:
+    """What keeps backend "cuda" from running here, and what would help; empty if nothing does."""
+    try:
+        import torch
+    except ImportError as error:
+        return f"PyTorch does not load ({error})"
+    if not os.environ.get(EMULATED) and not torch.cuda.is_available():
+        build = "" if torch.version.cuda else ", it is built for the CPU only"
+        return f"PyTorch finds no CUDA device{build}"
+    try:
+        import triton  # noqa: F401
+    except ImportError as error:
+        return f"Triton does not load, {error}: pip install triton"
+    try:
+        device_module()
+    except ImportError as error:
+        return (
+            f"wsolkern._cuda does not load, {error}: WSOLKERN_CUDA=1 pip install --no-build-isolation --no-deps -e . "
+            "(in a checkout; needs the CUDA toolkit 12.8 or newer)"
+        )
+    return ""
+
+
+@cache
+def device_module() -> ModuleType:
+    """The CUDA extension; or its stand-in on the host (csrc/emulated.cpp) where WSOLKERN_EMULATED names one."""
+    path = os.environ.get(EMULATED)
+    if not path:
+        return import_module("wsolkern._cuda")
+    spec = spec_from_file_location("_emulated", path)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def device_of(value: object):
+    """The torch.device on which backend "cuda" works on ``value``: its own, or the current CUDA device."""
+    import torch
+
+    if os.environ.get(EMULATED):
+        return torch.device("cpu")
+    own = getattr(value, "device", None)
+    return own if getattr(own, "type", None) == "cuda" else torch.device("cuda", torch.cuda.current_device())
+
+
+@cache
+def _say_once(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=4)
 
 
 def _import(isa: str) -> ModuleType:

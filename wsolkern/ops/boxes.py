@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from wsolkern.errors import BackendUnavailable
 from wsolkern.normalization import Normalization
 from wsolkern.ops import inputs
 from wsolkern.ops.backends import MAX_IOU_THRESHOLDS, native, num_threads, resolve
@@ -38,7 +39,7 @@ def box_hits(
         iou_thresholds: Fractions in (0, 1], D of them.
         contours: "largest" (MaxBoxAcc), "all" (MaxBoxAccV2) or "both" (one pass, a leading axis of 2 in that order).
         size: Height and width, in pixels, that CAMs are resized to.
-        backend: "auto", "reference" or "cpu".
+        backend: "auto", "reference", "cpu" or "cuda".
 
     Returns:
         bool [M, N, D, T] on the device of ``cams``; bool [2, M, N, D, T] for both.
@@ -92,7 +93,7 @@ def threshold_boxes(
         score_maps: float16, bfloat16, float32 or float64 [N, H, W], in [0, 1].
         thresholds: Fractions of a map's maximum level, float64 [T], in [0, 1), in any order.
         contours: "largest" (the one box of MaxBoxAcc) or "all" (MaxBoxAccV2, hole borders included).
-        backend: "auto", "reference" or "cpu".
+        backend: "auto", "reference" or "cpu"; a GPU has no such operation, maps on one are copied to the host.
 
     Returns:
         Per map and threshold int32 [B, 4], x0 y0 x1 y1 in pixels, rows in lexicographic order, on the device of
@@ -105,6 +106,8 @@ def threshold_boxes(
 
     Source: Choe et al., arXiv 2007.04178, section 4.2.
     """
+    if backend == "cuda":
+        raise BackendUnavailable('backend "cuda" has no threshold_boxes: use "auto" or "cpu"')
     scores, fractions = inputs.check_maps(score_maps, "score_maps"), inputs.check_thresholds(thresholds)
     largest = inputs.check_contours(contours, ("largest", "all")) == "largest"
     kind = inputs.same_kind(score_maps)
@@ -184,16 +187,21 @@ def ious_reference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _evaluate(cams, boxes, normalizations, thresholds, iou_thresholds, contours, size, backend, *, summed):
     """Check, choose a backend and cut the work into native calls; returns hits or counts, and degenerate."""
-    maps, parsed, size = inputs.check_evaluation(cams, normalizations, size)
+    backend = resolve(backend, cams)
+    maps, parsed, size = inputs.check_evaluation(cams, normalizations, size, backend)
     rows, offsets = inputs.check_boxes(boxes, len(maps))
     fractions, deltas = inputs.check_thresholds(thresholds), inputs.check_iou_thresholds(iou_thresholds)
     inputs.check_contours(contours)
-    if resolve(backend) == "reference":
-        if not parsed:
-            inputs.check_scores(maps, "cams")
+    if backend != "cpu" and not parsed:
+        inputs.check_scores(maps, "cams")
+    if backend == "reference":
         per_map = np.split(rows, offsets[1:-1]) if len(maps) else []
         hits, degenerate = box_hits_reference(maps, per_map, parsed, fractions, deltas, contours, size)
         result = hits.sum(axis=2, dtype=np.int64) if summed else hits
+    elif backend == "cuda":
+        from wsolkern.ops.gpu import evaluation
+
+        result, degenerate = evaluation.box_hits(maps, rows, offsets, parsed, fractions, deltas, contours, size, summed)
     else:
         result, degenerate = _evaluate_cpu(maps, rows, offsets, parsed, fractions, deltas, contours, size, summed)
     kind = inputs.same_kind(cams)

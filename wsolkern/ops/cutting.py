@@ -44,7 +44,7 @@ def cut_points(
         maps: Maps F at the evaluation size, float16, bfloat16, float32 or float64 [N, H, W].
         normalizations: What to normalize with, M of them; strings such as "ivr:0.45" are parsed.
         scores: Values in [0, 1], float64 [K]; by default the 255 at which an 8-bit score map changes.
-        backend: "auto", "reference" or "cpu".
+        backend: "auto", "reference", "cpu" or "cuda".
 
     Returns:
         float64 [N, M, K] on the device of ``maps``; -inf for a score of 0, else +inf where there is no score map.
@@ -53,16 +53,23 @@ def cut_points(
         ValueError: A shape, dtype, score or normalization is not as above.
         BackendUnavailable: A backend asked for by name cannot run here.
     """
-    f, parsed = inputs.check_maps(maps, "maps"), parse_all(normalizations)
+    backend, parsed = resolve(backend, maps), parse_all(normalizations)
+    f = inputs.check_maps(maps, "maps", backend=backend)
+    ranks = inputs.ranks(parsed, f.shape[1] * f.shape[2])
     s = np.ascontiguousarray(inputs.on_host(scores), dtype=np.float64)
     if s.ndim != 1 or not ((s >= 0) & (s <= 1)).all():
         raise ValueError(f"scores: expected one axis of values in [0, 1], found {scores!r}")
-    if resolve(backend) == "reference":
+    if backend == "reference":
         numbers = affine_reference(f, parsed)
         out = cut_points_reference(numbers.reshape(-1, 2), s)
+    elif backend == "cuda":
+        from wsolkern.ops.gpu import cutting, resizing, statistics
+
+        numbers = statistics.affine(resizing.prepare(f, tuple(f.shape[1:])), ranks)
+        out = cutting.cut_points(numbers.reshape(-1, 2), inputs.to_device(s, f.device))
     else:
         numbers = np.empty((len(f), len(parsed), 2))
-        native().affine(f, inputs.ranks(parsed, f.shape[1] * f.shape[2]), numbers, num_threads())
+        native().affine(f, ranks, numbers, num_threads())
         out = np.empty((len(f) * len(parsed), len(s)))
         native().cut_points(numbers.reshape(-1, 2), s, out, num_threads())
     return inputs.same_kind(maps)(out.reshape(len(f), len(parsed), len(s)))
@@ -74,7 +81,7 @@ def digitize(maps, cuts, *, backend: str = "auto"):
     Args:
         maps: Maps F, float16, bfloat16, float32 or float64 [N, H, W].
         cuts: Values on the axis of F, float64 [N, ...], at most MAX_CUTS a map, in any order; infinite ones too.
-        backend: "auto", "reference" or "cpu".
+        backend: "auto", "reference", "cpu" or "cuda".
 
     Returns:
         (bins, ranks), int16 [N, H, W] and int16 of the shape of ``cuts``, on the device of ``maps``:
@@ -85,7 +92,8 @@ def digitize(maps, cuts, *, backend: str = "auto"):
         ValueError: A shape or dtype is not as above, a cut is NaN, or there are too many.
         BackendUnavailable: A backend asked for by name cannot run here.
     """
-    f = inputs.check_maps(maps, "maps")
+    backend = resolve(backend, maps)
+    f = inputs.check_maps(maps, "maps", backend=backend)
     c = np.ascontiguousarray(inputs.on_host(cuts), dtype=np.float64)
     if c.ndim < 2 or len(c) != len(f):
         raise ValueError(f"cuts: expected shape ({len(f)}, ...), one row a map, found {c.shape}")
@@ -94,8 +102,13 @@ def digitize(maps, cuts, *, backend: str = "auto"):
         raise ValueError(f"cuts: expected at most {MAX_CUTS} a map, found {flat.shape[1]}")
     if np.isnan(flat).any():
         raise ValueError(f"cuts[{np.argwhere(np.isnan(flat))[0][0]}]: expected numbers, found NaN")
-    if resolve(backend) == "reference":
+    if backend == "reference":
         bins, ranks = digitize_reference(f, flat)
+    elif backend == "cuda":
+        from wsolkern.ops.gpu import cutting, resizing
+
+        resized = resizing.prepare(f, tuple(f.shape[1:]))
+        bins, ranks = cutting.digitize(resized, inputs.to_device(flat, f.device))
     else:
         bins, ranks = np.empty(f.shape, np.int16), np.empty(flat.shape, np.int16)
         native().digitize(f, flat, bins, ranks, num_threads())

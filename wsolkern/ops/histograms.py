@@ -32,7 +32,7 @@ def pixel_histograms(
             score maps in [0, 1] already, ``size`` is theirs and M is 1.
         thresholds: Lower edges of the bins, float64 [T], in [0, 1), not decreasing.
         size: Height and width, in pixels, that CAMs are resized to.
-        backend: "auto", "reference" or "cpu".
+        backend: "auto", "reference", "cpu" or "cuda".
 
     Returns:
         int64 [M, N, 2, T + 2] on the device of ``cams``: object pixels, background pixels, per bin. The bins are
@@ -94,14 +94,19 @@ def pixel_histograms_reference(
 
 def _evaluate(cams, masks, normalizations, thresholds, size, backend, *, summed):
     """Check, choose a backend and cut the work into native calls; returns histograms, summed or not, and degenerate."""
-    maps, parsed, size = inputs.check_evaluation(cams, normalizations, size)
+    backend = resolve(backend, cams)
+    maps, parsed, size = inputs.check_evaluation(cams, normalizations, size, backend)
     masks = inputs.check_masks(masks, len(maps), size)
     edges = inputs.check_thresholds(thresholds, sorted_=True)
-    if resolve(backend) == "reference":
-        if not parsed:
-            inputs.check_scores(maps, "cams")
+    if backend != "cpu" and not parsed:
+        inputs.check_scores(maps, "cams")
+    if backend == "reference":
         counts, degenerate = pixel_histograms_reference(maps, masks, parsed, edges, size)
         counts = counts.sum(axis=1) if summed else counts
+    elif backend == "cuda":
+        from wsolkern.ops.gpu import evaluation
+
+        counts, degenerate = evaluation.pixel_histograms(maps, masks, parsed, edges, size, summed)
     else:
         ranks = inputs.ranks(parsed, size[0] * size[1])
         num, num_bins = max(len(ranks), 1), len(edges) + 2

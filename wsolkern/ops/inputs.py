@@ -1,6 +1,6 @@
 """What the operations accept, checked and converted in one place.
 
-In: arguments of the public functions, numpy arrays or torch tensors. Out: C-contiguous numpy arrays of one dtype each.
+In: arguments of the public functions, numpy arrays or torch tensors. Out: C-contiguous arrays of one dtype each.
 Source: none; a message names the argument, the map and the value, and says what was expected.
 """
 
@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from wsolkern.normalization import Normalization, parse_all
+from wsolkern.ops.backends import device_of
 
 Normalizations: TypeAlias = str | Normalization | Iterable[str | Normalization]
 
@@ -28,11 +29,16 @@ def is_tensor(value: object) -> bool:
     return torch is not None and isinstance(value, torch.Tensor)
 
 
-def same_kind(value: object) -> Callable[[np.ndarray], Any]:
-    """What turns a result into the kind of ``value``: a torch tensor on its device, or the numpy array it is."""
-    if not is_tensor(value):
-        return lambda result: result
-    return lambda result: sys.modules["torch"].from_numpy(result).to(value.device)
+def same_kind(value: object) -> Callable[[Any], Any]:
+    """What turns a result, an array or a tensor, into the kind of ``value``: a tensor on its device, or an array."""
+
+    def convert(result):
+        if not is_tensor(value):
+            return on_host(result)
+        tensor = result if is_tensor(result) else sys.modules["torch"].from_numpy(result)
+        return tensor.to(value.device)
+
+    return convert
 
 
 def on_host(value: object) -> object:
@@ -40,12 +46,16 @@ def on_host(value: object) -> object:
     return value.detach().cpu().numpy() if is_tensor(value) else value
 
 
-def check_maps(value: object, name: str, ndims: tuple[int, ...] = (3,)) -> np.ndarray:
-    """float64 [N, h, w] from float16, bfloat16, float32 or float64 maps; a single [h, w] becomes [1, h, w] if allowed.
+def check_maps(value: object, name: str, ndims: tuple[int, ...] = (3,), backend: str = "cpu"):
+    """Maps as a backend takes them; a single [h, w] becomes [1, h, w] if allowed.
+
+    Returns:
+        float64 [N, h, w], a numpy array; for "cuda" a tensor of the same dtype as ``value`` on the device.
 
     Raises:
         TypeError: Not an array.
-        ValueError: Another dtype, another number of axes, a side of 0 or of more than MAX_SIDE pixels.
+        ValueError: Not float16, bfloat16, float32 or float64, another number of axes, a side of 0 or of more than
+            MAX_SIDE pixels.
     """
     if is_tensor(value):
         floating, ndim = value.dtype.is_floating_point, value.ndim
@@ -60,23 +70,38 @@ def check_maps(value: object, name: str, ndims: tuple[int, ...] = (3,)) -> np.nd
         raise ValueError(f"{name}: expected {' or '.join(axes[n] for n in ndims)}, found shape {tuple(value.shape)}")
     if min(value.shape[-2:]) < 1 or max(value.shape[-2:]) > MAX_SIDE:
         raise ValueError(f"{name}: expected maps of 1 to {MAX_SIDE} pixels a side, found shape {tuple(value.shape)}")
-    if is_tensor(value):
-        value = value.detach().to("cpu", sys.modules["torch"].float64).numpy()
-    maps = np.ascontiguousarray(value, dtype=np.float64)
+    if backend == "cuda":
+        maps = to_device(value, device_of(value)).contiguous()
+    else:
+        if is_tensor(value):
+            value = value.detach().to("cpu", sys.modules["torch"].float64).numpy()
+        maps = np.ascontiguousarray(value, dtype=np.float64)
     return maps[None] if ndim == 2 else maps
 
 
-def check_scores(maps: np.ndarray, name: str) -> None:
-    """Every value of float64 [N, H, W] lies in [0, 1]; the native core checks the same with the same message.
+def to_device(value: object, device: object):
+    """An array or a tensor on a device. A copy from the host is queued, the host does not wait for it."""
+    import torch
+
+    tensor = value.detach() if is_tensor(value) else torch.from_numpy(np.require(value, requirements=["C", "W"]))
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
+def check_scores(maps: Any, name: str) -> None:
+    """Every value of [N, H, W] lies in [0, 1]; the native core checks the same with the same message.
 
     Raises:
         ValueError: A value is NaN or outside [0, 1]; the message names the map, the pixel and the value.
     """
-    if maps.size and not (maps.min() >= 0 and maps.max() <= 1):
-        index, y, x = np.argwhere(~((maps >= 0) & (maps <= 1)))[0]
+    valid = (maps >= 0) & (maps <= 1)
+    if not valid.all():
+        index, y, x = np.argwhere(~on_host(valid))[0]
+        found = float(maps[index, y, x])
         raise ValueError(
-            f"{name}[{index}]: expected a score map with values in [0, 1], found {maps[index, y, x]!s} at row {y}, "
-            f"column {x}; name a normalization to evaluate raw class activation maps"
+            f"{name}[{index}]: expected a score map with values in [0, 1], found {found} at row {y}, column {x}; "
+            f"name a normalization to evaluate raw class activation maps"
         )
 
 
@@ -92,13 +117,13 @@ def check_size(value: object, name: str = "size") -> tuple[int, int]:
 
 
 def check_evaluation(
-    cams: object, normalizations: Normalizations | None, size: object
-) -> tuple[np.ndarray, tuple[Normalization, ...], tuple[int, int]]:
+    cams: object, normalizations: Normalizations | None, size: object, backend: str
+) -> tuple[Any, tuple[Normalization, ...], tuple[int, int]]:
     """Maps, normalizations and evaluation size; without normalizations the maps are score maps and keep their size."""
     if normalizations is None:  # the values are checked where they are read: in the native core or the reference
-        maps = check_maps(cams, "cams")
-        return maps, (), maps.shape[1:]
-    return check_maps(cams, "cams"), parse_all(normalizations), check_size(size)
+        maps = check_maps(cams, "cams", backend=backend)
+        return maps, (), tuple(maps.shape[1:])
+    return check_maps(cams, "cams", backend=backend), parse_all(normalizations), check_size(size)
 
 
 def check_thresholds(value: object, *, sorted_: bool = False) -> np.ndarray:

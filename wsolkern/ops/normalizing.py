@@ -22,7 +22,7 @@ def normalize(
         cams: Class activation maps, float16, bfloat16, float32 or float64 [N, h, w] or [h, w].
         normalization: Such as "minmax", "max", "pas:0.9", "ivr:0.45" or "ivr:0.45+pas:0.9".
         size: Height and width of the score maps, in pixels; None keeps those of ``cams``.
-        backend: "auto", "reference" or "cpu".
+        backend: "auto", "reference", "cpu" or "cuda".
 
     Returns:
         float64 [N, H, W], or [H, W] for a single map, on the device of ``cams``. A map that has no score map (NaN,
@@ -34,10 +34,17 @@ def normalize(
 
     Source: Kim et al., arXiv 2107.13221, equations 3-6.
     """
-    maps, parsed = inputs.check_maps(cams, "cams", (2, 3)), Normalization.parse(normalization)
-    size = maps.shape[1:] if size is None else inputs.check_size(size)
-    if resolve(backend) == "reference":
+    backend, parsed = resolve(backend, cams), Normalization.parse(normalization)
+    maps = inputs.check_maps(cams, "cams", (2, 3), backend)
+    size = tuple(maps.shape[1:]) if size is None else inputs.check_size(size)
+    if backend == "reference":
         scores, _ = normalize_reference(resize_reference(maps, size), parsed)
+    elif backend == "cuda":
+        from wsolkern.ops.gpu import normalizing, resizing, statistics
+
+        resized = resizing.prepare(maps, size)
+        numbers = statistics.affine(resized, inputs.ranks((parsed,), size[0] * size[1]))
+        scores = normalizing.normalize(resized, numbers[:, 0])
     else:
         if maps.shape[1:] != tuple(size):
             resized = np.empty((len(maps), *size))
@@ -55,7 +62,7 @@ def affine(maps, normalizations: Normalizations, *, backend: str = "auto"):
     Args:
         maps: Maps F at the evaluation size, float16, bfloat16, float32 or float64 [N, H, W].
         normalizations: What to normalize with, M of them; strings such as "ivr:0.45" are parsed.
-        backend: "auto", "reference" or "cpu".
+        backend: "auto", "reference", "cpu" or "cuda".
 
     Returns:
         float64 [N, M, 2] on the device of ``maps``: offset, divisor. Both are 0 where there is no score map.
@@ -64,12 +71,18 @@ def affine(maps, normalizations: Normalizations, *, backend: str = "auto"):
         ValueError: A shape, dtype or normalization is not as above.
         BackendUnavailable: A backend asked for by name cannot run here.
     """
-    f, parsed = inputs.check_maps(maps, "maps"), parse_all(normalizations)
-    if resolve(backend) == "reference":
+    backend, parsed = resolve(backend, maps), parse_all(normalizations)
+    f = inputs.check_maps(maps, "maps", backend=backend)
+    ranks = inputs.ranks(parsed, f.shape[1] * f.shape[2])
+    if backend == "reference":
         out = affine_reference(f, parsed)
+    elif backend == "cuda":
+        from wsolkern.ops.gpu import resizing, statistics
+
+        out = statistics.affine(resizing.prepare(f, tuple(f.shape[1:])), ranks)
     else:
         out = np.empty((len(f), len(parsed), 2))
-        native().affine(f, inputs.ranks(parsed, f.shape[1] * f.shape[2]), out, num_threads())
+        native().affine(f, ranks, out, num_threads())
     return inputs.same_kind(maps)(out)
 
 

@@ -16,7 +16,7 @@ def resize(cams, size: tuple[int, int], *, backend: str = "auto"):
     Args:
         cams: Maps, float16, bfloat16, float32 or float64 [N, h, w] or [h, w]; cast to float64 first.
         size: Height and width of the result, in pixels.
-        backend: "auto", "reference" or "cpu".
+        backend: "auto", "reference", "cpu" or "cuda".
 
     Returns:
         float64 [N, H, W], or [H, W] for a single map, on the device of ``cams``.
@@ -25,9 +25,14 @@ def resize(cams, size: tuple[int, int], *, backend: str = "auto"):
         ValueError: A shape, dtype or size is not as above.
         BackendUnavailable: A backend asked for by name cannot run here.
     """
-    maps, size = inputs.check_maps(cams, "cams", (2, 3)), inputs.check_size(size)
-    if resolve(backend) == "reference":
+    backend = resolve(backend, cams)
+    maps, size = inputs.check_maps(cams, "cams", (2, 3), backend), inputs.check_size(size)
+    if backend == "reference":
         out = resize_reference(maps, size)
+    elif backend == "cuda":
+        from wsolkern.ops.gpu import resizing
+
+        out = resizing.resize(maps, size)
     else:
         out = np.empty((len(maps), *size))
         native().resize(maps, out, num_threads())

@@ -1,0 +1,172 @@
+// A batch of level images against its ground truth, by blocks that take the maps in turn.
+//
+// In: level images, where each normalization's thresholds lie in them, boxes. Out: hits per map, or their sums.
+#pragma once
+
+#include "block_tree.h"
+
+namespace wsolkern {
+
+constexpr int kScoreLevels = 255;  // foreground tests of a normalization are "8-bit level > t", t = 0 ... 254
+enum WantedContours { kWantLargest = 1, kWantAll = 2, kWantBoth = 3 };
+
+// All a launch needs to know. Pointers are the device's.
+struct BatchProblem {
+  int16_t const* images;         // [N, H, W], levels >= 0
+  int64_t num_maps;              // N
+  int height, width;             // H, W; at most 4096
+  int most_level;                // no level is higher
+  const int32_t* boxes;          // [B, 4] x0 y0 x1 y1, of all maps
+  const int64_t* box_offsets;    // [N + 1], where each map's boxes begin
+  const double* iou_thresholds;  // [D]
+  int num_iou_thresholds;        // D, at most 32
+  const double* thresholds;      // [T], in [0, 1)
+  int num_thresholds;            // T
+  const int16_t* ranks;   // [N, M, 255]: "8-bit level of normalization m > t" is "level of the image >= rank"; or null:
+                          // the images are themselves 8-bit levels of score maps, M is 1
+  const double* affines;  // [N, M, 2], a divisor of 0 says that there is no score map; null with `ranks`
+  int num_normalizations;  // M
+  int contours;            // WantedContours
+  uint8_t* hits;           // [C, M, N, D, T], or null
+  uint32_t* sums;          // [blocks, C, M, D, T], of the maps that each block took; or null
+  char* scratch;           // [blocks, scratch_bytes]
+  size_t scratch_bytes;    // of one block
+  int num_blocks;
+
+  WSOLKERN_BOTH int num_contours() const { return contours == kWantBoth ? 2 : 1; }
+  WSOLKERN_BOTH size_t num_sums() const {
+    return size_t(num_contours()) * num_normalizations * num_iou_thresholds * num_thresholds;
+  }
+};
+
+// scratch.all[k] and scratch.largest[k] for the levels k = 1 ... top.
+template <class Link>
+WSOLKERN_DEVICE void find_hits(const Block& block, int16_t* levels, Link* links, Shared& shared, int contours) {
+  const GroundTruth& truth = shared.truth;
+  const Shape& shape = shared.shape;
+  Scratch& scratch = shared.scratch;
+  const int top = shared.top;
+  const auto box_of = [&](const Extent& extent) { return contour_box(extent, shape.width, shape.height); };
+  block.for_each(uint32_t(top) + 2, [&](uint32_t k) { scratch.all[k] = scratch.largest[k] = 0; });
+  if (contours & kWantAll) {
+    BlockTree<Link, false> outer(block, levels, links, shared);
+    outer.build();
+    outer.boxes([&](uint32_t branch) { return truth.within_reach(box_of(scratch.extent[branch])); },
+                [&](uint32_t, int level, const Extent& extent) {
+                  if (const uint32_t bits = truth.hits(box_of(extent))) include_bits(scratch.all + level, bits);
+                });
+  }
+  BlockTree<Link, true> holes(block, levels, links, shared);
+  holes.build();
+  if (contours & kWantAll) {
+    // A hole's border runs through the pixels around it; holes never reach the edge, so that it stays inside. A level
+    // of the complement counts the other way round.
+    const auto grown = [](const Extent& e) { return Extent{e.x0 - 1, e.y0 - 1, e.x1 + 1, e.y1 + 1}; };
+    holes.boxes([&](uint32_t branch) { return truth.within_reach(box_of(grown(scratch.extent[branch]))); },
+                [&](uint32_t, int level, const Extent& extent) {
+                  if (const uint32_t bits = truth.hits(box_of(grown(extent))))
+                    include_bits(scratch.all + (top + 1 - level), bits);
+                });
+  }
+  if (contours & kWantLargest) {
+    holes.fill_holes();
+    BlockTree<Link, false> filled(block, levels, links, shared);
+    filled.build();
+    filled.find_largest();
+    block.for_each(shared.num_roots, [&](uint32_t i) { scratch.area[scratch.roots[i]] = 0; });  // 1: is the largest
+    block.for_each(top, [&](uint32_t i) { store(scratch.area + scratch.winner_branch[i + 1], 1u); });
+    filled.boxes(
+        [&](uint32_t branch) {
+          return scratch.area[branch] != 0 && truth.within_reach(box_of(scratch.extent[branch]));
+        },
+        [&](uint32_t branch, int level, const Extent& extent) {
+          if (scratch.winner_branch[level] == branch) scratch.largest[level] = truth.hits(box_of(extent));
+        });
+  }
+}
+
+template <class Link>
+WSOLKERN_DEVICE void evaluate_map(const Block& block, const BatchProblem& problem, int16_t* levels, Link* links,
+                                  Shared& shared, uint32_t which_block) {
+  const Shape& shape = shared.shape;
+  Scratch& scratch = shared.scratch;
+  block.once([&] {
+    shared.top = 0;
+    const int64_t begin = problem.box_offsets[shared.map], end = problem.box_offsets[shared.map + 1];
+    shared.truth = GroundTruth(reinterpret_cast<const Box*>(problem.boxes) + begin, size_t(end - begin),
+                               problem.iou_thresholds, size_t(problem.num_iou_thresholds));
+  });
+  const int16_t* const image = problem.images + shared.map * int64_t(shape.num_pixels);
+  block.for_each(shape.num_pixels, [&](uint32_t pixel) {
+    const int16_t level = image[pixel] < problem.most_level ? image[pixel] : int16_t(problem.most_level);
+    levels[pixel] = level;
+    raise(&shared.top, int32_t(level));
+  });
+  find_hits(block, levels, links, shared, problem.contours);
+  const int top = shared.top;
+  const int64_t map = shared.map;
+  uint32_t* const sums = problem.sums ? problem.sums + which_block * problem.num_sums() : nullptr;
+  const uint32_t none = shared.truth.hits({0, 0, 0, 0});  // of an empty foreground
+  block.once([&] { scratch.all[top + 1] = scratch.largest[top + 1] = none; });
+
+  // Every threshold of every normalization is one of these levels.
+  const int num_thresholds = problem.num_thresholds, num_ious = problem.num_iou_thresholds;
+  const int num_normalizations = problem.num_normalizations;
+  for (int c = 0; c < problem.num_contours(); ++c) {
+    const uint32_t* const found = problem.contours == kWantAll || c == 1 ? scratch.all : scratch.largest;
+    for (int m = 0; m < num_normalizations; ++m) {
+      const int64_t row = map * num_normalizations + m;
+      const bool is_degenerate = problem.ranks && problem.affines[2 * row + 1] == 0;
+      const int64_t line = int64_t(c) * num_normalizations + m;
+      for (int t = int(block.rank()); t < num_thresholds; t += int(block.size())) {
+        uint32_t bits = none;
+        if (!is_degenerate) {
+          const int level = int(problem.thresholds[t] * (problem.ranks ? kScoreLevels : top));
+          const int k = problem.ranks ? problem.ranks[row * kScoreLevels + level] : level + 1;
+          bits = found[k <= top ? k : top + 1];
+        }
+        for (int d = 0; d < num_ious; ++d) {
+          if (problem.hits)
+            problem.hits[((line * problem.num_maps + map) * num_ious + d) * num_thresholds + t] = bits >> d & 1;
+          if (sums) sums[(line * num_ious + d) * num_thresholds + t] += bits >> d & 1;
+        }
+      }
+    }
+  }
+  block.barrier();  // the arrays are another map's from here on
+}
+
+// The work of block number `which`. `memory`: shared memory, shared_bytes() of it or, of a map that does not fit,
+// sizeof(Shared).
+template <bool kInShared>
+WSOLKERN_DEVICE void evaluate_batch(const Block& block, const BatchProblem& problem, uint32_t which, char* memory) {
+  Shared& shared = *reinterpret_cast<Shared*>(memory);
+  block.once([&] {
+    shared.map = which;
+    shared.shape = Shape(problem.height, problem.width);
+    shared.scratch.lay_out(problem.scratch + which * problem.scratch_bytes, shared.shape, problem.most_level,
+                           kInShared);
+  });
+  if (problem.sums)
+    for (size_t i = block.rank(); i < problem.num_sums(); i += block.size())
+      problem.sums[which * problem.num_sums() + i] = 0;
+  while (shared.map < problem.num_maps) {
+    if constexpr (kInShared) {
+      int16_t* const levels = reinterpret_cast<int16_t*>(memory + sizeof(Shared));
+      uint16_t* const links = reinterpret_cast<uint16_t*>(levels + (size_t(shared.shape.num_pixels) + 1) / 2 * 2);
+      evaluate_map(block, problem, levels, links, shared, which);
+    } else {
+      evaluate_map(block, problem, shared.scratch.levels, shared.scratch.links, shared, which);
+    }
+    block.once([&] { shared.map += problem.num_blocks; });
+  }
+}
+
+// counts[i] += the sums of all blocks. `i` in [0, num_sums).
+WSOLKERN_DEVICE inline void add_sums(const BatchProblem& problem, int64_t* counts, size_t i) {
+  int64_t sum = 0;
+  for (int which = 0; which < problem.num_blocks; ++which) sum += problem.sums[which * problem.num_sums() + i];
+  counts[i] += sum;
+}
+
+}  // namespace wsolkern

@@ -1,0 +1,57 @@
+// Stands in for cuda.cu on the host: blocks of real threads, all at once, with memory of exactly the planned size. For
+// tests: under AddressSanitizer it checks offsets and sizes, under ThreadSanitizer that threads meet only at barriers
+// and atomics. The device and the order of work come from the environment.
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "launch.h"
+
+namespace wsolkern {
+
+namespace {
+
+size_t setting(const char* name, size_t otherwise) {
+  const char* const value = std::getenv(name);
+  return value ? std::stoull(value) : otherwise;
+}
+
+}  // namespace
+
+const char* describe_device(int, Device& device) {
+  device = {int(setting("WSOLKERN_EMULATED_PROCESSORS", 2)), setting("WSOLKERN_EMULATED_SHARED", 227 << 10)};
+  return "";
+}
+
+const char* launch(const BatchProblem& problem, const Plan& plan, int64_t* counts, int, void*) {
+  static std::atomic<uint64_t> num_launches = 0;
+  const uint64_t seed = setting("WSOLKERN_EMULATED_SEED", 0) * 1000003 + ++num_launches;
+  if (problem.num_maps == 0) return "";
+  const int num_threads = int(setting("WSOLKERN_EMULATED_THREADS", 3));
+  const Shape shape(problem.height, problem.width);
+  const size_t bytes = plan.in_shared ? shared_bytes(shape) : sizeof(Shared);
+  std::vector<std::unique_ptr<std::barrier<>>> barriers;
+  std::vector<std::unique_ptr<char[]>> memories;
+  std::vector<std::thread> threads;
+  for (int which = 0; which < plan.num_blocks; ++which) {
+    barriers.push_back(std::make_unique<std::barrier<>>(num_threads));
+    memories.push_back(std::make_unique<char[]>(bytes));
+    std::memset(memories[which].get(), 0x5a, bytes);
+    for (int rank = 0; rank < num_threads; ++rank)
+      threads.emplace_back(
+          [&, which, rank, num_threads, memory = memories[which].get(), barrier = barriers[which].get()] {
+            const Block block(rank, num_threads, *barrier, seed + which);
+            if (plan.in_shared)
+              evaluate_batch<true>(block, problem, which, memory);
+            else
+              evaluate_batch<false>(block, problem, which, memory);
+          });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (size_t i = 0; counts && i < problem.num_sums(); ++i) add_sums(problem, counts, i);
+  return "";
+}
+
+}  // namespace wsolkern

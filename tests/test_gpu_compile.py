@@ -1,0 +1,52 @@
+"""Every GPU kernel compiles ahead of time for every architecture, and no thread spills registers."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("triton")
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    """What `python -m benchmarks.compile_table` finds; in its own process, as this one may have Triton interpret."""
+    file = tmp_path_factory.mktemp("table") / "rows.json"
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    command = [sys.executable, "-m", "benchmarks.compile_table", "--json", str(file)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(file.read_text())
+
+
+def test_every_kernel_compiles_for_every_architecture(rows):
+    kernels = {(row["kernel"], row["variant"]) for row in rows}
+    found = {(row["kernel"], row["variant"], row["architecture"]) for row in rows}
+    assert found == {(*kernel, architecture) for kernel in kernels for architecture in (80, 86, 89, 90, 100, 120)}
+    assert len(rows) == len(found)
+    sources = (file.read_text() for file in (ROOT / "wsolkern" / "ops" / "gpu").glob("*.py"))
+    launched = {name for text in sources for name in re.findall(r"\blaunch\(\s*(_\w+)", text)}
+    assert launched and {kernel.rpartition(".")[2] for kernel, _ in kernels} >= launched
+
+
+def test_no_kernel_spills_registers(rows):
+    assert [row for row in rows if row["spill_bytes"]] == []
+    assert all(0 < row["registers"] <= 255 for row in rows)
+
+
+def test_no_product_is_fused_with_a_sum(rows):
+    assert [row for row in rows if row["fused"]] == []
+
+
+def test_the_cuda_extension_is_built_for_every_architecture(rows):
+    if find_spec("wsolkern._cuda") is None:
+        pytest.skip("wsolkern._cuda is not built: there was no nvcc")
+    found = {(row["kernel"], row["variant"], row["architecture"]) for row in rows if row["kernel"].startswith("trees.")}
+    assert len(found) == 3 * 6

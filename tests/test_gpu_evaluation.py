@@ -1,0 +1,171 @@
+"""From CAMs to counts on a device, through the public functions; what needs a real one is marked so."""
+
+import numpy as np
+import pytest
+import torch
+from cases import CASES, batch, evaluation_size, mask, truth_boxes
+
+pytest.importorskip("triton")
+
+from wsolkern import Evaluator, ops  # noqa: E402
+from wsolkern.ops import backends, inputs  # noqa: E402
+from wsolkern.ops.gpu import cutting  # noqa: E402
+
+NORMALIZATIONS = ("minmax", "max", "pas:0.9", "ivr:0.3+pas:0.8")
+
+
+@pytest.mark.parametrize("name", ["cam_13x17", "nan", "on_level_edges"])
+def test_every_operation(cuda, name):
+    """All of them on some cases; tests/test_gpu_kernels.py and tests/test_gpu_trees.py have all cases."""
+    f, size, truth, masks = CASES[name][None], evaluation_size(name), [truth_boxes(name)], mask(name)[None]
+    resized = ops.resize(f, size)
+    calls = {
+        "resize": lambda how: ops.resize(f, size, **how),
+        "normalize": lambda how: ops.normalize(f, "ivr:0.45", size, **how),
+        "affine": lambda how: ops.affine(resized, NORMALIZATIONS, **how),
+        "cut_points": lambda how: ops.cut_points(resized, NORMALIZATIONS, **how),
+        "box_hits": lambda how: ops.box_hits(f, truth, NORMALIZATIONS, size=size, contours="both", **how),
+        "pixel_histograms": lambda how: ops.pixel_histograms(f, masks, NORMALIZATIONS, size=size, **how),
+        "of score maps": lambda how: ops.pixel_histograms(
+            ops.normalize(f, "minmax", size), masks, None, size=size, **how
+        ),
+    }
+    for what, call in calls.items():
+        np.testing.assert_array_equal(call({"backend": "cuda"}), call({"backend": "cpu"}), err_msg=what)
+    cuts = ops.cut_points(resized, "minmax")
+    for found, wanted in zip(
+        ops.digitize(resized, cuts, backend="cuda"), ops.digitize(resized, cuts, backend="cpu"), strict=True
+    ):
+        np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("normalizations", [("minmax", "max", "ivr:0.45"), None], ids=["cams", "score_maps"])
+def test_an_evaluator_counts_the_same(cuda, normalizations):
+    cams, boxes, masks = (each[:5] for each in batch())
+    if normalizations is None:
+        cams = ops.normalize(cams, "minmax", (21, 20))
+    ids = [f"{index}.jpg" for index in range(len(cams))]
+    truth = {"boxes": dict(zip(ids, boxes, strict=True)), "masks": dict(zip(ids, masks, strict=True)), "size": (21, 20)}
+    evaluators = {name: Evaluator(normalizations, **truth, backend=name) for name in ("cpu", "cuda")}
+    for evaluator in evaluators.values():
+        evaluator.update(torch.from_numpy(cams[:2]), ids[:2])
+        evaluator.update(cams[2:], ids[2:])
+    assert evaluators["cpu"] == evaluators["cuda"] and evaluators["cpu"].num_correct.any()
+    assert evaluators["cpu"].num_images == len(cams)
+
+
+def test_more_iou_thresholds_than_bits_and_more_normalizations_than_one_image_holds(cuda, monkeypatch):
+    monkeypatch.setattr(cutting, "MOST_NORMALIZATIONS", 2)  # of 128
+    cams, boxes, _ = (each[:2] for each in batch())
+    names = ("max", "ivr:0.3", "pas:0.8", "minmax", "ivr:0.9")
+    how = {"iou_thresholds": np.arange(1, 41) / 40, "thresholds": (0.1, 0.5), "size": (8, 9), "contours": "both"}
+    wanted = ops.box_hits(cams, boxes, names, **how, backend="cpu")
+    np.testing.assert_array_equal(ops.box_hits(cams, boxes, names, **how, backend="cuda"), wanted)
+    counts, degenerate = ops.count_box_hits(cams, boxes, names, **how, backend="cuda")
+    np.testing.assert_array_equal(counts, wanted.sum(axis=2))
+    assert degenerate.shape == (5, 2)
+
+
+def test_bad_score_maps_are_named(cuda):
+    scores = np.zeros((3, 5, 6))
+    scores[1, 2, 3] = 1.5
+    message = r"cams\[1\]: expected a score map .* found 1.5 at row 2, column 3"
+    with pytest.raises(ValueError, match=message):
+        ops.box_hits(scores, [np.array([[0, 0, 1, 1]])] * 3, None, backend="cuda")
+    with pytest.raises(ValueError, match=message):
+        ops.pixel_histograms(scores, np.zeros((3, 5, 6), np.uint8), None, size=(5, 6), backend="cuda")
+
+
+def test_a_tensor_gives_a_tensor_and_an_array_an_array(cuda):
+    cams, boxes, _ = (each[:2] for each in batch())
+    how = {"size": (21, 20), "backend": "cuda"}
+    assert isinstance(ops.box_hits(cams, boxes, "max", **how), np.ndarray)
+    found = ops.box_hits(torch.from_numpy(cams), boxes, "max", **how)
+    assert found.dtype == torch.bool and found.device.type == "cpu"
+    assert isinstance(ops.resize(cams[0], (9, 9), backend="cuda"), np.ndarray)
+
+
+# Only on a device
+
+
+def on_gpu(cams):
+    return torch.from_numpy(cams).cuda()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_auto_evaluates_cams_where_they_are(dtype):
+    cams, boxes, masks = batch()
+    cams = on_gpu(cams).to(dtype)
+    assert backends.resolve("auto", cams) == "cuda"
+    found = ops.box_hits(cams, boxes, NORMALIZATIONS, size=(21, 20))
+    assert found.device == cams.device
+    wanted = ops.box_hits(cams.cpu(), boxes, NORMALIZATIONS, size=(21, 20))
+    assert torch.equal(found.cpu(), wanted)
+    assert torch.equal(
+        ops.pixel_histograms(cams, masks, NORMALIZATIONS, size=(21, 20)).cpu(),
+        ops.pixel_histograms(cams.cpu(), masks, NORMALIZATIONS, size=(21, 20)),
+    )
+
+
+@pytest.mark.gpu
+def test_updates_do_not_wait_for_the_device():
+    cams, boxes, masks = batch()
+    ids = [f"{index}.jpg" for index in range(len(cams))]
+    truth = {"boxes": dict(zip(ids, boxes, strict=True)), "masks": dict(zip(ids, masks, strict=True)), "size": (21, 20)}
+    evaluator, wanted, cams = Evaluator(**truth), Evaluator(**truth), on_gpu(cams)
+    evaluator.update(cams, ids)  # compiles the kernels and keeps the constants
+    try:
+        torch.cuda.set_sync_debug_mode("error")
+        for _ in range(3):
+            evaluator.update(cams, ids)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    for _ in range(4):
+        wanted.update(cams.cpu(), ids)
+    assert evaluator == wanted
+
+
+@pytest.mark.gpu
+def test_the_callers_stream_and_a_cuda_graph():
+    from wsolkern.normalization import parse_all
+    from wsolkern.ops.gpu import resizing, statistics, trees
+
+    cams, boxes, _ = batch()
+    size, parsed = (21, 20), parse_all(NORMALIZATIONS)
+    rows, offsets = inputs.check_boxes(boxes, len(cams))
+    thresholds, deltas = np.arange(0, 1, 0.01), np.array([0.3, 0.5, 0.7])
+    constants = [on_gpu(np.ascontiguousarray(each)) for each in (rows, offsets, thresholds, deltas)]
+    source, stream = on_gpu(cams), torch.cuda.Stream()
+
+    def evaluate():
+        resized = resizing.prepare(source, size)
+        affines = statistics.affine(resized, inputs.ranks(parsed, size[0] * size[1]))
+        images, ranks = cutting.level_image(resized, affines)
+        return trees.box_hits(images, 255 * len(parsed), *constants, "both", ranks=ranks, affines=affines, summed=True)
+
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        evaluate()
+    stream.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream):
+        counts = evaluate()
+    other = np.ascontiguousarray(cams[::-1])
+    for each in (cams, other):
+        source.copy_(on_gpu(each))
+        graph.replay()
+        torch.cuda.synchronize()
+        wanted, _ = ops.count_box_hits(each, boxes, NORMALIZATIONS, thresholds, size=size, contours="both")
+        np.testing.assert_array_equal(counts.cpu().numpy(), wanted)
+
+
+@pytest.mark.gpu
+def test_large_batches_of_large_maps():
+    rng = np.random.default_rng(0)
+    cams = rng.standard_normal((300, 9, 9))
+    boxes = np.sort(rng.integers(0, 300, (300, 2, 2)), axis=1).reshape(300, 1, 4)
+    for size in ((224, 224), (300, 310)):
+        found, _ = ops.count_box_hits(on_gpu(cams), boxes, NORMALIZATIONS, size=size, contours="both")
+        wanted, _ = ops.count_box_hits(cams, boxes, NORMALIZATIONS, size=size, contours="both")
+        np.testing.assert_array_equal(found.cpu().numpy(), wanted)

@@ -1,0 +1,160 @@
+"""The component trees of the CUDA extension against the reference and the CPU engine.
+
+Without a GPU the same source runs in blocks of host threads, in an order that changes with every launch.
+"""
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from cases import CASES, cams_of_one_size, evaluation_size, smooth, truth_boxes
+
+from wsolkern import ops
+from wsolkern.normalization import parse_all
+from wsolkern.ops import inputs
+from wsolkern.ops.backends import device_module, device_of, missing_for_cuda
+from wsolkern.ops.gpu import trees
+
+NORMALIZATIONS = ("minmax", "max", "pas:0.9", "ivr:0.3+pas:0.8")
+IOU_THRESHOLDS = (0.5, 0.05, 0.3, 0.7, 1.0)
+THRESHOLDS = np.random.default_rng(0).permutation(np.arange(100) / 100)[::3]
+# Levels and links in shared memory, and all of it in global memory.
+BOTH_PATHS = pytest.mark.parametrize("shared", ["227000", "0"], ids=["in_shared_memory", "in_global_memory"])
+
+
+@pytest.mark.gpu
+def test_this_machine_tests_a_gpu():
+    """Passes if the other tests run on a device; where it is skipped, they run on its stand-in on the host."""
+    assert not missing_for_cuda()
+
+
+@pytest.fixture
+def path(cuda, shared, monkeypatch):
+    """One of both paths; a real device chooses by itself."""
+    if cuda == "gpu" and shared == "0":
+        pytest.skip("a device chooses by the size of the maps")
+    monkeypatch.setenv("WSOLKERN_EMULATED_SHARED", shared)
+
+
+@cache
+def expected(name):
+    """Score maps [2, H, W] of a case and the reference's hits, bool [2, 1, 2, D, T]."""
+    f = ops.resize(CASES[name][None], evaluation_size(name), backend="reference")
+    scores = f if f.min() >= 0 and f.max() <= 1 else ops.normalize(f, "minmax", backend="reference")
+    scores = np.concatenate([scores, scores * 0.0371])
+    how = {"thresholds": THRESHOLDS, "iou_thresholds": IOU_THRESHOLDS, "contours": "both"}
+    return scores, ops.box_hits(scores, [truth_boxes(name)] * 2, None, **how, backend="reference")
+
+
+@BOTH_PATHS
+@pytest.mark.parametrize("name", CASES)
+def test_hits_of_score_maps(path, name):
+    scores, hits = expected(name)
+    for contours, which in (("both", slice(None)), ("largest", 0), ("all", 1)):
+        found = ops.box_hits(
+            scores, [truth_boxes(name)] * 2, None, THRESHOLDS, IOU_THRESHOLDS, contours=contours, backend="cuda"
+        )
+        np.testing.assert_array_equal(found, hits[which], err_msg=contours)
+    counts, _ = ops.count_box_hits(
+        scores, [truth_boxes(name)] * 2, None, THRESHOLDS, IOU_THRESHOLDS, contours="both", backend="cuda"
+    )
+    np.testing.assert_array_equal(counts, hits.sum(axis=2))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_hits_of_all_normalizations_of_a_level_image(cuda, name):
+    """Level images made on the CPU; tests/test_gpu_kernels.py has the kernels that make them on the device."""
+    size, parsed = evaluation_size(name), parse_all(NORMALIZATIONS)
+    f = ops.resize(CASES[name][None], size)
+    affines = ops.affine(f, parsed)
+    bins, ranks = ops.digitize(f, ops.cut_points(f, parsed))
+    rows, offsets = inputs.check_boxes([truth_boxes(name)], 1)
+    device = device_of(None)
+    images, boxes, starts, thresholds, deltas, ranks, affines = (
+        torch.from_numpy(np.ascontiguousarray(each)).to(device)
+        for each in (bins, rows, offsets, THRESHOLDS, np.array(IOU_THRESHOLDS), ranks, affines)
+    )
+    most = len(parsed) * 255
+    found = trees.box_hits(images, most, boxes, starts, thresholds, deltas, "both", ranks=ranks, affines=affines)
+    how = {"thresholds": THRESHOLDS, "iou_thresholds": IOU_THRESHOLDS, "contours": "both", "size": size}
+    np.testing.assert_array_equal(
+        found.cpu().numpy(), ops.box_hits(CASES[name][None], [truth_boxes(name)], NORMALIZATIONS, **how)
+    )
+
+
+def random_maps(rng, shape):
+    """Score maps [50, H, W]: noise of few and of many levels, smooth ones, rings and checkerboards with bumps."""
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    inward = np.minimum(np.minimum(y, shape[0] - 1 - y), np.minimum(x, shape[1] - 1 - x))
+    kinds = (
+        lambda: rng.integers(0, 4, shape).astype(float),
+        lambda: rng.random(shape),
+        lambda: smooth(rng, *shape),
+        lambda: (inward % 2) * rng.integers(1, 3, shape) + (rng.random(shape) < 0.05),
+        lambda: ((x + y) % 2) * rng.choice([1, 3], shape) + x / 4,
+    )
+    maps = np.stack([kinds[index % len(kinds)]() for index in range(50)])
+    return ops.normalize(maps, "minmax")
+
+
+@BOTH_PATHS
+def test_five_thousand_maps(path, monkeypatch):
+    rng = np.random.default_rng(5)
+    for batch in range(50):  # of 50 maps, on both paths: 5,000
+        monkeypatch.setenv("WSOLKERN_EMULATED_THREADS", str(2 + batch % 3))
+        monkeypatch.setenv("WSOLKERN_EMULATED_SEED", str(batch))
+        shape = tuple(rng.integers(1, 20, 2).tolist())
+        maps, thresholds = random_maps(rng, shape), rng.random(4)
+        corners = np.sort(rng.integers(-1, 20, (len(maps), 2, 2, 2)), axis=2).reshape(len(maps), 2, 4)
+        how = {"thresholds": thresholds, "iou_thresholds": (0.1, 0.3, 0.6), "contours": "both"}
+        wanted = ops.box_hits(maps, corners, None, **how, backend="reference")
+        np.testing.assert_array_equal(ops.box_hits(maps, corners, None, **how, backend="cuda"), wanted, str(shape))
+
+
+@pytest.mark.parametrize("size", [(224, 224), (256, 257), (1, 4096), (4096, 1)])
+def test_full_size_equals_the_cpu(cuda, size):
+    rng = np.random.default_rng(0)
+    cams = cams_of_one_size(3, (14, 14), seed=2)
+    cams[2] = np.round(cams[0] * 3)
+    noise = rng.random((1, *size))
+    scores = np.concatenate([ops.normalize(cams, "minmax", size), noise])
+    boxes = np.sort(rng.integers(0, min(size) + 60, (4, 2, 2)), axis=1).reshape(4, 1, 4)
+    how = {"thresholds": THRESHOLDS, "contours": "both"}
+    wanted = ops.box_hits(scores, boxes, None, **how, backend="cpu")
+    np.testing.assert_array_equal(ops.box_hits(scores, boxes, None, **how, backend="cuda"), wanted)
+
+
+def test_every_silhouette_when_they_do_not_fit_at_once(cuda):
+    """A ground truth of one pixel is within reach of every component that goes around it."""
+    rings = np.zeros((60, 64))
+    for inward in range(29):
+        rings[inward : 60 - inward, inward : 64 - inward] = (inward % 2) * (0.5 + inward / 60)
+    scores = np.stack([rings, np.random.default_rng(0).random(rings.shape)])
+    boxes = [np.array([[31, 29, 31, 29], [0, 0, 63, 59]])] * 2
+    how = {"thresholds": THRESHOLDS, "iou_thresholds": (0.001, 0.5), "contours": "both"}
+    wanted = ops.box_hits(scores, boxes, None, **how, backend="cpu")
+    np.testing.assert_array_equal(ops.box_hits(scores, boxes, None, **how, backend="cuda"), wanted)
+
+
+def test_no_maps(cuda):
+    hits = ops.box_hits(np.zeros((0, 7, 9)), [], None, (0.1, 0.2), backend="cuda")
+    assert hits.shape == (1, 0, 3, 2)
+    counts, degenerate = ops.count_box_hits(np.zeros((0, 7, 9)), [], None, (0.1, 0.2), backend="cuda")
+    assert counts.shape == (1, 3, 2) and not counts.any() and degenerate.shape == (1, 0)
+
+
+def test_a_plan_grows_with_the_batch_up_to_the_device(cuda, monkeypatch):
+    monkeypatch.setenv("WSOLKERN_EMULATED_PROCESSORS", "7")
+    shape = {"width": 224, "most_level": 255, "num_normalizations": 1, "num_iou_thresholds": 3, "num_thresholds": 10}
+    shape |= {"contours": 3, "device": 0}
+    one, sums = device_module().plan(num_maps=1, height=224, **shape, is_summed=True)
+    assert sums == 2 * 3 * 10 * 4 and one > 224 * 224 * 40
+    assert device_module().plan(num_maps=2, height=224, **shape, is_summed=True) == (2 * one, 2 * sums)
+    most = device_module().plan(num_maps=10**6, height=224, **shape, is_summed=False)
+    assert most[1] == 0 and most[0] % one == 0
+    if cuda == "emulated":
+        assert most[0] == 7 * one
+    # However large the maps, memory for one block is planned, and not much more than two GiB for all.
+    tall, _ = device_module().plan(num_maps=1, height=4096, **shape, is_summed=False)
+    assert device_module().plan(num_maps=10**6, height=4096, **shape, is_summed=False)[0] <= max(tall, 2 << 30)

@@ -1,0 +1,184 @@
+"""``wsolkern train``: one of the six methods on a backbone, from images with classes to checkpoints.
+
+In: a data root, a folder of splits, a recipe and what overrides it. Out: a run's folder; exit code 1 if images were
+left out.
+Source: Choe et al., arXiv 2007.04178, section 5; names and defaults of settings: clovaai/wsolevaluation, config.py.
+"""
+
+import os
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wsolkern.cli import options, terminal
+
+if TYPE_CHECKING:
+    from wsolkern.training import Outcome
+
+
+def _setting(text: str, **how) -> object:
+    """An option that overrides the recipe."""
+    return typer.Option(help=text, show_default=False, **how)
+
+
+def train(
+    dataset: Annotated[
+        Path, typer.Option(metavar="DATA_ROOT", help="Folder that image ids are paths below.", show_default=False)
+    ],
+    metadata: Annotated[
+        Path,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder of the splits: train (image_ids.txt, class_labels.txt) and val (train-fullsup, with boxes or "
+            "masks), such as metadata/CUB.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="RUN", help="Folder of the run; one that is there goes on.")
+    ],
+    recipe: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="TOML with any of the settings below, such as RUN/recipe.toml.")
+    ] = None,
+    backbone: Annotated[
+        str | None, _setting("vgg16, inception_v3, resnet50, or package.module:function that returns a network.")
+    ] = None,
+    method: Annotated[str | None, _setting("cam, has, acol, spg, adl or cutmix.")] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--argument",
+            "-a",
+            metavar="NAME=VALUE",
+            help="A setting of the method by its published name, such as has_grid_size=8; repeatable.",
+        ),
+    ] = None,
+    num_classes: Annotated[int | None, _setting("Default: as many as train has.")] = None,
+    large_feature_map: Annotated[bool | None, _setting("CAMs of 28 x 28 for 224 x 224 pixels.")] = None,
+    pretrained: Annotated[
+        str | None,
+        _setting("torchvision (ImageNet, from torch hub's folder) or a file of torchvision's weights.", metavar="FILE"),
+    ] = None,
+    epochs: Annotated[int | None, _setting("Default: 40.")] = None,
+    batch_size: Annotated[int | None, _setting("Images a step, over all processes. Default: 64.")] = None,
+    shards: Annotated[
+        int | None,
+        _setting("Parts of a batch that are computed apart: a multiple of the number of processes. Default: 1."),
+    ] = None,
+    lr: Annotated[float | None, _setting("Learning rate. Default: 0.01.")] = None,
+    lr_decay_frequency: Annotated[int | None, _setting("Epochs between two steps of x 0.1. Default: 30.")] = None,
+    lr_classifier_ratio: Annotated[float | None, _setting("Of the classifier's learning rate. Default: 10.")] = None,
+    momentum: Annotated[float | None, _setting("Nesterov's. Default: 0.9.")] = None,
+    weight_decay: Annotated[float | None, _setting("Default: 0.0001.")] = None,
+    resize_size: Annotated[int | None, _setting("Pixels a side before cropping. Default: 256.")] = None,
+    crop_size: Annotated[int | None, _setting("Pixels a side. Default: 224.")] = None,
+    flip_rate: Annotated[float | None, _setting("Probability of mirroring an image. Default: 0.5.")] = None,
+    precision: Annotated[
+        str | None, _setting("float32, or mixed precision with bfloat16 or float16. Default: float32.")
+    ] = None,
+    seed: Annotated[int | None, _setting("Default: 0.")] = None,
+    normalizations: Annotated[
+        str | None,
+        _setting(
+            "What val is evaluated with; the first decides which checkpoint is best. "
+            "Default: 'minmax max pas:0.9 ivr:0.45'."
+        ),
+    ] = None,
+    mask_root: options.MaskRoot = None,
+    device: Annotated[
+        str, typer.Option(help="cpu or cuda; under torchrun each process takes a GPU of its own.")
+    ] = "cpu",
+    threads: options.Threads = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Threads that read images; default: one a core.")] = None,
+    checkpoint_batches: Annotated[
+        int, typer.Option(min=0, help="Batches between two checkpoints; 0: before and after each evaluation only.")
+    ] = 0,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write the log as TensorBoard events, too: RUN/tensorboard.")
+    ] = False,
+    allow_missing: options.AllowMissing = False,
+) -> None:
+    """Train a network, and evaluate it after each epoch with MaxBoxAccV2 or PxAP on val.
+
+    Killed or interrupted, the same command goes on, on a CPU to the same weights. RUN has recipe.toml, log.csv,
+    last_checkpoint.pth.tar and best_checkpoint.pth.tar in the published format. For several processes:
+
+    torchrun --nproc-per-node 2 -m wsolkern train --shards 2 ...
+    """
+    given = locals()
+    with terminal.errors_as_messages():
+        import torch
+
+        from wsolkern.cams import Ranks
+        from wsolkern.training import Recipe, TrainingData
+        from wsolkern.training import train as run
+
+        if os.getcwd() not in sys.path:
+            sys.path.insert(0, os.getcwd())
+        options.use_threads(threads)
+        settings = {each.name: given[each.name] for each in fields(Recipe) if each.name in given}
+        chosen = Recipe.read(recipe, settings | options.parse_arguments(option or []))
+        data = TrainingData.load(dataset, metadata, mask_root)
+        with Ranks.joined() as ranks:
+            if ranks.num_local > 1:
+                options.share_cores(ranks.num_local)
+            place = options.place_of(device, ranks)
+            if place.type == "cuda":
+                torch.cuda.set_device(place)
+            is_first = ranks.rank == 0
+            with terminal.progress_bar("batches") as bar:
+                task = bar.add_task("training", total=None, visible=is_first)
+
+                def on_batch(epoch: int, done: int, total: int) -> None:
+                    bar.update(task, description=f"epoch {epoch}/{chosen.epochs}", completed=done, total=total)
+
+                def on_epoch(row: dict) -> None:
+                    if is_first:
+                        bar.console.print(_line(row), markup=False)
+
+                try:
+                    outcome = run(
+                        chosen,
+                        data,
+                        out,
+                        ranks=ranks,
+                        device=place,
+                        num_readers=workers,
+                        checkpoint_batches=checkpoint_batches,
+                        tensorboard=tensorboard,
+                        on_batch=on_batch,
+                        on_epoch=on_epoch,
+                    )
+                except KeyboardInterrupt:
+                    bar.stop()
+                    if is_first:
+                        text = f"interrupted: the same command goes on from the last checkpoint in {out}"
+                        terminal.stderr().print(text, markup=False)
+                    raise typer.Exit(terminal.INTERRUPTED) from None
+        if is_first:
+            _finish(out, outcome, len(data.labels) + len(data.val.image_ids), allow_missing)
+
+
+def _line(row: dict) -> str:
+    """A row of the log for the terminal."""
+    figures = [f"{name} {value:.2f}" for name, value in row.items() if " " in name]
+    return (
+        f"epoch {row['epoch']}: loss {row['train_loss']:.4f}, accuracy {row['train_accuracy']:.2f} "
+        f"(val {row['val_accuracy']:.2f}), {', '.join(figures)}, {row['seconds']:.0f} s"
+    )
+
+
+def _finish(out: Path, outcome: "Outcome", num_images: int, allow_missing: bool) -> None:
+    """Says what has come of it."""
+    best, state = outcome.best, "was finished already" if outcome.was_finished else "is finished"
+    terminal.stdout().print(
+        f"{out}: {state}, {len(outcome.log)} epochs; best: epoch {best['epoch']} with {outcome.column} "
+        f"{best[outcome.column]:.2f}",
+        markup=False,
+    )
+    terminal.list_problems(f"of {num_images:,} images were left out", outcome.problems)
+    if outcome.problems and not allow_missing:
+        raise typer.Exit(terminal.PROBLEMS)

@@ -1,0 +1,104 @@
+"""From CAMs to counts on the device, for every normalization at once.
+
+In: maps [N, h, w] on a device, ground truth on the host. Out: hits or histograms on the device; the host never waits.
+Source: Choe et al., arXiv 2007.04178, section 4; normalizations: Kim et al., arXiv 2107.13221, equations 3-6.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from wsolkern.normalization import Normalization
+from wsolkern.ops import inputs
+from wsolkern.ops.backends import MAX_IOU_THRESHOLDS
+from wsolkern.ops.gpu import cutting, histograms, resizing, statistics, trees
+from wsolkern.profiling import stage
+
+
+def box_hits(
+    maps: torch.Tensor,  # any float dtype [N, h, w]
+    boxes: np.ndarray,  # int32 [B, 4] of all maps
+    box_offsets: np.ndarray,  # int64 [N + 1], where each map's boxes begin
+    normalizations: tuple[Normalization, ...],  # none: the maps are score maps
+    thresholds: np.ndarray,  # float64 [T]
+    iou_thresholds: np.ndarray,  # float64 [D]
+    contours: str,
+    size: tuple[int, int],
+    summed: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Hits bool [C, M, N, D, T], or int64 [C, M, D, T] summed over the maps; and bool [M, N], which are degenerate."""
+    device = maps.device
+    truth = inputs.to_device(boxes, device), inputs.to_device(box_offsets, device), _constant(thresholds, device)
+    deltas = np.split(iou_thresholds, range(MAX_IOU_THRESHOLDS, len(iou_thresholds), MAX_IOU_THRESHOLDS))
+
+    def hits(images: torch.Tensor, most_level: int, **where) -> torch.Tensor:
+        with stage("tree", device) as timer:
+            timer.moved(images.nbytes, len(images))
+            each = [
+                trees.box_hits(images, most_level, *truth, _constant(some, device), contours, **where, summed=summed)
+                for some in deltas
+            ]
+            return each[0] if len(each) == 1 else torch.cat(each, dim=-2)
+
+    num_levels, most = cutting.NUM_LEVELS, cutting.MOST_NORMALIZATIONS
+    if not normalizations:
+        with stage("digitize", device):
+            images = (maps.double() * num_levels).to(torch.int16).contiguous()
+        return hits(images, num_levels), torch.zeros(1, len(maps), dtype=torch.bool, device=device)
+    resized, affines = _prepare(maps, normalizations, size)
+    found = []
+    for begin in range(0, len(normalizations), most):
+        some = affines[:, begin : begin + most].contiguous()
+        with stage("digitize", device) as timer:
+            images, ranks = cutting.level_image(resized, some)
+            timer.moved(resized.source.nbytes + images.nbytes, len(maps))
+        found.append(hits(images, num_levels * some.shape[1], ranks=ranks, affines=some))
+    return found[0] if len(found) == 1 else torch.cat(found, dim=1), _degenerate(affines)
+
+
+def pixel_histograms(
+    maps: torch.Tensor,  # any float dtype [N, h, w]
+    masks: np.ndarray,  # uint8 [N, H, W]
+    normalizations: tuple[Normalization, ...],  # none: the maps are score maps
+    thresholds: np.ndarray,  # float64 [T]
+    size: tuple[int, int],
+    summed: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Histograms int64 [M, N, 2, T + 2], or [M, 2, T + 2] summed; and bool [M, N], which maps are degenerate."""
+    device = maps.device
+    edges = _constant(np.append(thresholds, 1.0), device)
+    resized, affines = _prepare(maps, normalizations, size)
+    with stage("gather", device) as timer:
+        timer.moved(resized.source.nbytes + masks.nbytes, len(maps))
+        counts = histograms.pixel_histograms(resized, affines, inputs.to_device(masks, device), edges, summed=summed)
+    if affines is None:
+        return counts, torch.zeros(1, len(maps), dtype=torch.bool, device=device)
+    return counts, _degenerate(affines)
+
+
+def _prepare(maps: torch.Tensor, normalizations: tuple[Normalization, ...], size: tuple[int, int]):
+    """The resized maps, and offset and divisor of every normalization, float64 [N, M, 2], or None without any."""
+    with stage("resize", maps.device) as timer:
+        resized = resizing.prepare(maps, size)
+        timer.moved(maps.nbytes + resized.source.nbytes, len(maps))
+    if not normalizations:
+        return resized, None
+    with stage("statistics", maps.device) as timer:
+        affines = statistics.affine(resized, inputs.ranks(normalizations, size[0] * size[1]))
+        timer.moved(resized.source.nbytes, len(maps))
+    return resized, affines
+
+
+def _degenerate(affines: torch.Tensor) -> torch.Tensor:
+    return (affines[..., 1] == 0).T
+
+
+def _constant(values: np.ndarray, device: torch.device) -> torch.Tensor:
+    """A float64 array on the device, copied there once."""
+    return _constant_of(values.tobytes(), device)
+
+
+@lru_cache(maxsize=64)
+def _constant_of(values: bytes, device: torch.device) -> torch.Tensor:
+    return inputs.to_device(np.frombuffer(values).copy(), device)

@@ -1,0 +1,188 @@
+"""Bicubic resize on the device, and the resized pixels as every other kernel here reads them.
+
+In: maps [N, h, w] of any float dtype. Out: float64 [N, H, W], or what is needed to compute its pixels again.
+Formula: as wsolkern/ops/resizing.py, bicubic convolution (Keys, IEEE TASSP 1981) with A = -0.75.
+
+A resized map is 400 KB at 224 x 224 and is read several times. Only the horizontal pass is kept, the h wide rows of a
+map (25 KB for a 14 x 14 CAM), and each kernel does the vertical pass again: four products and three sums a pixel.
+Pixels are processed in tiles whose rows lie between the same four wide rows, so that these are loaded once a tile.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+import triton
+import triton.language as tl
+
+from wsolkern.ops.gpu.launching import launch
+from wsolkern.ops.resizing import _taps_reference
+
+TILE = 2048  # pixels of a tile at most: 8 a thread, so that float64 values stay in registers
+WIDE_TILE = 256  # columns of a tile; more only where there are not rows enough
+
+
+@dataclass(frozen=True)
+class Resized:
+    """Maps at their evaluation size, as the arguments with which a kernel reads their pixels."""
+
+    source: torch.Tensor
+    """float64 [N, h, W], resized in width only; with ``identity`` the maps themselves, any float dtype [N, H, W]."""
+    size: tuple[int, int]
+    """H, W."""
+    identity: bool
+    """The maps have the evaluation size already."""
+    tiles: torch.Tensor
+    """int32 [row tiles, 6]: first row, number of rows, the four rows of ``source`` that they lie between."""
+    weights: torch.Tensor
+    """float64 [4, H + rows]: what these four rows count, and zeros that a last tile may read."""
+    rows: int
+    """Rows of a tile, a power of two."""
+    columns: int
+    """Columns of a tile, a power of two."""
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    @property
+    def num_tiles(self) -> int:
+        """Tiles of one map."""
+        return len(self.tiles) * triton.cdiv(self.size[1], self.columns)
+
+    @property
+    def arguments(self) -> tuple:
+        """The first arguments of every kernel that reads pixels."""
+        return self.source, self.tiles, self.weights, self.source.shape[1], *self.size
+
+    @property
+    def constants(self) -> dict:
+        """The constants of every kernel that reads pixels."""
+        return {"IDENTITY": self.identity, "ROWS": self.rows, "COLUMNS": self.columns}
+
+
+def prepare(
+    maps: torch.Tensor,  # any float dtype [N, h, w]
+    size: tuple[int, int],  # H, W
+) -> Resized:
+    """The maps resized in width, ready for the kernels that read their pixels."""
+    maps, (height, width) = maps.contiguous(), size
+    identity = tuple(maps.shape[1:]) == tuple(size)
+    rows = triton.next_power_of_2(height if identity else triton.cdiv(height, maps.shape[1]))
+    columns = min(triton.next_power_of_2(width), max(WIDE_TILE, TILE // rows))
+    rows = min(rows, TILE // columns)
+    tiles, weights = _row_tiles(maps.shape[1], height, rows, identity, maps.device)
+    if not identity:
+        maps = _widen(maps, width)
+    return Resized(maps, (height, width), identity, tiles, weights, rows, columns)
+
+
+def resize(
+    maps: torch.Tensor,  # any float dtype [N, h, w]
+    size: tuple[int, int],  # H, W
+) -> torch.Tensor:  # float64 [N, H, W]
+    """Bicubic resize, as ``wsolkern.ops.resize``."""
+    resized = prepare(maps, size)
+    out = torch.empty(len(maps), *size, dtype=torch.float64, device=maps.device)
+    launch(_resize, (len(maps), resized.num_tiles), *resized.arguments, out, **resized.constants)
+    return out
+
+
+def _widen(
+    maps: torch.Tensor,  # any float dtype [N, h, w]
+    width: int,
+) -> torch.Tensor:  # float64 [N, h, W]
+    num, height, width_in = maps.shape
+    wide = torch.empty(num, height, width, dtype=torch.float64, device=maps.device)
+    index, weight = _column_taps(width_in, width, maps.device)
+    block = min(1024, triton.next_power_of_2(height * width))
+    grid = num, triton.cdiv(height * width, block)
+    launch(_widen_rows, grid, maps, index, weight, wide, height, width_in, width, BLOCK=block)
+    return wide
+
+
+@lru_cache(maxsize=256)
+def _column_taps(num_in: int, num_out: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """int32 [4, num_out] and float64 [4, num_out]: the four source columns and what they count."""
+    index, weight = _taps_reference(num_in, num_out)
+    return torch.from_numpy(index.astype(np.int32)).to(device), torch.from_numpy(weight).to(device)
+
+
+@lru_cache(maxsize=256)
+def _row_tiles(
+    num_in: int, num_out: int, rows: int, identity: bool, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """``Resized.tiles`` and ``Resized.weights``; those of an identity are not read but for where a tile begins."""
+    index, weight = _taps_reference(num_in, num_out)
+    edges = [0, *(np.flatnonzero((index[:, 1:] != index[:, :-1]).any(axis=0)) + 1).tolist(), num_out]
+    if identity:
+        edges = [0, num_out]
+    tiles = [
+        (row, min(rows, end - row), *index[:, row])
+        for begin, end in zip(edges[:-1], edges[1:], strict=True)
+        for row in range(begin, end, rows)
+    ]
+    weight = np.pad(weight, [(0, 0), (0, rows)])
+    return torch.tensor(tiles, dtype=torch.int32, device=device), torch.from_numpy(weight).to(device)
+
+
+@triton.jit
+def pixels(image, tile, IDENTITY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """One tile of a resized map: float64 values, which of them exist, and their index in the map."""
+    source, tiles, weights, height, width = image
+    columns = tl.cdiv(width, COLUMNS)
+    about = tiles + tile // columns * 6
+    first, num_rows = tl.load(about), tl.load(about + 1)
+    row, x = tl.arange(0, ROWS)[:, None], tile % columns * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+    y = first + row
+    exists = (row < num_rows) & (x < width)
+    at = y * width + x
+    if IDENTITY:
+        f = tl.load(source + at, mask=exists, other=0).to(tl.float64)
+    else:
+        above, there, weights = source + x, x < width, weights + y
+        f = tl.load(above + tl.load(about + 2) * width, mask=there, other=0) * tl.load(weights)
+        for tap in tl.static_range(1, 4):
+            value = tl.load(above + tl.load(about + 2 + tap) * width, mask=there, other=0)
+            f += value * tl.load(weights + tap * (height + ROWS))
+    return f, exists, at
+
+
+@triton.jit
+def in_any_order(f, exists):
+    """A tile as one axis, NaN where there is no pixel, each thread keeping its own: for atomics and scattered reads.
+
+    On two axes Triton would send such pointers through shared memory to a layout of its own choice.
+    """
+    return tl.reshape(tl.where(exists, f, float("nan")), [f.shape[0] * f.shape[1]], can_reorder=True)
+
+
+@triton.jit
+def map_of(source, tiles, weights, height_in, height, width, n):
+    """Map n of a batch, as ``pixels`` takes it."""
+    return source + n.to(tl.int64) * height_in * width, tiles, weights, height, width
+
+
+@triton.jit
+def _resize(
+    source, tiles, weights, height_in, height, width, out,
+    IDENTITY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    n = tl.program_id(0).to(tl.int64)
+    image = map_of(source, tiles, weights, height_in, height, width, n)
+    f, exists, at = pixels(image, tl.program_id(1), IDENTITY, ROWS, COLUMNS)
+    tl.store(out + n * height * width + at, f, mask=exists)
+
+
+@triton.jit
+def _widen_rows(maps, index, weight, wide, height, width_in, width, BLOCK: tl.constexpr):
+    n = tl.program_id(0).to(tl.int64)
+    at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    exists = at < height * width
+    x = at % width
+    row = maps + n * height * width_in + at // width * width_in
+    f = tl.load(row + tl.load(index + x), mask=exists, other=0).to(tl.float64) * tl.load(weight + x)
+    for tap in tl.static_range(1, 4):
+        value = tl.load(row + tl.load(index + tap * width + x), mask=exists, other=0).to(tl.float64)
+        f += value * tl.load(weight + tap * width + x)
+    tl.store(wide + n * height * width + at, f, mask=exists)

@@ -1,0 +1,366 @@
+"""Minimum, maximum and exact order statistics of every map, and the two numbers per normalization made of them.
+
+In: resized maps; which order statistics each normalization needs. Out: offset and divisor, float64 [N, M, 2].
+Formula: the table in wsolkern/normalization.py (Kim et al., arXiv 2107.13221, equations 3-6).
+
+One launch, one program a map. The pixels are counted in CELLS cells between the smallest and the largest value, linear
+in the value: rounding keeps the order, so the cell in which the count passes a rank holds the order statistic. Most
+often that cell has a few dozen pixels; a second pass gathers those of all ranks at once, and comparing them with each
+other finds the value. A cell with more than GROUP pixels (a plateau, an outlier that spoils the grid) is cut further by
+radix on the order-preserving bits of float64, down to GROUP pixels or to one value. -0.0 counts as 0.0 everywhere.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+import triton
+import triton.language as tl
+
+from wsolkern.normalization import RANK_EXTREME, RANK_ZERO
+from wsolkern.ops.gpu.launching import launch
+from wsolkern.ops.gpu.resizing import Resized, in_any_order, map_of, pixels
+
+CELLS = 4096
+GROUP = 256  # most pixels of a cell that are compared with each other
+GATHERED = 4096  # most pixels of all cells together
+
+
+def affine(
+    resized: Resized,
+    ranks: np.ndarray,  # int64 [M, 2]: of offset and divisor, as Normalization.ranks gives them
+) -> torch.Tensor:  # float64 [N, M, 2]
+    """Offset and divisor of each normalization; both are 0 where there is no score map."""
+    num, device = len(resized), resized.source.device
+    ranks = np.ascontiguousarray(ranks, dtype=np.int64)
+    wanted, slots, num_ranks = _tables(ranks.tobytes(), device)
+    padded = triton.next_power_of_2(max(num_ranks, 1))
+    out = torch.empty(num, len(ranks), 2, dtype=torch.float64, device=device)
+    counts = torch.empty(num, CELLS, dtype=torch.int32, device=device)
+    groups = torch.empty(num, 4, padded, dtype=torch.int32, device=device)
+    gathered = torch.empty(num, GATHERED + GROUP, dtype=torch.float64, device=device)
+    values = torch.empty(num, num_ranks + 3, dtype=torch.float64, device=device)
+    launch(
+        _affine, (num,), *resized.arguments, wanted, slots, counts, groups, gathered, values, out,
+        resized.num_tiles, num_ranks, len(ranks), **resized.constants,
+        HAS_RANKS=num_ranks > 0, RANKS=padded, NORMALIZATIONS=triton.next_power_of_2(len(ranks)),
+        CELLS=CELLS, GROUP=GROUP, GATHERED=GATHERED, CHUNK=32,
+    )  # fmt: skip
+    return out
+
+
+@lru_cache(maxsize=64)
+def _tables(ranks: bytes, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """The distinct ranks in order, int32 [R] (one 0 if there is none), and int32 [M, 2]: which value is which.
+
+    The values are the R order statistics, then 0, the minimum and the maximum.
+    """
+    table = np.frombuffer(ranks, np.int64).reshape(-1, 2)
+    wanted = np.unique(table[table >= 0])
+    slots = np.searchsorted(wanted, table)
+    slots[table == RANK_ZERO] = len(wanted)
+    slots[:, 0][table[:, 0] == RANK_EXTREME] = len(wanted) + 1
+    slots[:, 1][table[:, 1] == RANK_EXTREME] = len(wanted) + 2
+    padded = wanted if len(wanted) else np.zeros(1)
+    tensors = (torch.from_numpy(each.astype(np.int32)).to(device) for each in (padded, slots))
+    return *tensors, len(wanted)
+
+
+@triton.jit
+def _affine(
+    source, tiles, weights, height_in, height, width, ranks, slots, counts, groups, gathered, values, out,
+    num_tiles, num_ranks, num_normalizations,
+    IDENTITY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, HAS_RANKS: tl.constexpr, RANKS: tl.constexpr,
+    NORMALIZATIONS: tl.constexpr, CELLS: tl.constexpr, GROUP: tl.constexpr, GATHERED: tl.constexpr, CHUNK: tl.constexpr,
+):  # fmt: skip
+    n = tl.program_id(0).to(tl.int64)
+    image = map_of(source, tiles, weights, height_in, height, width, n)
+    counts += n * CELLS
+    values += n * (num_ranks + 3)
+    gathered += n * (GATHERED + GROUP)
+    low, scale = 0.0, 1.0
+    if HAS_RANKS:
+        low, scale = _grid(image, height_in * width, IDENTITY, ROWS * COLUMNS, CELLS)
+        _fill(counts, 0, CELLS)
+    least, most, is_nan = _count(image, counts, low, scale, num_tiles, IDENTITY, ROWS, COLUMNS, HAS_RANKS, CELLS)
+    valid = (is_nan == 0) & (least < most)
+    tl.store(values + num_ranks, 0.0)
+    tl.store(values + num_ranks + 1, least)
+    tl.store(values + num_ranks + 2, most)
+    if HAS_RANKS:
+        if valid:
+            groups += n * 4 * RANKS
+            tl.debug_barrier()
+            some = _find_groups(counts, groups, ranks, num_ranks, RANKS, CELLS, GROUP, GATHERED)
+            if some > 0:
+                _gather(image, counts, gathered, low, scale, num_tiles, IDENTITY, ROWS, COLUMNS, CELLS)
+            r, known, known_to = 0, least, 0
+            while r < num_ranks:
+                rank = tl.load(ranks + r)
+                cell, before = tl.load(groups + r), tl.load(groups + RANKS + r)
+                count, begin = tl.load(groups + 2 * RANKS + r), tl.load(groups + 3 * RANKS + r)
+                if rank >= known_to:  # else it is the value of the rank before, of which there are many
+                    if begin >= 0:
+                        known, known_to = _select(gathered + begin, before, count, rank, GROUP, CHUNK)
+                    else:
+                        known, known_to = _search(
+                            image, counts, gathered + GATHERED, cell, before, count, rank, low, scale, num_tiles,
+                            IDENTITY, ROWS, COLUMNS, CELLS, GROUP, CHUNK,
+                        )  # fmt: skip
+                tl.store(values + r, known)
+                r += 1
+    tl.debug_barrier()
+    m = tl.arange(0, NORMALIZATIONS)
+    exists = m < num_normalizations
+    offset = tl.load(values + tl.load(slots + 2 * m, mask=exists, other=0), mask=exists & valid, other=0)
+    high = tl.load(values + tl.load(slots + 2 * m + 1, mask=exists, other=0), mask=exists & valid, other=0)
+    divisor = high - offset
+    usable = (tl.abs(offset) < float("inf")) & (tl.abs(divisor) < float("inf")) & (divisor > 0)
+    out += (n * num_normalizations + m) * 2
+    tl.store(out, tl.where(usable, offset, 0.0), mask=exists)
+    tl.store(out + 1, tl.where(usable, divisor, 0.0), mask=exists)
+
+
+@triton.jit
+def _grid(image, num_sources, IDENTITY: tl.constexpr, BLOCK: tl.constexpr, CELLS: tl.constexpr):
+    """Smallest value and cells per unit; any finite numbers with a positive scale are right, good ones are fast."""
+    source, tiles, weights, height, width = image
+    least = tl.full([BLOCK], float("inf"), tl.float64)
+    most = tl.full([BLOCK], float("-inf"), tl.float64)
+    begin = 0
+    while begin < num_sources:
+        at = begin + tl.arange(0, BLOCK)
+        f = tl.load(source + at, mask=at < num_sources, other=float("inf")).to(tl.float64)
+        finite = tl.abs(f) < float("inf")
+        least = tl.where(finite & (f < least), f, least)
+        most = tl.where(finite & (f > most), f, most)
+        begin += BLOCK
+    low = tl.min(least, axis=0)
+    extent = tl.max(most, axis=0) - low
+    if not IDENTITY:  # the vertical pass overshoots
+        low -= extent / 8
+        extent += extent / 4
+    scale = CELLS / extent
+    usable = (tl.abs(low) < float("inf")) & (extent < float("inf")) & (extent > 0) & (scale < float("inf"))
+    return tl.where(usable, low, 0.0), tl.where(usable, scale, 1.0)
+
+
+@triton.jit
+def _cell(f, low, scale, CELLS: tl.constexpr):
+    """Which cell; it never falls as f rises."""
+    at = (f - low) * scale
+    return tl.where(at > 0, tl.where(at < CELLS - 1, at, CELLS - 1), 0).to(tl.int32)
+
+
+@triton.jit
+def to_key(f):
+    """uint64 numbers in the order of the float64 ones, -0.0 taken as 0.0."""
+    bits = (f + 0.0).to(tl.int64, bitcast=True)
+    return (bits ^ ((bits >> 63) | (-1 << 63))).to(tl.uint64, bitcast=True)
+
+
+@triton.jit
+def from_key(key):
+    """What ``to_key`` was made of."""
+    bits = key.to(tl.int64, bitcast=True)
+    return (bits ^ ((~bits >> 63) | (-1 << 63))).to(tl.float64, bitcast=True)
+
+
+@triton.jit
+def _fill(counts, value, CELLS: tl.constexpr):
+    """Set every cell; all threads have read what was there before, and will read what is there now."""
+    PART: tl.constexpr = min(CELLS, 1024)
+    begin = 0
+    tl.debug_barrier()
+    while begin < CELLS:
+        tl.store(counts + begin + tl.arange(0, PART), tl.zeros([PART], tl.int32) + value)
+        begin += PART
+    tl.debug_barrier()
+
+
+@triton.jit
+def _accumulate(counts, CELLS: tl.constexpr):
+    """Prefix sums in place: how many pixels there are up to the end of each cell."""
+    PART: tl.constexpr = min(CELLS, 1024)
+    before, begin = 0, 0
+    tl.debug_barrier()
+    while begin < CELLS:
+        at = counts + begin + tl.arange(0, PART)
+        sums = tl.cumsum(tl.load(at), axis=0) + before
+        tl.store(at, sums)
+        before = tl.max(sums, axis=0)
+        begin += PART
+    tl.debug_barrier()
+
+
+@triton.jit
+def _count(
+    image, counts, low, scale, num_tiles, IDENTITY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    HAS_RANKS: tl.constexpr, CELLS: tl.constexpr,
+):  # fmt: skip
+    """The first pass: minimum, maximum, whether there is a NaN, and how many pixels each cell has."""
+    least = tl.full([COLUMNS], float("inf"), tl.float64)
+    most = tl.full([COLUMNS], float("-inf"), tl.float64)
+    nans = tl.zeros([COLUMNS], tl.int32)
+    tile = 0
+    while tile < num_tiles:
+        f, exists, _ = pixels(image, tile, IDENTITY, ROWS, COLUMNS)
+        nans |= tl.max((exists & (f != f)).to(tl.int32), axis=0)
+        exists = exists & (f == f)
+        least = tl.minimum(least, tl.min(tl.where(exists, f, float("inf")), axis=0))
+        most = tl.maximum(most, tl.max(tl.where(exists, f, float("-inf")), axis=0))
+        if HAS_RANKS:
+            f = in_any_order(f, exists)
+            tl.atomic_add(counts + _cell(f, low, scale, CELLS), 1, mask=f == f, sem="relaxed", scope="cta")
+        tile += 1
+    return tl.min(least, axis=0) + 0.0, tl.max(most, axis=0) + 0.0, tl.max(nans, axis=0)
+
+
+@triton.jit
+def _find_groups(
+    counts, groups, ranks, num_ranks, RANKS: tl.constexpr, CELLS: tl.constexpr, GROUP: tl.constexpr,
+    GATHERED: tl.constexpr,
+):  # fmt: skip
+    """Where each rank's pixels will be gathered: groups [cell, pixels before it, its pixels, begin or -1].
+
+    ``counts`` becomes where each cell's pixels go, -1 for those that are not gathered. Returns how many are.
+    """
+    _accumulate(counts, CELLS)
+    r = tl.arange(0, RANKS)
+    exists = r < num_ranks
+    cell, before, count = _cell_of_rank(counts, tl.load(ranks + r, mask=exists, other=0), CELLS)
+    cell_before, _, _ = _cell_of_rank(counts, tl.load(ranks + r - 1, mask=exists & (r > 0), other=0), CELLS)
+    is_first = exists & ((r == 0) | (cell != cell_before)) & (count <= GROUP)
+    end = tl.cumsum(tl.where(is_first, count, 0), axis=0)
+    begin = tl.where((count <= GROUP) & (end <= GATHERED), end - count, -1)
+    tl.store(groups + r, cell)
+    tl.store(groups + RANKS + r, before)
+    tl.store(groups + 2 * RANKS + r, count)
+    tl.store(groups + 3 * RANKS + r, begin)
+    _fill(counts, -1, CELLS)
+    tl.store(counts + cell, begin, mask=is_first)  # -1 again if it does not fit
+    tl.debug_barrier()
+    return tl.max(tl.where(exists, begin + 1, 0), axis=0)
+
+
+@triton.jit
+def _cell_of_rank(sums, rank, CELLS: tl.constexpr):
+    """The first cell up to whose end there are more than ``rank`` pixels, the pixels before it and in it."""
+    cell = rank * 0
+    step: tl.constexpr = CELLS // 2
+    for power in tl.static_range(0, 32):
+        if (step >> power) > 0:
+            short = tl.load(sums + cell + ((step >> power) - 1)) <= rank
+            cell += tl.where(short, step >> power, 0)
+    before = tl.load(sums + cell - 1, mask=cell > 0, other=0)
+    return cell, before, tl.load(sums + cell) - before
+
+
+@triton.jit
+def _gather(
+    image, cursors, gathered, low, scale, num_tiles, IDENTITY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    CELLS: tl.constexpr,
+):  # fmt: skip
+    """The second pass: the pixels of every cell that has a cursor, cell by cell."""
+    tile = 0
+    while tile < num_tiles:
+        f, exists, _ = pixels(image, tile, IDENTITY, ROWS, COLUMNS)
+        f = in_any_order(f, exists)
+        cursor = cursors + _cell(f, low, scale, CELLS)
+        wanted = (f == f) & (tl.load(cursor) >= 0)
+        to = tl.atomic_add(cursor, 1, mask=wanted, sem="relaxed", scope="cta")
+        tl.store(gathered + to, f, mask=wanted)
+        tile += 1
+    tl.debug_barrier()
+
+
+@triton.jit
+def _select(values, before, count, rank, GROUP: tl.constexpr, CHUNK: tl.constexpr):
+    """sorted(map)[rank] of the values that come after ``before`` others, and the first rank with another value.
+
+    It is the largest value that has at most ``rank`` smaller ones.
+    """
+    i, j = tl.arange(0, CHUNK)[:, None], tl.arange(0, CHUNK)[None, :]
+    found = tl.full([CHUNK, 1], float("-inf"), tl.float64)
+    begin = 0
+    while begin < count:
+        f = tl.load(values + begin + i, mask=begin + i < count, other=float("-inf"))
+        num_smaller = tl.zeros([CHUNK], tl.int32) + before
+        other = 0
+        while other < count:
+            g = tl.load(values + other + j, mask=other + j < count, other=float("inf"))
+            num_smaller += tl.sum((g < f).to(tl.int32), axis=1)
+            other += CHUNK
+        found = tl.where((tl.expand_dims(num_smaller, 1) <= rank) & (f > found), f, found)
+        begin += CHUNK
+    value = tl.max(tl.max(found, axis=1), axis=0) + 0.0
+    at = tl.arange(0, GROUP)
+    f = tl.load(values + at, mask=at < count, other=float("nan"))
+    return value, before + tl.sum((f <= value).to(tl.int32), axis=0)
+
+
+@triton.jit
+def _search(
+    image, counts, gathered, cell, before, count, rank, low, scale, num_tiles,
+    IDENTITY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, CELLS: tl.constexpr, GROUP: tl.constexpr,
+    CHUNK: tl.constexpr,
+):  # fmt: skip
+    """sorted(map)[rank] by radix from a cell with many pixels, and the first rank that may have another value."""
+    first, last = to_key(tl.full([], float("-inf"), tl.float64)), to_key(tl.full([], float("inf"), tl.float64))
+    first, last = _key_range(image, cell, first, last, low, scale, num_tiles, IDENTITY, ROWS, COLUMNS, CELLS)
+    while (first < last) & (count > GROUP):
+        shift = tl.zeros_like(first)
+        while ((last - first) >> shift) >= CELLS:
+            shift += 1
+        _fill(counts, 0, CELLS)
+        tile = 0
+        while tile < num_tiles:
+            f, exists, _ = pixels(image, tile, IDENTITY, ROWS, COLUMNS)
+            key = to_key(in_any_order(f, exists))
+            wanted = (key >= first) & (key <= last)
+            digit = tl.where(wanted, (key - first) >> shift, 0).to(tl.int32)
+            tl.atomic_add(counts + digit, 1, mask=wanted, sem="relaxed", scope="cta")
+            tile += 1
+        _accumulate(counts, CELLS)
+        digit, skipped, count = _cell_of_rank(counts, rank - before, CELLS)
+        before += skipped
+        first += digit.to(tl.uint64) << shift
+        last = first + tl.minimum(last - first, ((tl.zeros_like(first) + 1) << shift) - 1)  # no overflow
+        if count > GROUP:  # on a plateau the smallest and the largest key are one
+            first, last = _key_range(image, cell, first, last, low, scale, num_tiles, IDENTITY, ROWS, COLUMNS, CELLS)
+    value = from_key(first)
+    known_to = before + count
+    if first < last:
+        tl.debug_barrier()
+        tl.store(counts, 0)
+        tl.debug_barrier()
+        tile = 0
+        while tile < num_tiles:
+            f, exists, _ = pixels(image, tile, IDENTITY, ROWS, COLUMNS)
+            f = in_any_order(f, exists)
+            key = to_key(f)
+            wanted = (key >= first) & (key <= last)
+            to = tl.atomic_add(counts + wanted.to(tl.int32) * 0, 1, mask=wanted, sem="relaxed", scope="cta")
+            tl.store(gathered + to, f, mask=wanted)
+            tile += 1
+        tl.debug_barrier()
+        value, known_to = _select(gathered, before, count, rank, GROUP, CHUNK)
+    return value, known_to
+
+
+@triton.jit
+def _key_range(
+    image, cell, first, last, low, scale, num_tiles,
+    IDENTITY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, CELLS: tl.constexpr,
+):  # fmt: skip
+    """The smallest and the largest key of a cell's pixels, among those between two keys."""
+    least, most = tl.zeros([COLUMNS], tl.uint64) + last, tl.zeros([COLUMNS], tl.uint64) + first
+    tile = 0
+    while tile < num_tiles:
+        f, exists, _ = pixels(image, tile, IDENTITY, ROWS, COLUMNS)
+        key = to_key(f)
+        exists = exists & (_cell(f, low, scale, CELLS) == cell) & (key >= first) & (key <= last)
+        least = tl.minimum(least, tl.min(tl.where(exists, key, last), axis=0))
+        most = tl.maximum(most, tl.max(tl.where(exists, key, first), axis=0))
+        tile += 1
+    return tl.min(least, axis=0), tl.max(most, axis=0)

@@ -1,0 +1,68 @@
+"""The images that a run learns from, and the split it is measured on.
+
+In: a data root, a folder of splits. Out: ids and classes of train, the val split with its boxes or masks.
+Source: the file layout of Choe et al., arXiv 2007.04178; train is train-weaksup, val is train-fullsup.
+"""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from wsolkern.datasets import Metadata, load_metadata
+from wsolkern.datasets.metadata import raise_problems, read_class_labels, read_image_ids
+from wsolkern.errors import DatasetError
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """A data set to train on."""
+
+    root: Path
+    """The data root, of both splits."""
+    labels: dict[str, int]
+    """Image id -> class of train, in the order of image_ids.txt."""
+    val: Metadata
+    """The val split; every image has a class."""
+    mask_root: Path | None = None
+    """Folder that the mask paths of val start from; None for boxes."""
+
+    @classmethod
+    def load(
+        cls, root: str | os.PathLike, metadata: str | os.PathLike, mask_root: str | os.PathLike | None = None
+    ) -> "TrainingData":
+        """Reads ``metadata/train`` (image_ids.txt and class_labels.txt; no boxes are needed) and ``metadata/val``.
+
+        Raises:
+            DatasetError: A file is missing or damaged, or an image has no class.
+        """
+        folder, problems = Path(metadata) / "train", []
+        image_ids = read_image_ids(folder / "image_ids.txt", problems)
+        classes = read_class_labels(folder / "class_labels.txt", problems)
+        if classes:
+            problems += [
+                f"image_ids.txt:{line}: {image_id!r} has no line in class_labels.txt"
+                for image_id, line in image_ids.items()
+                if image_id not in classes
+            ]
+        raise_problems(folder, problems)
+        labels = {image_id: classes[image_id] for image_id in image_ids}
+        val = load_metadata(Path(metadata) / "val")
+        for where, each in ((folder, labels), (val.folder, val.class_labels)):
+            if not each:
+                raise DatasetError(f"{where}/class_labels.txt: needed for training, found no class")
+            if min(each.values()) < 0:
+                raise DatasetError(f"{where}/class_labels.txt: expected classes from 0, found {min(each.values())}")
+        return cls(Path(root), labels, val, None if mask_root is None else Path(mask_root))
+
+    @property
+    def num_classes(self) -> int:
+        """One more than the largest class."""
+        return 1 + max(*self.labels.values(), *self.val.class_labels.values())
+
+    def sha256(self) -> str:
+        """What ids, classes, boxes and mask paths are; pixels and folders do not count."""
+        boxes = {image_id: each.tolist() for image_id, each in self.val.boxes.items()}
+        val = [self.val.class_labels, self.val.image_sizes, boxes, self.val.mask_paths, self.val.ignore_paths]
+        return hashlib.sha256(json.dumps([self.labels, *val]).encode()).hexdigest()

@@ -1,0 +1,322 @@
+"""The loop: epochs of batches of shards, an evaluation after each, and checkpoints to go on from.
+
+In: a recipe, data, a folder. Out: a trained network's checkpoints and a log, the same however often it was killed.
+Source: clovaai/wsolevaluation (MIT), main.py.
+"""
+
+import math
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from wsolkern.cams import Ranks, cam_model
+from wsolkern.datasets import ImageFolder, Metadata, Preprocessing
+from wsolkern.datasets.images import ImageBatch
+from wsolkern.metrics import Evaluator
+from wsolkern.metrics.counting import count_maps, evaluator_for, interrupts_wait
+from wsolkern.ops import backends
+from wsolkern.training import augmentation, checkpoints, optimization
+from wsolkern.training.data import TrainingData
+from wsolkern.training.recipe import Recipe
+from wsolkern.training.shards import ShardSum, Tally
+
+_VAL_BATCH = 64  # images; fixed, for the last bits of logits and CAMs depend on it
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What has become of a run."""
+
+    log: list[dict]
+    """One row an epoch: epoch, lr, train_loss, train_accuracy, val_accuracy, a figure for each normalization, seconds;
+    accuracies and figures in percent."""
+    best: dict
+    """The row of the best checkpoint."""
+    column: str
+    """The column that decides which one is best."""
+    problems: dict[str, str]
+    """Image id -> why it was left out."""
+    was_finished: bool
+    """Nothing was left to do."""
+
+
+def train(
+    recipe: Recipe,
+    data: TrainingData,
+    run: str | os.PathLike,
+    *,
+    ranks: Ranks = Ranks(),  # noqa: B008 (it cannot be changed)
+    device: str | torch.device = "cpu",
+    num_readers: int | None = None,
+    checkpoint_batches: int = 0,
+    tensorboard: bool = False,
+    on_batch: Callable[[int, int, int], None] | None = None,
+    on_epoch: Callable[[dict], None] | None = None,
+) -> Outcome:
+    """Trains a network, or goes on where the run in a folder ends.
+
+    On a CPU the weights are the same bits for a recipe, data and a number of threads (WSOLKERN_NUM_THREADS), whether
+    the run was killed or not, with any number of readers, and with any number of processes that have as many threads
+    each. Batch normalization sees a shard at a time; its running statistics are means over a batch's shards.
+
+    Args:
+        recipe: The settings.
+        data: The images.
+        run: Folder of the run: none yet, an empty one, or this recipe's.
+        ranks: The processes; ``recipe.shards`` is a multiple of their number.
+        device: Where the network is; the one of this process.
+        num_readers: Threads that read images; see :class:`wsolkern.datasets.ImageFolder`.
+        checkpoint_batches: Batches between two checkpoints; 0: one before and one after each evaluation only.
+        tensorboard: Write the log as TensorBoard events too, to ``run/tensorboard``.
+        on_batch: Called with the epoch, the batches of it that are done, and their number in an epoch.
+        on_epoch: Called with each new row of the log.
+
+    Raises:
+        KeyboardInterrupt: SIGINT or SIGTERM came; the batch was finished and a checkpoint is written.
+        ValueError: The folder is another run's; the loss is no number; no image of a split can be read.
+        ImportError: TensorBoard is not installed.
+    """
+    recipe = recipe.for_data(data.num_classes, data.sha256())
+    with _threads():
+        trainer = _Trainer(recipe, data, Path(run), ranks, torch.device(device), num_readers, checkpoint_batches)
+        progress = trainer.progress
+        was_finished = progress.epoch == recipe.epochs
+        with _events(Path(run) if tensorboard and ranks.rank == 0 else None, progress.log) as write:
+            while progress.epoch < recipe.epochs:
+                row = trainer.run_epoch(on_batch)
+                write(row)
+                if on_epoch is not None:
+                    on_epoch(row)
+    return Outcome(progress.log, progress.best(trainer.column), trainer.column, progress.problems, was_finished)
+
+
+class _Trainer:
+    """A run in this process."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        data: TrainingData,
+        run: Path,
+        ranks: Ranks,
+        device: torch.device,
+        num_readers: int | None,
+        checkpoint_batches: int,
+    ):
+        self.recipe, self.data, self.run, self.ranks, self.device = recipe, data, run, ranks, device
+        self.checkpoint_batches = checkpoint_batches
+        self.size = (recipe.crop_size, recipe.crop_size)
+        whole = Preprocessing((recipe.resize_size, recipe.resize_size))
+        self.images = ImageFolder(data.root, data.labels, whole, num_readers=num_readers)
+        self.val_images = ImageFolder(data.root, data.val.image_ids, Preprocessing(self.size), num_readers=num_readers)
+        self.metric = "MaxBoxAccV2" if data.val.kind == "boxes" else "PxAP"
+        self.column = f"{self.metric} {self._evaluator().normalizations[0]}"
+        self.network = recipe.build().to(device)
+        self.optimizer = optimization.optimizer_for(self.network, recipe)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
+        self.sums = ShardSum(self.network, ranks, recipe.shards)
+        checkpoints.claim(run, recipe, ranks)
+        self.progress = checkpoints.restore(run, self.network, self.optimizer, self.scaler)
+
+    def run_epoch(self, on_batch: Callable[[int, int, int], None] | None) -> dict:
+        """What is left of an epoch, its evaluation, its row of the log."""
+        started, progress = time.perf_counter(), self.progress
+        epoch = progress.epoch + 1
+        optimization.set_learning_rates(self.optimizer, self.recipe, epoch)
+        self._train(epoch, on_batch)
+        seen, loss, correct, _ = progress.tally
+        if not seen:
+            raise ValueError(f"{self.data.root}: no image of train could be read; {_first(progress.problems)}")
+        row = {
+            "epoch": epoch,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "train_loss": loss / seen,
+            "train_accuracy": 100 * correct / seen,
+            **self._evaluate(),
+            "seconds": round(time.perf_counter() - started, 3),
+        }
+        progress.log.append(row)
+        progress.epoch, progress.batch, progress.tally = epoch, 0, Tally()
+        self._save(best=progress.best(self.column) is row)
+        return row
+
+    def _train(self, epoch: int, on_batch: Callable[[int, int, int], None] | None) -> None:
+        recipe, progress = self.recipe, self.progress
+        order = augmentation.order(recipe.seed, epoch, len(self.images))
+        batches = [order[start : start + recipe.batch_size] for start in range(0, len(order), recipe.batch_size)]
+        first = self.ranks.rank * self.sums.num_mine
+        mine = [
+            (batch, shard, np.array_split(batches[batch], recipe.shards)[shard])
+            for batch in range(progress.batch, len(batches))
+            for shard in range(first, first + self.sums.num_mine)
+        ]
+        read = self.images.windows([self.images.image_ids[place] for place in places] for _, _, places in mine)
+        self.network.train()
+        with interrupts_wait() as interrupted:
+            for (batch, shard, places), window in zip(mine, read, strict=True):
+                if shard == first:
+                    self.sums.begin()
+                tally = self._backward(window, places, epoch, batch, shard)
+                self.sums.add(shard - first, tally._replace(stop=float(interrupted())))
+                if shard < first + self.sums.num_mine - 1:
+                    continue
+                self._step(f"epoch {epoch}, batch {batch + 1}")
+                if on_batch is not None:
+                    on_batch(epoch, batch + 1, len(batches))
+                stop = progress.tally.stop > 0  # on every process, if on one
+                if stop or batch + 1 == len(batches) or self._is_due(batch + 1):
+                    self._save()
+                if stop:
+                    raise KeyboardInterrupt
+
+    def _backward(self, window: ImageBatch, places: np.ndarray, epoch: int, batch: int, shard: int) -> Tally:
+        """Leaves the gradient of a shard's mean loss in the network."""
+        recipe, rows = self.recipe, np.flatnonzero(window.readable)
+        if not len(rows):
+            return Tally()
+        images = augmentation.crop_and_flip(
+            window.images[rows],
+            places[rows],
+            recipe.crop_size,
+            recipe.flip_rate,
+            seed=recipe.seed,
+            epoch=epoch,
+        )
+        labels = torch.tensor([self.data.labels[window.image_ids[row]] for row in rows], device=self.device)
+        torch.manual_seed(augmentation.method_seed(recipe.seed, epoch, batch, shard))
+        mixed = recipe.precision != "float32"
+        with torch.autocast(self.device.type, getattr(torch, recipe.precision)) if mixed else nullcontext():
+            images = torch.from_numpy(images).to(self.device)
+            logits, loss = optimization.respond(self.network, images, labels, recipe)
+        self.scaler.scale(loss).backward()
+        correct = (logits.argmax(1) == labels).sum().item()
+        return Tally(len(rows), loss.item() * len(rows), correct)
+
+    def _step(self, where: str) -> None:
+        tally = self.sums.finish()
+        # In float16 the scaler leaves such batches out, as the published way of mixed precision does.
+        if not math.isfinite(tally.loss) and not self.scaler.is_enabled():
+            raise ValueError(f"{where}: the loss is {tally.loss}; a smaller lr may help")
+        if tally.num_images:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            self.optimizer.zero_grad()
+        self.progress.tally = Tally(*map(sum, zip(self.progress.tally, tally, strict=True)))
+        self.progress.batch += 1
+
+    def _is_due(self, num_batches: int) -> bool:
+        return self.checkpoint_batches > 0 and num_batches % self.checkpoint_batches == 0
+
+    def _save(self, *, best: bool = False) -> None:
+        """Writes a checkpoint; all processes get here at the same batch."""
+        progress = self.progress
+        for each in self.ranks.gather(self.images.problems | self.val_images.problems):
+            progress.problems |= each
+        progress.tally = progress.tally._replace(stop=0.0)
+        if self.ranks.rank == 0:
+            checkpoints.save(self.run, self.network, self.optimizer, self.scaler, progress, best=best)
+
+    def _evaluator(self) -> Evaluator:
+        return evaluator_for(self.data.val, self.recipe.normalizations, mask_root=self.data.mask_root, size=self.size)
+
+    def _evaluate(self) -> dict:
+        """Classification accuracy and the metric of every normalization on val, in percent, the same on all ranks."""
+        evaluator = self._evaluator()
+        source = _ValCams(cam_model(self.network, self.size), self.val_images, self.data.val, self.device, self.ranks)
+        self.val_images.problems |= count_maps(evaluator, source, batch_size=_VAL_BATCH)
+        parts = self.ranks.gather((evaluator.to_bytes(), source.num_seen, source.num_correct))
+        num_seen, num_correct = (sum(each) for each in list(zip(*parts, strict=True))[1:])
+        evaluator = _merged([each[0] for each in parts])
+        if not evaluator.num_images:
+            raise ValueError(f"{self.data.val.folder}: no image could be evaluated; {_first(self.val_images.problems)}")
+        rows = list(evaluator.compute())
+        figures = [row.pxap if row.max_box_acc_v2 is None else row.max_box_acc_v2 for row in rows]
+        return {"val_accuracy": 100 * num_correct / num_seen} | {
+            f"{self.metric} {row.normalization}": figure for row, figure in zip(rows, figures, strict=True)
+        }
+
+
+class _ValCams:
+    """This process's share of val as a source of CAMs; counts on the way whose class is right."""
+
+    def __init__(self, model: Callable, images: ImageFolder, split: Metadata, device: torch.device, ranks: Ranks):
+        self.image_ids = images.image_ids
+        self.num_seen = self.num_correct = 0
+        self._model, self._images, self._split, self._device, self._ranks = model, images, split, device, ranks
+
+    @property
+    def problems(self) -> dict[str, str]:
+        return self._images.problems
+
+    def batches(self, size: int) -> Iterator[tuple[tuple[str, ...], torch.Tensor]]:
+        windows = [self.image_ids[start : start + size] for start in range(0, len(self.image_ids), size)]
+        for batch in self._images.windows(windows[self._ranks.rank :: self._ranks.num_ranks]):
+            rows = np.flatnonzero(batch.readable)
+            if not len(rows):
+                continue
+            classes = torch.tensor([self._split.class_labels[each] for each in batch.image_ids], device=self._device)
+            look = self._model(torch.from_numpy(batch.images).to(self._device), classes)
+            right = (look.logits.argmax(1) == classes).cpu().numpy()
+            self.num_seen += len(rows)
+            self.num_correct += int(right[rows].sum())
+            yield tuple(batch.image_ids[row] for row in rows), look.cams[rows].float()
+
+
+def _merged(contents: list[bytes]) -> Evaluator:
+    """The counts of all processes together."""
+    evaluators = []
+    for content in contents:
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(content)
+            file.flush()
+            evaluators.append(Evaluator.load(file.name))
+    for each in evaluators[1:]:
+        evaluators[0].merge(each)
+    return evaluators[0]
+
+
+def _first(problems: dict[str, str]) -> str:
+    return next((f"{image_id}: {why}" for image_id, why in problems.items()), "there is none")
+
+
+@contextmanager
+def _threads() -> Iterator[None]:
+    """As many threads for torch as for all else, and a generator of its own, while the block runs."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(backends.num_threads())
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        torch.set_num_threads(num_threads)
+
+
+@contextmanager
+def _events(run: Path | None, log: list[dict]) -> Iterator[Callable[[dict], None]]:
+    """Writes rows of the log as TensorBoard events, anew from the first; without a folder none."""
+    if run is None:
+        yield lambda row: None
+        return
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ImportError(f"{error}; TensorBoard's events need it: pip install tensorboard") from error
+    shutil.rmtree(run / "tensorboard", ignore_errors=True)
+    with SummaryWriter(run / "tensorboard") as writer:
+
+        def write(row: dict) -> None:
+            for name, value in row.items():
+                writer.add_scalar(name, value, row["epoch"])
+            writer.flush()
+
+        for row in log:
+            write(row)
+        yield write
