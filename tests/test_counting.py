@@ -135,7 +135,8 @@ def test_signals_have_their_handlers_back_afterwards(split, store):
 def test_sixty_kills_change_no_count(split, store, whole, tmp_path):
     """Real processes, each killed (SIGKILL) a random time after it began, saving after every batch."""
     state, rng, kills, worked = tmp_path / "state", random.Random(0), 0, 0
-    while kills < 60:
+    while kills < 60 or worked <= 10:  # on a busy machine more of them come before there is anything to kill
+        assert kills < 1000
         before = state.read_bytes() if state.exists() else None
         child = os.fork()
         if child == 0:  # a copy of this process; it must not run the rest of the tests
@@ -158,7 +159,6 @@ def test_sixty_kills_change_no_count(split, store, whole, tmp_path):
             continue
         kills += 1
         worked += state.exists() and state.read_bytes() != before
-    assert worked > 10  # kills did fall between saves
     last = begin(split)
     if state.exists():
         last.load(state)

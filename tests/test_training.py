@@ -198,9 +198,19 @@ def test_defaults_are_the_published_ones():
         **{"spg_threshold_1h": 0.7, "spg_threshold_1l": 0.01, "spg_threshold_2h": 0.5, "spg_threshold_2l": 0.05},
         **{"spg_threshold_3h": 0.7, "spg_threshold_3l": 0.1},
     }
-    assert default_options("acol") == {"acol_threshold": 0.7} and default_options("cam") == {}
-    assert default_options("adl") == {"adl_drop_rate": 0.75, "adl_threshold": 0.9}
-    assert default_options("cutmix") == {"cutmix_beta": 1.0, "cutmix_prob": 1.0}
+    plain = {"tap_threshold": 0.0}
+    assert default_options("acol") == {"acol_threshold": 0.7} and default_options("cam") == plain
+    assert default_options("adl") == {"adl_drop_rate": 0.75, "adl_threshold": 0.9} | plain
+    assert default_options("cutmix") == {"cutmix_beta": 1.0, "cutmix_prob": 1.0} | plain
+
+
+def test_thresholded_average_pooling():
+    assert Recipe("vgg16", "has").network_options == {}
+    recipe = Recipe("vgg16", "has", num_classes=3, options={"tap_threshold": 0.1})
+    assert recipe.network_options == {"tap_threshold": 0.1} and recipe.build().tap_threshold == 0.1
+    assert Recipe("vgg16", "adl", options={"tap_threshold": 0.1}).network_options["tap_threshold"] == 0.1
+    with pytest.raises(ValueError, match="tap_threshold: acol has no such option"):
+        Recipe("vgg16", "acol", options={"tap_threshold": 0.1})
 
 
 def test_a_recipe_is_a_file_that_the_command_line_overrides(tmp_path):
@@ -216,7 +226,7 @@ def test_a_recipe_is_a_file_that_the_command_line_overrides(tmp_path):
 
 WRONG = {
     "toml": ("lr = ", {}, "recipe.toml: expected TOML"),
-    "unknown": ("", {"learning_rate": 1}, "learning_rate: cam has no such option; it has none"),
+    "unknown": ("", {"learning_rate": 1}, "learning_rate: cam has no such option; it has tap_threshold"),
     "other_method": ("", {"method": "has", "adl_threshold": 0.5}, "it has has_grid_size, has_drop_rate"),
     "file": ("epochs = 2.5", {}, "recipe.toml: epochs: expected int, found 2.5"),
     "text": ("", {"lr": "fast"}, "lr: expected float, found 'fast'"),

@@ -188,7 +188,8 @@ class Recipe:
     @property
     def network_options(self) -> dict[str, float]:
         """Those of the method's settings that its network takes, not its loss or its images."""
-        return {name: value for name, value in self.options.items() if name.startswith(("acol_", "adl_"))}
+        found = {name: value for name, value in self.options.items() if name.startswith(("acol_", "adl_"))}
+        return found | ({"tap_threshold": self.options["tap_threshold"]} if self.options.get("tap_threshold") else {})
 
     def _function(self):
         if self.backbone in BACKBONES:
@@ -201,10 +202,14 @@ class Recipe:
 
 
 def default_options(method: str) -> dict[str, int | float]:
-    """A method's own settings at their published defaults (clovaai/wsolevaluation, config.py), by their names there."""
+    """A method's own settings at their published defaults (clovaai/wsolevaluation, config.py), by their names there.
+
+    Those without branches of their own also have ``tap_threshold`` (ours): thresholded average pooling where it is more
+    than 0.
+    """
     from wsolkern.methods import acol, adl, cutmix, has, spg
 
-    return {
+    own = {
         "has": {"has_grid_size": has.GRID_SIZE, "has_drop_rate": has.DROP_RATE},
         "acol": {"acol_threshold": acol.THRESHOLD},
         "spg": {
@@ -215,10 +220,11 @@ def default_options(method: str) -> dict[str, int | float]:
         "adl": {"adl_drop_rate": adl.DROP_RATE, "adl_threshold": adl.THRESHOLD},
         "cutmix": {"cutmix_beta": cutmix.BETA, "cutmix_prob": cutmix.PROBABILITY},
     }.get(method, {})
+    return own if method in ("acol", "spg") else own | {"tap_threshold": 0.0}
 
 
 _LEAST = {"num_classes": 0, "seed": 0, "momentum": 0, "weight_decay": 0, "lr_classifier_ratio": 0}
-_FRACTIONS = ("momentum", "flip_rate", "has_drop_rate", "acol_threshold", "spg_", "adl_", "cutmix_prob")
+_FRACTIONS = ("momentum", "flip_rate", "has_drop_rate", "acol_threshold", "spg_", "adl_", "cutmix_prob", "tap_")
 
 
 def _checked(name: str, value, kind: type):
