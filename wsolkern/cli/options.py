@@ -132,15 +132,27 @@ def place_of(device: str, ranks: "Ranks") -> "torch.device":
     """
     import torch
 
-    from wsolkern.errors import BackendUnavailable
-
     try:
         place = torch.device(device)
     except RuntimeError as error:
         raise ValueError(f"--device: {error}") from error
-    if place.type == "cuda" and not torch.cuda.is_available():
-        raise BackendUnavailable(f"--device {device}: torch {torch.__version__} finds no GPU here")
+    if place.type == "cuda":
+        expect_gpu(device)
     return torch.device("cuda", ranks.local_rank) if device == "cuda" else place
+
+
+def expect_gpu(device: str) -> None:
+    """Does nothing if there is a GPU, which --device asks for.
+
+    Raises:
+        BackendUnavailable: There is none that can be used.
+    """
+    import torch
+
+    from wsolkern.errors import BackendUnavailable
+
+    if not torch.cuda.is_available():
+        raise BackendUnavailable(f"--device {device}: torch {torch.__version__} finds no GPU here")
 
 
 def share_cores(num_processes: int) -> None:

@@ -409,10 +409,7 @@ def _cuda(device: str) -> "torch.device | None":
         raise ValueError(f"--device: expected cpu or cuda, found {device!r}")
     import torch
 
-    from wsolkern.errors import BackendUnavailable
-
-    if not torch.cuda.is_available():
-        raise BackendUnavailable(f"--device cuda: torch {torch.__version__} finds no GPU here")
+    options.expect_gpu(device)
     return torch.device("cuda", torch.cuda.current_device())
 
 

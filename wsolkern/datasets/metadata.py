@@ -100,12 +100,7 @@ def load_metadata(folder: str | os.PathLike) -> Metadata:
         ("image_sizes.txt", image_sizes),
         ("localization.txt", located),
     ):
-        if table:
-            problems += [
-                f"image_ids.txt:{line}: {image_id!r} has no line in {name}"
-                for image_id, line in image_ids.items()
-                if image_id not in table
-            ]
+        problems += missing_lines(image_ids, table, name)
     raise_problems(folder, problems)
     return Metadata(
         folder=str(folder),
@@ -198,6 +193,17 @@ def read_masks(path: Path, problems: list[str]) -> tuple[dict[str, list[str]], d
                 f"{path.name}:{line}: {image_id!r} has the ignore path {known!r} already, found {ignore_path!r} too"
             )
     return mask_paths, ignore_paths
+
+
+def missing_lines(image_ids: dict[str, int], table: dict, name: str) -> list[str]:
+    """Problems: ids, with their lines in image_ids.txt, that a table read from a file lacks; none if it is empty."""
+    if not table:
+        return []
+    return [
+        f"image_ids.txt:{line}: {image_id!r} has no line in {name}"
+        for image_id, line in image_ids.items()
+        if image_id not in table
+    ]
 
 
 def raise_problems(where: str | os.PathLike, problems: list[str]) -> None:

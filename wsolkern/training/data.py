@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wsolkern.datasets import Metadata, load_metadata
-from wsolkern.datasets.metadata import raise_problems, read_class_labels, read_image_ids
+from wsolkern.datasets.metadata import missing_lines, raise_problems, read_class_labels, read_image_ids
 from wsolkern.errors import DatasetError
 
 
@@ -40,12 +40,7 @@ class TrainingData:
         folder, problems = Path(metadata) / "train", []
         image_ids = read_image_ids(folder / "image_ids.txt", problems)
         classes = read_class_labels(folder / "class_labels.txt", problems)
-        if classes:
-            problems += [
-                f"image_ids.txt:{line}: {image_id!r} has no line in class_labels.txt"
-                for image_id, line in image_ids.items()
-                if image_id not in classes
-            ]
+        problems += missing_lines(image_ids, classes, "class_labels.txt")
         raise_problems(folder, problems)
         labels = {image_id: classes[image_id] for image_id in image_ids}
         val = load_metadata(Path(metadata) / "val")
