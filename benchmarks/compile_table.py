@@ -71,11 +71,12 @@ class Launch:
 
     @property
     def variant(self) -> str:
-        """Resized or not, and what is read."""
+        """Resized or not, what is read, and what else makes a difference."""
         constants, signature = dict(self.constants), dict(self.signature)
         what = [] if "IDENTITY" not in constants else [signature["source"][1:]]
         if what:
             what.append("as is" if constants["IDENTITY"] else "resized")
+            what += ["8 bits"] if signature.get("bins") == "*u8" else []
         flags = {"HAS_RANKS": "order statistics", "ARE_SCORES": "score maps"}
         return ", ".join(what + [text for name, text in flags.items() if constants.get(name)])
 
@@ -101,6 +102,7 @@ def cuda_rows() -> list[Row]:
     kinds = {  # part of a mangled name -> kernel, variant, shared bytes
         "evaluate_batch_kernelILb1": ("trees.evaluate_batch_kernel", "in shared memory", in_shared),
         "evaluate_batch_kernelILb0": ("trees.evaluate_batch_kernel", "in global memory", otherwise),
+        "list_boxes_kernel": ("trees.list_boxes_kernel", "", otherwise),
         "add_sums_kernel": ("trees.add_sums_kernel", "", 0),
     }
     rows, parts = [], re.split(r"^arch = sm_(\d+)$", _resources(spec.origin), flags=re.MULTILINE)
@@ -162,6 +164,7 @@ def _pipeline() -> None:
         resized = resizing.prepare(maps, SIZE)
         numbers = statistics.affine(resized, inputs.ranks(many, SIZE[0] * SIZE[1]))
         cutting.level_image(resized, numbers)
+        cutting.level_image(resized, numbers[:, :1])
         histograms.pixel_histograms(resized, numbers, masks, edges, summed=True)
         normalizing.normalize(resized, numbers[:, 0])
         cutting.digitize(resized, numbers[:, :, 0])

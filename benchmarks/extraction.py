@@ -1,57 +1,84 @@
-"""What extraction costs beside the forward pass: `python -m benchmarks.extraction [--save]`.
+"""What extraction costs beside the forward pass: `python -m benchmarks.extraction [--save]`, about 15 minutes.
 
-In: the demo's photographs, written as JPEG files of ImageNet's usual size. Out: seconds of a classifier's forward
-passes alone, on images that lie in memory, and of `wsolkern.cams.extract` from files to a store; in turns, on one core.
-Source: EfficientNet-Lite0, whose weights come in a package; the stored CAMs are compared before anything is timed.
+In: the demo's photographs, written as JPEG files of ImageNet's usual size. Out: seconds of a network's forward passes
+alone, on images that lie in memory; of reading; and of `wsolkern.cams.extract` from files to a store; in turns, on one
+core. Source: the paper's backbones with random weights, which cost what trained ones do, and EfficientNet-Lite0
+as the least work that reading can be compared with. The stored CAMs are compared before anything is timed.
 """
 
 import argparse
 import json
 import os
-import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import cycle, islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import torch
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks import machine
 from wsolkern.cams import CamStore, CamWriter, Manifest, cam_model, extract
+from wsolkern.cli import options
 from wsolkern.datasets import ImageFolder, Preprocessing
 from wsolkern.demo.photographs import load_crops
+from wsolkern.models import build
 
 RESULTS = machine.ROOT / "benchmarks" / "results"
 FILE_SIZE = (500, 375)  # width and height, in pixels
 QUALITY = 90  # of the JPEG files
 PASSES = 5
-SIDES = (224, 448)
-# Otherwise glibc gives large blocks back to the system after a pass, or does not, as it happens: the same forward pass
-# took 36 or 55 ms.
-KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2 * 10**9), "MALLOC_MMAP_THRESHOLD_": str(10**9)}
+CHUNK = 16  # images
+LABEL = 281
+
+
+class Case(NamedTuple):
+    """A network, and what a pass is of."""
+
+    name: str
+    make: Callable[[], torch.nn.Module]
+    side: int  # of an image, in pixels
+    num_images: int
+
+
+def lite0() -> torch.nn.Module:
+    """EfficientNet-Lite0 with its weights."""
+    from wsolkern.models.efficientnet_lite import efficientnet_lite0
+
+    return efficientnet_lite0()
+
+
+CASES = (
+    Case("VGG16", lambda: build("vgg16", "cam"), 224, 32),
+    Case("InceptionV3", lambda: build("inception_v3", "cam"), 224, 64),
+    Case("ResNet50", lambda: build("resnet50", "cam"), 224, 64),
+    Case("EfficientNet-Lite0", lite0, 448, 96),
+    Case("EfficientNet-Lite0", lite0, 224, 256),
+)
 
 
 def main() -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.extraction", description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=64, help="images of a pass (default: %(default)s)")
     parser.add_argument("--save", action="store_true", help="write a JSON file to benchmarks/results")
     arguments = parser.parse_args()
-    if not KEEP_MEMORY.items() <= os.environ.items():
-        os.execve(sys.executable, sys.orig_argv, {**os.environ, **KEEP_MEMORY})
+    options.keep_freed_memory()  # as the command does
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     os.environ["WSOLKERN_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        image_ids = write_images(Path(folder), arguments.images)
-        rows = [measure(Path(folder), image_ids, side) for side in SIDES]
-    table = Table(
-        "pixels", "forward pass alone, ms an image", "extraction", "adds", title="EfficientNet-Lite0, one core"
-    )
+        image_ids = write_images(Path(folder), max(case.num_images for case in CASES))
+        rows = [measure(Path(folder), image_ids[: case.num_images], case) for case in CASES]
+    columns = "network", "pixels", "forward pass, ms", "reading, ms", "extraction, ms", "adds"
+    table = Table(*columns, title=f"one core; medians over chunks of {CHUNK} images")
     for row in rows:
-        forward, whole = row["forward_seconds"] * 1e3, row["extract_seconds"] * 1e3
-        table.add_row(f"{row['side']}", f"{forward:.1f}", f"{whole:.1f}", f"{100 * row['added']:.1f}%")
+        times = (f"{1e3 * row[what]:.1f}" for what in ("forward_seconds", "read_seconds", "extract_seconds"))
+        table.add_row(row["network"], f"{row['side']}", *times, f"{100 * row['added']:.1f}%")
     Console().print(table)
     if arguments.save:
         content = {"machine": machine.describe(), "file_size": FILE_SIZE, "quality": QUALITY, "rows": rows}
@@ -60,60 +87,78 @@ def main() -> None:
 
 
 def write_images(folder: Path, num_images: int) -> list[str]:
-    """The demo's crops as JPEG files; their names."""
+    """The demo's crops as JPEG files, over again if there are too few; their names."""
     from PIL import Image
 
     names = []
-    for index, crop in enumerate(load_crops()[:num_images]):
+    for index, crop in enumerate(islice(cycle(load_crops()), num_images)):
         names.append(f"{index:04}.jpg")
         Image.fromarray(crop.pixels()).resize(FILE_SIZE).save(folder / names[-1], quality=QUALITY)
     return names
 
 
-def measure(folder: Path, image_ids: list[str], side: int) -> dict:
-    """Medians over passes that take turns, seconds an image; ``added`` is the median of the passes' own ratios."""
-    import torch
+def measure(folder: Path, image_ids: list[str], case: Case) -> dict:
+    """Seconds an image: medians over chunks of a few images, as the machine's own speed drifts within seconds.
 
-    from wsolkern.models.efficientnet_lite import efficientnet_lite0
+    ``added`` is the median of the chunks' ratios of extraction to forward passes, less 1, and the store's closing, of
+    which a chunk has its share.
+    """
+    size = (case.side, case.side)
+    preprocessing = Preprocessing(size, mean=(127, 127, 127), std=(128, 128, 128), white=255)
+    network = case.make()
+    model = cam_model(network, size)
+    labels = dict.fromkeys(image_ids, LABEL)
+    chunks = [image_ids[begin : begin + CHUNK] for begin in range(0, len(image_ids), CHUNK)]
 
-    torch.set_num_threads(1)
-    preprocessing = Preprocessing((side, side), mean=(127, 127, 127), std=(128, 128, 128), white=255)
-    model = cam_model(efficientnet_lite0(), (side, side))
-    labels = dict.fromkeys(image_ids, 281)
-    folders = ImageFolder(folder, image_ids, preprocessing)
-    in_memory = [torch.from_numpy(each.images.copy()) for each in folders.windows([[name] for name in image_ids])]
+    def read(names: list[str]) -> list[torch.Tensor]:
+        batches = ImageFolder(folder, names, preprocessing).windows([[name] for name in names])
+        return [torch.from_numpy(batch.images) for batch in batches]
 
-    def forward() -> None:
+    def forward(images: list[torch.Tensor]) -> None:
         with torch.inference_mode():
-            for images in in_memory:
-                model.model(images)
+            for each in images:
+                network(each)
 
-    def whole() -> Path:
-        store = folder / f"store-{side}-{time.monotonic_ns()}"
-        with CamWriter(store, Manifest(dataset="photographs")) as writer:
-            problems = extract(model, ImageFolder(folder, image_ids, preprocessing), writer, labels)
+    def add(names: list[str], writer: CamWriter) -> None:
+        problems = extract(model, ImageFolder(folder, names, preprocessing), writer, labels)
         assert not problems, problems
-        return store
 
-    stored = CamStore(whole())
-    forward()
-    for name, images in zip(image_ids, in_memory, strict=True):
-        np.testing.assert_array_equal(stored.read(name), model(images, torch.tensor([281])).cams[0].numpy())
-    times = {"forward": [], "extract": []}
+    times = {"forward": [], "extract": [], "read": [], "close": []}
+
+    def timed(what: str, work: Callable, *arguments) -> None:
+        begun = time.perf_counter()
+        work(*arguments)
+        times[what].append(time.perf_counter() - begun)
+
+    in_memory = [read(names) for names in chunks]
     with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as thread:
-        for _ in range(PASSES):
-            for what, work in (("forward", lambda: thread.submit(forward).result()), ("extract", whole)):
-                begun = time.perf_counter()
-                work()
-                times[what].append((time.perf_counter() - begun) / len(image_ids))
-    ratios = np.array(times["extract"]) / np.array(times["forward"])
+        for turn in range(PASSES + 1):
+            store = folder / f"store-{time.monotonic_ns()}"
+            writer = CamWriter(store, Manifest(dataset="photographs"))
+            for names, images in zip(chunks, in_memory, strict=True):
+                timed("forward", lambda images=images: thread.submit(forward, images).result())
+                timed("extract", add, names, writer)
+                timed("read", read, names)
+            timed("close", writer.close)
+            if turn == 0:
+                stored = CamStore(store)
+                for name, each in zip(image_ids, sum(in_memory, []), strict=True):
+                    expected = model(each, torch.tensor([LABEL])).cams[0].numpy()
+                    np.testing.assert_array_equal(stored.read(name), expected)
+                times = {what: [] for what in times}
+    counts = np.tile([len(names) for names in chunks], PASSES)
+    each = {what: np.array(times[what]) / counts for what in ("forward", "extract", "read")}
+    close = float(np.median(times["close"])) / len(image_ids)
+    seconds = {f"{what}_seconds": float(np.median(values)) for what, values in each.items()}
+    seconds["extract_seconds"] += close
     return {
-        "side": side,
+        "network": case.name,
+        "side": case.side,
         "num_images": len(image_ids),
-        "forward_seconds": float(np.median(times["forward"])),
-        "extract_seconds": float(np.median(times["extract"])),
-        "added": float(np.median(ratios) - 1),
-        "passes": times,
+        **seconds,
+        "close_seconds": close,
+        "added": float(np.median(each["extract"] / each["forward"])) - 1 + close / seconds["forward_seconds"],
+        "chunks": {what: values.tolist() for what, values in each.items()},
     }
 
 

@@ -206,7 +206,7 @@ def level_rows(kind: Inputs, dtype: type, sizes: Sizes, bandwidth: float) -> lis
     prepared = [resizing.prepare(batch.on_device[0], sizes.size) for batch in sets]
     ranks = inputs.ranks(parse_all(ONE), sizes.size[0] * sizes.size[1])
     affines = [ops.affine(batch.cams, ONE, backend="cpu") for batch in sets]
-    images = [(ops.normalize(batch.cams, ONE[0], backend="cpu") * 255).astype(np.int16) for batch in sets]
+    images = [(ops.normalize(batch.cams, ONE[0], backend="cpu") * 255).astype(np.uint8) for batch in sets]
     on_device = [inputs.to_device(each, prepared[0].source.device) for each in affines]
     digitize = [
         lambda resized=resized, numbers=numbers: [cutting.level_image(resized, numbers)[0]]

@@ -12,7 +12,7 @@ enum WantedContours { kWantLargest = 1, kWantAll = 2, kWantBoth = 3 };
 
 // All a launch needs to know. Pointers are the device's.
 struct BatchProblem {
-  int16_t const* images;         // [N, H, W], levels >= 0
+  const void* images;            // [N, H, W], levels >= 0: uint8 if most_level is at most 255, else int16
   int64_t num_maps;              // N
   int height, width;             // H, W; at most 4096
   int most_level;                // no level is higher
@@ -33,28 +33,28 @@ struct BatchProblem {
   size_t scratch_bytes;    // of one block
   int num_blocks;
 
+  WSOLKERN_BOTH bool is_8_bit() const { return most_level <= UINT8_MAX; }
+  WSOLKERN_BOTH int level(int64_t pixel) const {
+    return is_8_bit() ? static_cast<const uint8_t*>(images)[pixel] : static_cast<const int16_t*>(images)[pixel];
+  }
   WSOLKERN_BOTH int num_contours() const { return contours == kWantBoth ? 2 : 1; }
   WSOLKERN_BOTH size_t num_sums() const {
     return size_t(num_contours()) * num_normalizations * num_iou_thresholds * num_thresholds;
   }
 };
 
-// scratch.all[k] and scratch.largest[k] for the levels k = 1 ... top.
-template <class Link>
-WSOLKERN_DEVICE void find_hits(const Block& block, int16_t* levels, Link* links, Shared& shared, int contours) {
-  const GroundTruth& truth = shared.truth;
-  const Shape& shape = shared.shape;
+// Calls visitor.all(level, extent) and visitor.largest(level, extent) for the contours that are wanted, at the levels
+// 1 ... top; leaves out those of which visitor.worth(an extent that no contour in it leaves) is false.
+template <class Link, class Visitor>
+WSOLKERN_DEVICE void visit_contours(const Block& block, int16_t* levels, Link* links, Shared& shared, int contours,
+                                    const Visitor& visitor) {
   Scratch& scratch = shared.scratch;
   const int top = shared.top;
-  const auto box_of = [&](const Extent& extent) { return contour_box(extent, shape.width, shape.height); };
-  block.for_each(uint32_t(top) + 2, [&](uint32_t k) { scratch.all[k] = scratch.largest[k] = 0; });
   if (contours & kWantAll) {
     BlockTree<Link, false> outer(block, levels, links, shared);
     outer.build();
-    outer.boxes([&](uint32_t branch) { return truth.within_reach(box_of(scratch.extent[branch])); },
-                [&](uint32_t, int level, const Extent& extent) {
-                  if (const uint32_t bits = truth.hits(box_of(extent))) include_bits(scratch.all + level, bits);
-                });
+    outer.boxes([&](uint32_t branch) { return visitor.worth(scratch.extent[branch]); },
+                [&](uint32_t, int level, const Extent& extent) { visitor.all(level, extent); });
   }
   BlockTree<Link, true> holes(block, levels, links, shared);
   holes.build();
@@ -62,11 +62,8 @@ WSOLKERN_DEVICE void find_hits(const Block& block, int16_t* levels, Link* links,
     // A hole's border runs through the pixels around it; holes never reach the edge, so that it stays inside. A level
     // of the complement counts the other way round.
     const auto grown = [](const Extent& e) { return Extent{e.x0 - 1, e.y0 - 1, e.x1 + 1, e.y1 + 1}; };
-    holes.boxes([&](uint32_t branch) { return truth.within_reach(box_of(grown(scratch.extent[branch]))); },
-                [&](uint32_t, int level, const Extent& extent) {
-                  if (const uint32_t bits = truth.hits(box_of(grown(extent))))
-                    include_bits(scratch.all + (top + 1 - level), bits);
-                });
+    holes.boxes([&](uint32_t branch) { return visitor.worth(grown(scratch.extent[branch])); },
+                [&](uint32_t, int level, const Extent& extent) { visitor.all(top + 1 - level, grown(extent)); });
   }
   if (contours & kWantLargest) {
     holes.fill_holes();
@@ -75,34 +72,55 @@ WSOLKERN_DEVICE void find_hits(const Block& block, int16_t* levels, Link* links,
     filled.find_largest();
     block.for_each(shared.num_roots, [&](uint32_t i) { scratch.area[scratch.roots[i]] = 0; });  // 1: is the largest
     block.for_each(top, [&](uint32_t i) { store(scratch.area + scratch.winner_branch[i + 1], 1u); });
-    filled.boxes(
-        [&](uint32_t branch) {
-          return scratch.area[branch] != 0 && truth.within_reach(box_of(scratch.extent[branch]));
-        },
-        [&](uint32_t branch, int level, const Extent& extent) {
-          if (scratch.winner_branch[level] == branch) scratch.largest[level] = truth.hits(box_of(extent));
-        });
+    filled.boxes([&](uint32_t branch) { return scratch.area[branch] != 0 && visitor.worth(scratch.extent[branch]); },
+                 [&](uint32_t branch, int level, const Extent& extent) {
+                   if (scratch.winner_branch[level] == branch) visitor.largest(level, extent);
+                 });
   }
+}
+
+// Fills scratch.all[k] and scratch.largest[k] for the levels k = 1 ... top.
+struct HitsVisitor {
+  Shared& shared;
+
+  WSOLKERN_DEVICE Box box_of(const Extent& extent) const {
+    return contour_box(extent, shared.shape.width, shared.shape.height);
+  }
+  WSOLKERN_DEVICE bool worth(const Extent& extent) const { return shared.truth.within_reach(box_of(extent)); }
+  WSOLKERN_DEVICE void all(int level, const Extent& extent) const {
+    if (const uint32_t bits = shared.truth.hits(box_of(extent))) include_bits(shared.scratch.all + level, bits);
+  }
+  WSOLKERN_DEVICE void largest(int level, const Extent& extent) const {
+    shared.scratch.largest[level] = shared.truth.hits(box_of(extent));
+  }
+};
+
+// Copies a map's levels to where the trees are built, and finds the largest.
+WSOLKERN_DEVICE inline void load_levels(const Block& block, const BatchProblem& problem, int16_t* levels,
+                                        Shared& shared) {
+  block.once([&] { shared.top = 0; });
+  const uint32_t num_pixels = shared.shape.num_pixels;
+  const int64_t begin = shared.map * int64_t(num_pixels);
+  block.for_each(num_pixels, [&](uint32_t pixel) {
+    const int found = problem.level(begin + pixel);
+    const int16_t level = int16_t(found < problem.most_level ? found : problem.most_level);
+    levels[pixel] = level;
+    raise(&shared.top, int32_t(level));
+  });
 }
 
 template <class Link>
 WSOLKERN_DEVICE void evaluate_map(const Block& block, const BatchProblem& problem, int16_t* levels, Link* links,
                                   Shared& shared, uint32_t which_block) {
-  const Shape& shape = shared.shape;
   Scratch& scratch = shared.scratch;
   block.once([&] {
-    shared.top = 0;
     const int64_t begin = problem.box_offsets[shared.map], end = problem.box_offsets[shared.map + 1];
     shared.truth = GroundTruth(reinterpret_cast<const Box*>(problem.boxes) + begin, size_t(end - begin),
                                problem.iou_thresholds, size_t(problem.num_iou_thresholds));
   });
-  const int16_t* const image = problem.images + shared.map * int64_t(shape.num_pixels);
-  block.for_each(shape.num_pixels, [&](uint32_t pixel) {
-    const int16_t level = image[pixel] < problem.most_level ? image[pixel] : int16_t(problem.most_level);
-    levels[pixel] = level;
-    raise(&shared.top, int32_t(level));
-  });
-  find_hits(block, levels, links, shared, problem.contours);
+  load_levels(block, problem, levels, shared);
+  block.for_each(uint32_t(shared.top) + 2, [&](uint32_t k) { scratch.all[k] = scratch.largest[k] = 0; });
+  visit_contours(block, levels, links, shared, problem.contours, HitsVisitor{shared});
   const int top = shared.top;
   const int64_t map = shared.map;
   uint32_t* const sums = problem.sums ? problem.sums + which_block * problem.num_sums() : nullptr;
@@ -136,17 +154,22 @@ WSOLKERN_DEVICE void evaluate_map(const Block& block, const BatchProblem& proble
   block.barrier();  // the arrays are another map's from here on
 }
 
-// The work of block number `which`. `memory`: shared memory, shared_bytes() of it or, of a map that does not fit,
-// sizeof(Shared).
 template <bool kInShared>
-WSOLKERN_DEVICE void evaluate_batch(const Block& block, const BatchProblem& problem, uint32_t which, char* memory) {
-  Shared& shared = *reinterpret_cast<Shared*>(memory);
+WSOLKERN_DEVICE void begin_maps(const Block& block, const BatchProblem& problem, uint32_t which, Shared& shared) {
   block.once([&] {
     shared.map = which;
     shared.shape = Shape(problem.height, problem.width);
     shared.scratch.lay_out(problem.scratch + which * problem.scratch_bytes, shared.shape, problem.most_level,
                            kInShared);
   });
+}
+
+// The work of block number `which`. `memory`: shared memory, shared_bytes() of it or, of a map that does not fit,
+// sizeof(Shared).
+template <bool kInShared>
+WSOLKERN_DEVICE void evaluate_batch(const Block& block, const BatchProblem& problem, uint32_t which, char* memory) {
+  Shared& shared = *reinterpret_cast<Shared*>(memory);
+  begin_maps<kInShared>(block, problem, which, shared);
   if (problem.sums)
     for (size_t i = block.rank(); i < problem.num_sums(); i += block.size())
       problem.sums[which * problem.num_sums() + i] = 0;

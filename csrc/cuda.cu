@@ -1,4 +1,4 @@
-// The kernels, and how they are launched. All that they do is in block_evaluate.h.
+// The kernels, and how they are launched. All that they do is in block_evaluate.h and block_boxes.h.
 #include "launch.h"
 
 namespace wsolkern {
@@ -19,9 +19,29 @@ __global__ void __launch_bounds__(kThreads, 1) evaluate_batch_kernel(const __gri
   evaluate_batch<kInShared>(Block(), problem, blockIdx.x, memory);
 }
 
+__global__ void __launch_bounds__(kThreads, 1) list_boxes_kernel(const __grid_constant__ BoxList list) {
+  extern __shared__ __align__(16) char memory[];
+  list_boxes(Block(), list, blockIdx.x, memory);
+}
+
 __global__ void add_sums_kernel(const __grid_constant__ BatchProblem problem, int64_t* counts) {
   const size_t i = size_t(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i < problem.num_sums()) add_sums(problem, counts, i);
+}
+
+// A kernel with as many threads a block as it was compiled for.
+template <class Work>
+cudaError_t start(void (*kernel)(Work), const Work& work, int num_blocks, size_t shared_bytes, int device,
+                  void* stream) {
+  cudaError_t error = cudaSetDevice(device);
+  if (error != cudaSuccess) return error;
+  cudaFuncAttributes attributes;
+  error = cudaFuncGetAttributes(&attributes, kernel);
+  if (error != cudaSuccess) return error;
+  error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes));
+  if (error != cudaSuccess) return error;
+  kernel<<<num_blocks, attributes.maxThreadsPerBlock, shared_bytes, static_cast<cudaStream_t>(stream)>>>(work);
+  return cudaGetLastError();
 }
 
 const char* message(cudaError_t error) { return error == cudaSuccess ? "" : cudaGetErrorString(error); }
@@ -38,22 +58,21 @@ const char* describe_device(int index, Device& device) {
 
 const char* launch(const BatchProblem& problem, const Plan& plan, int64_t* counts, int device, void* stream) {
   if (problem.num_maps == 0) return "";
-  cudaError_t error = cudaSetDevice(device);
-  if (error != cudaSuccess) return message(error);
   const auto kernel = plan.in_shared ? evaluate_batch_kernel<true> : evaluate_batch_kernel<false>;
-  cudaFuncAttributes attributes;
-  error = cudaFuncGetAttributes(&attributes, kernel);
-  if (error != cudaSuccess) return message(error);
   const size_t bytes = plan.in_shared ? shared_bytes(Shape(problem.height, problem.width)) : sizeof(Shared);
-  error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes));
-  if (error != cudaSuccess) return message(error);
-  const auto on = static_cast<cudaStream_t>(stream);
-  kernel<<<plan.num_blocks, attributes.maxThreadsPerBlock, bytes, on>>>(problem);
-  if (counts && cudaPeekAtLastError() == cudaSuccess) {
+  const cudaError_t error = start(kernel, problem, plan.num_blocks, bytes, device, stream);
+  if (counts && error == cudaSuccess) {
     constexpr unsigned kFew = 256;
-    add_sums_kernel<<<unsigned((problem.num_sums() + kFew - 1) / kFew), kFew, 0, on>>>(problem, counts);
+    const unsigned num_blocks = unsigned((problem.num_sums() + kFew - 1) / kFew);
+    add_sums_kernel<<<num_blocks, kFew, 0, static_cast<cudaStream_t>(stream)>>>(problem, counts);
+    return message(cudaGetLastError());
   }
-  return message(cudaGetLastError());
+  return message(error);
+}
+
+const char* launch(const BoxList& list, const Plan& plan, int device, void* stream) {
+  if (list.batch.num_maps == 0) return "";
+  return message(start(list_boxes_kernel, list, plan.num_blocks, sizeof(Shared), device, stream));
 }
 
 }  // namespace wsolkern

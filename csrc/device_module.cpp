@@ -36,10 +36,10 @@ BatchProblem problem_of(int64_t num_maps, int height, int width, int most_level,
   return problem;
 }
 
-Plan plan_of(const BatchProblem& problem, bool is_summed, int device) {
+Plan plan_of(const BatchProblem& problem, Wanted wanted, int device) {
   Device properties;
   expect(describe_device(device, properties));
-  return make_plan(problem, properties, is_summed);
+  return make_plan(problem, properties, wanted);
 }
 
 // What to allocate: bytes of scratch memory and of sums, for all blocks.
@@ -47,7 +47,7 @@ py::tuple plan(int64_t num_maps, int height, int width, int most_level, int num_
                int num_thresholds, int contours, bool is_summed, int device) {
   const Plan plan = plan_of(
       problem_of(num_maps, height, width, most_level, num_normalizations, num_iou_thresholds, num_thresholds, contours),
-      is_summed, device);
+      is_summed ? Wanted::kSums : Wanted::kHits, device);
   return py::make_tuple(plan.num_blocks * plan.scratch_bytes, plan.num_blocks * plan.num_sums * sizeof(uint32_t));
 }
 
@@ -62,8 +62,8 @@ void box_hits(uintptr_t images, int64_t num_maps, int height, int width, int mos
               uintptr_t hits, uintptr_t counts, uintptr_t scratch, uintptr_t sums, int device, uintptr_t stream) {
   BatchProblem problem =
       problem_of(num_maps, height, width, most_level, num_normalizations, num_iou_thresholds, num_thresholds, contours);
-  const Plan plan = plan_of(problem, counts != 0, device);
-  problem.images = pointer<const int16_t>(images);
+  const Plan plan = plan_of(problem, counts ? Wanted::kSums : Wanted::kHits, device);
+  problem.images = pointer<const void>(images);
   problem.boxes = pointer<const int32_t>(boxes);
   problem.box_offsets = pointer<const int64_t>(box_offsets);
   problem.iou_thresholds = pointer<const double>(iou_thresholds);
@@ -77,6 +77,31 @@ void box_hits(uintptr_t images, int64_t num_maps, int height, int width, int mos
   problem.num_blocks = plan.num_blocks;
   const py::gil_scoped_release release;
   expect(launch(problem, plan, pointer<int64_t>(counts), device, pointer<void>(stream)));
+}
+
+BatchProblem box_problem_of(int64_t num_maps, int height, int width, int num_thresholds, bool largest) {
+  return problem_of(num_maps, height, width, kScoreLevels, 1, 0, num_thresholds, largest ? kWantLargest : kWantAll);
+}
+
+// What to allocate for threshold_boxes: bytes of scratch memory, for all blocks.
+size_t box_plan(int64_t num_maps, int height, int width, int num_thresholds, bool largest, int device) {
+  const Plan plan = plan_of(box_problem_of(num_maps, height, width, num_thresholds, largest), Wanted::kBoxes, device);
+  return plan.num_blocks * plan.scratch_bytes;
+}
+
+void threshold_boxes(uintptr_t images, int64_t num_maps, int height, int width, uintptr_t thresholds,
+                     int num_thresholds, bool largest, uintptr_t counts, uintptr_t begins, uintptr_t boxes,
+                     uintptr_t scratch, int device, uintptr_t stream) {
+  BoxList list{box_problem_of(num_maps, height, width, num_thresholds, largest), pointer<uint32_t>(counts),
+               pointer<const int64_t>(begins), pointer<Box>(boxes)};
+  const Plan plan = plan_of(list.batch, Wanted::kBoxes, device);
+  list.batch.images = pointer<const void>(images);
+  list.batch.thresholds = pointer<const double>(thresholds);
+  list.batch.scratch = pointer<char>(scratch);
+  list.batch.scratch_bytes = plan.scratch_bytes;
+  list.batch.num_blocks = plan.num_blocks;
+  const py::gil_scoped_release release;
+  expect(launch(list, plan, device, pointer<void>(stream)));
 }
 
 }  // namespace
@@ -94,4 +119,9 @@ PYBIND11_MODULE(WSOLKERN_MODULE, module) {
              arg("most_level"), arg("boxes"), arg("box_offsets"), arg("iou_thresholds"), arg("num_iou_thresholds"),
              arg("thresholds"), arg("num_thresholds"), arg("ranks"), arg("affines"), arg("num_normalizations"),
              arg("contours"), arg("hits"), arg("counts"), arg("scratch"), arg("sums"), arg("device"), arg("stream"));
+  module.def("box_plan", &box_plan, py::kw_only(), arg("num_maps"), arg("height"), arg("width"), arg("num_thresholds"),
+             arg("largest"), arg("device"));
+  module.def("threshold_boxes", &threshold_boxes, py::kw_only(), arg("images"), arg("num_maps"), arg("height"),
+             arg("width"), arg("thresholds"), arg("num_thresholds"), arg("largest"), arg("counts"), arg("begins"),
+             arg("boxes"), arg("scratch"), arg("device"), arg("stream"));
 }

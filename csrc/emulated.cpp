@@ -18,6 +18,28 @@ size_t setting(const char* name, size_t otherwise) {
   return value ? std::stoull(value) : otherwise;
 }
 
+// Calls work(block, which, memory) in each thread of each block.
+template <class Work>
+void run_blocks(int num_blocks, size_t bytes, Work&& work) {
+  static std::atomic<uint64_t> num_launches = 0;
+  const uint64_t seed = setting("WSOLKERN_EMULATED_SEED", 0) * 1000003 + ++num_launches;
+  const int num_threads = int(setting("WSOLKERN_EMULATED_THREADS", 3));
+  std::vector<std::unique_ptr<std::barrier<>>> barriers;
+  std::vector<std::unique_ptr<char[]>> memories;
+  std::vector<std::thread> threads;
+  for (int which = 0; which < num_blocks; ++which) {
+    barriers.push_back(std::make_unique<std::barrier<>>(num_threads));
+    memories.push_back(std::make_unique<char[]>(bytes));
+    std::memset(memories[which].get(), 0x5a, bytes);
+    for (int rank = 0; rank < num_threads; ++rank)
+      threads.emplace_back(
+          [&, which, rank, num_threads, memory = memories[which].get(), barrier = barriers[which].get()] {
+            work(Block(rank, num_threads, *barrier, seed + which), which, memory);
+          });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
 }  // namespace
 
 const char* describe_device(int, Device& device) {
@@ -26,31 +48,22 @@ const char* describe_device(int, Device& device) {
 }
 
 const char* launch(const BatchProblem& problem, const Plan& plan, int64_t* counts, int, void*) {
-  static std::atomic<uint64_t> num_launches = 0;
-  const uint64_t seed = setting("WSOLKERN_EMULATED_SEED", 0) * 1000003 + ++num_launches;
   if (problem.num_maps == 0) return "";
-  const int num_threads = int(setting("WSOLKERN_EMULATED_THREADS", 3));
-  const Shape shape(problem.height, problem.width);
-  const size_t bytes = plan.in_shared ? shared_bytes(shape) : sizeof(Shared);
-  std::vector<std::unique_ptr<std::barrier<>>> barriers;
-  std::vector<std::unique_ptr<char[]>> memories;
-  std::vector<std::thread> threads;
-  for (int which = 0; which < plan.num_blocks; ++which) {
-    barriers.push_back(std::make_unique<std::barrier<>>(num_threads));
-    memories.push_back(std::make_unique<char[]>(bytes));
-    std::memset(memories[which].get(), 0x5a, bytes);
-    for (int rank = 0; rank < num_threads; ++rank)
-      threads.emplace_back(
-          [&, which, rank, num_threads, memory = memories[which].get(), barrier = barriers[which].get()] {
-            const Block block(rank, num_threads, *barrier, seed + which);
-            if (plan.in_shared)
-              evaluate_batch<true>(block, problem, which, memory);
-            else
-              evaluate_batch<false>(block, problem, which, memory);
-          });
-  }
-  for (std::thread& thread : threads) thread.join();
+  const size_t bytes = plan.in_shared ? shared_bytes(Shape(problem.height, problem.width)) : sizeof(Shared);
+  run_blocks(plan.num_blocks, bytes, [&](const Block& block, int which, char* memory) {
+    if (plan.in_shared)
+      evaluate_batch<true>(block, problem, which, memory);
+    else
+      evaluate_batch<false>(block, problem, which, memory);
+  });
   for (size_t i = 0; counts && i < problem.num_sums(); ++i) add_sums(problem, counts, i);
+  return "";
+}
+
+const char* launch(const BoxList& list, const Plan& plan, int, void*) {
+  if (list.batch.num_maps == 0) return "";
+  run_blocks(plan.num_blocks, sizeof(Shared),
+             [&](const Block& block, int which, char* memory) { list_boxes(block, list, which, memory); });
   return "";
 }
 

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "block_evaluate.h"
+#include "block_boxes.h"
 
 namespace wsolkern {
 
@@ -22,13 +22,16 @@ struct Plan {
 
 constexpr size_t kMostScratch = size_t(2) << 30;  // of all blocks together, unless one alone needs more
 
+// Of what a launch is for: hits of each map, their sums, or the boxes themselves.
+enum class Wanted { kHits, kSums, kBoxes };
+
 // `problem`: sizes and contours; no pointer is looked at.
-inline Plan make_plan(const BatchProblem& problem, const Device& device, bool is_summed) {
+inline Plan make_plan(const BatchProblem& problem, const Device& device, Wanted wanted) {
   const Shape shape(problem.height, problem.width);
   Plan plan;
-  plan.in_shared = fits_shared(shape, device.shared_limit);
+  plan.in_shared = wanted != Wanted::kBoxes && fits_shared(shape, device.shared_limit);
   plan.scratch_bytes = Scratch().lay_out(nullptr, shape, uint32_t(problem.most_level), plan.in_shared);
-  plan.num_sums = is_summed ? problem.num_sums() : 0;
+  plan.num_sums = wanted == Wanted::kSums ? problem.num_sums() : 0;
   const size_t bytes = plan.scratch_bytes + plan.num_sums * sizeof(uint32_t);
   const int64_t most = std::max<int64_t>(1, int64_t(kMostScratch / bytes));
   plan.num_blocks = int(std::min({problem.num_maps, int64_t(device.num_processors), most}));
@@ -39,5 +42,6 @@ inline Plan make_plan(const BatchProblem& problem, const Device& device, bool is
 const char* describe_device(int index, Device& device);
 // counts: int64 [C, M, D, T], to which the sums are added; or null.
 const char* launch(const BatchProblem& problem, const Plan& plan, int64_t* counts, int device, void* stream);
+const char* launch(const BoxList& list, const Plan& plan, int device, void* stream);
 
 }  // namespace wsolkern

@@ -59,7 +59,8 @@ def levels_of(f, normalizations):
 def assert_decides_levels(bins, ranks, levels):
     """``bins >= ranks[n, m, t]`` is ``levels > t`` for every pixel and level."""
     bins, ranks = bins.cpu().numpy(), ranks.cpu().numpy()
-    assert bins.dtype == ranks.dtype == np.int16 and ranks.shape == (*levels.shape[:2], 255)
+    assert bins.dtype == (np.uint8 if levels.shape[1] == 1 else np.int16)
+    assert ranks.dtype == np.int16 and ranks.shape == (*levels.shape[:2], 255)
     np.testing.assert_array_equal(bins, levels.sum(axis=1, dtype=np.int16))
     for n, m in np.ndindex(ranks.shape[:2]):
         assert (np.diff(ranks[n, m]) >= 0).all()

@@ -83,6 +83,25 @@ def test_hits_of_all_normalizations_of_a_level_image(cuda, name):
     )
 
 
+@pytest.mark.parametrize("contours", ["largest", "all"])
+@pytest.mark.parametrize("name", CASES)
+def test_boxes_of_thresholds(cuda, name, contours):
+    scores, _ = expected(name)
+    wanted = ops.threshold_boxes(scores, THRESHOLDS, contours=contours, backend="reference")
+    on_device = torch.from_numpy(scores).to(device_of(None))
+    assert_same_boxes(ops.threshold_boxes(on_device, THRESHOLDS, contours=contours, backend="cuda"), wanted)
+
+
+def assert_same_boxes(found, wanted):
+    """Per map and threshold, boxes int32 [B, 4] in the same order."""
+    assert [len(each) for each in found] == [len(each) for each in wanted]
+    for map_found, map_wanted in zip(found, wanted, strict=True):
+        for boxes, expected_boxes in zip(map_found, map_wanted, strict=True):
+            boxes = boxes.cpu().numpy() if torch.is_tensor(boxes) else boxes
+            assert boxes.dtype == np.int32
+            np.testing.assert_array_equal(boxes, expected_boxes)
+
+
 def random_maps(rng, shape):
     """Score maps [50, H, W]: noise of few and of many levels, smooth ones, rings and checkerboards with bumps."""
     y, x = np.mgrid[: shape[0], : shape[1]]
@@ -135,9 +154,13 @@ def test_every_silhouette_when_they_do_not_fit_at_once(cuda):
     how = {"thresholds": THRESHOLDS, "iou_thresholds": (0.001, 0.5), "contours": "both"}
     wanted = ops.box_hits(scores, boxes, None, **how, backend="cpu")
     np.testing.assert_array_equal(ops.box_hits(scores, boxes, None, **how, backend="cuda"), wanted)
+    for contours in ("largest", "all"):
+        wanted = ops.threshold_boxes(scores, THRESHOLDS, contours=contours, backend="cpu")
+        assert_same_boxes(ops.threshold_boxes(scores, THRESHOLDS, contours=contours, backend="cuda"), wanted)
 
 
 def test_no_maps(cuda):
+    assert ops.threshold_boxes(np.zeros((0, 7, 9)), backend="cuda") == []
     hits = ops.box_hits(np.zeros((0, 7, 9)), [], None, (0.1, 0.2), backend="cuda")
     assert hits.shape == (1, 0, 3, 2)
     counts, degenerate = ops.count_box_hits(np.zeros((0, 7, 9)), [], None, (0.1, 0.2), backend="cuda")

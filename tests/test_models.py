@@ -190,6 +190,27 @@ def test_nwc_leaves_out_negative_weights(variant):
         assert found.amax((1, 2)).eq(1).all() and not torch.equal(found, network(images(), LABELS, return_cam=True))
 
 
+@pytest.mark.parametrize(
+    "variant", ["vgg16 cam 14x14", "resnet50 adl 14x14", "vgg16 acol 14x14", "inception_v3 spg 14x14"]
+)
+def test_one_look_gives_all_that_single_passes_give(variant):
+    network = empty(variant).eval()
+    network.load_state_dict(weights(PARAMETERS[variant]))
+    passes = []
+    next(network.children()).register_forward_hook(lambda *_: passes.append(1))
+    for labels in (LABELS, None):
+        passes.clear()
+        found = network.look(images(), labels, nwc=True)
+        assert len(passes) == 1
+        with torch.no_grad():
+            logits = network(images())["logits"]
+        assert torch.equal(found.logits, logits)
+        assert torch.equal(found.classes, logits.argmax(1) if labels is None else torch.as_tensor(LABELS))
+        assert torch.equal(found.cams, network(images(), labels, return_cam=True))
+        assert torch.equal(found.nwc_cams, network(images(), labels, return_cam=True, nwc=True))
+        assert network.look(images(), labels).nwc_cams is None
+
+
 def test_tap_pools_what_is_active():
     for variant, layer in (("vgg16 cam 14x14", "fc"), ("inception_v3 adl 14x14", "SPG_A4")):
         network, plain = empty(variant, tap_threshold=0.3), empty(variant)

@@ -247,11 +247,6 @@ def test_cuda_says_what_is_missing():
         hits_of(backend="cuda")
 
 
-def test_boxes_of_thresholds_are_not_made_on_a_gpu():
-    with pytest.raises(BackendUnavailable, match='backend "cuda" has no threshold_boxes'):
-        ops.threshold_boxes(np.zeros((1, 3, 3)), backend="cuda")
-
-
 def test_the_best_instruction_set_is_chosen(monkeypatch):
     monkeypatch.delenv("WSOLKERN_ISA", raising=False)
     assert backends.native().__name__ == f"wsolkern._native_{backends.runnable_isas()[0]}"

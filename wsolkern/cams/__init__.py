@@ -4,8 +4,8 @@ In: features and class weights; a model and images; or maps with their ids. Out:
 Source: Zhou et al., arXiv 1512.04150 (CAM); Kim et al., arXiv 2107.13221 (NWC, and what the runs are compared by).
 """
 
-from wsolkern.cams.activation import class_activation_maps
-from wsolkern.cams.extraction import Look, OwnCams, PooledCams, cam_model, extract
+from wsolkern.cams.activation import Look, class_activation_maps
+from wsolkern.cams.extraction import OwnCams, PooledCams, cam_model, extract
 from wsolkern.cams.manifest import Manifest
 from wsolkern.cams.merging import merge_stores
 from wsolkern.cams.ranks import Ranks, shared_writer

@@ -4,10 +4,23 @@ In: features [N, C, h, w] of the last convolution, weights [K, C] of the linear 
 Source: Zhou et al., arXiv 1512.04150, equation 2: F(y, x) = sum over c of weight[class, c] * feature[c, y, x].
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import torch
+
+
+class Look(NamedTuple):
+    """What a model makes of N images."""
+
+    cams: "torch.Tensor"
+    """float [N, h, w]."""
+    classes: "torch.Tensor | None" = None
+    """Class that each CAM is of, integers [N]; None is unknown."""
+    logits: "torch.Tensor | None" = None
+    """float [N, K]."""
+    nwc_cams: "torch.Tensor | None" = None
+    """The CAMs with negative class weights clamped to 0."""
 
 
 def class_activation_maps(

@@ -13,11 +13,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from inspect import signature
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wsolkern.cams.activation import class_activation_maps
+from wsolkern.cams.activation import Look, class_activation_maps
 from wsolkern.cams.heads import Place, find_head, head_weights, logits_of, pooled, record
 from wsolkern.cams.writer import CamWriter
 from wsolkern.datasets.images import ImageBatch, ImageFolder
@@ -30,19 +30,6 @@ if TYPE_CHECKING:
 PRECISIONS = ("float32", "bfloat16", "float16")
 _GPU_BATCH = 64  # images a forward pass
 _FLUSH_SECONDS = 30  # what a kill may cost at most
-
-
-class Look(NamedTuple):
-    """What a model makes of N images."""
-
-    cams: "torch.Tensor"
-    """float [N, h, w]."""
-    classes: "torch.Tensor | None" = None
-    """Class that each CAM is of, integers [N]; None is unknown."""
-    logits: "torch.Tensor | None" = None
-    """float [N, K]."""
-    nwc_cams: "torch.Tensor | None" = None
-    """The CAMs with negative class weights clamped to 0."""
 
 
 class PooledCams:
@@ -108,11 +95,13 @@ class PooledCams:
 class OwnCams:
     """CAMs of a model that makes them itself, by ``forward(images, labels, return_cam=True)``, as the field's do.
 
-    It is called as :class:`PooledCams` is. A second forward pass without ``return_cam`` gives the logits.
+    It is called as :class:`PooledCams` is. A model with a method ``look(images, labels, nwc)`` that gives a
+    :class:`Look`, as those of :mod:`wsolkern.models` have, needs one forward pass. Any other needs a second one without
+    ``return_cam`` for the logits, and with ``nwc`` a third one with ``nwc=True``.
 
     Args:
         model: Put into evaluation mode.
-        nwc: Make NWC CAMs as well, by a third forward pass with ``nwc=True``.
+        nwc: Make NWC CAMs as well.
     """
 
     def __init__(self, model: "torch.nn.Module", *, nwc: bool = False):
@@ -123,6 +112,8 @@ class OwnCams:
         import torch
 
         with torch.inference_mode():
+            if hasattr(self.model, "look"):
+                return self.model.look(images, classes, nwc=self.nwc)
             logits = logits_of(self.model(images))
             classes = logits.argmax(1) if classes is None else classes
             cams = self.model(images, classes, return_cam=True)

@@ -106,6 +106,7 @@ def extract(
     torchrun --nproc-per-node 2 -m wsolkern extract MODEL ...
     """
     with terminal.errors_as_messages():
+        options.keep_freed_memory()
         from wsolkern.cams import Manifest, Ranks, cam_model, shared_writer
         from wsolkern.cams import extract as extract_cams
         from wsolkern.datasets import ImageFolder, Preprocessing, class_folders, load_metadata

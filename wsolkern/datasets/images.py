@@ -61,7 +61,8 @@ class Preprocessing:
     def __call__(self, image: Image.Image) -> np.ndarray:
         """The network's input, float32 [3, height, width]."""
         height, width = self.size
-        resized = image.convert("RGB").resize((width, height), Image.Resampling[self.interpolation.upper()])
+        rgb = image if image.mode == "RGB" else image.convert("RGB")  # which copies: 2% of reading a photograph
+        resized = rgb.resize((width, height), Image.Resampling[self.interpolation.upper()])
         pixels = np.asarray(resized).transpose(2, 0, 1).astype(np.float32, order="C")
         if self.white != 255:
             pixels /= np.float32(255)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from wsolkern.cams.activation import Look
 from wsolkern.methods import acol, spg, tap
 from wsolkern.methods.attention import class_maps, min_max
 
@@ -61,15 +62,20 @@ class Network(nn.Module):
         """
         if nwc and not return_cam:
             raise ValueError("nwc: only CAMs can have negative weights clamped; expected return_cam=True")
+        if not return_cam:
+            return self._respond(images, None if labels is None else self._checked(labels, images))[0]
+        found = self.look(images, labels, nwc)
+        return found.nwc_cams if nwc else found.cams
+
+    def look(self, images: torch.Tensor, labels: torch.Tensor | None = None, nwc: bool = False) -> Look:
+        """Logits, CAMs and with ``nwc`` also NWC CAMs, without gradients, from one pass; see :meth:`forward`."""
         if labels is not None:
             labels = self._checked(labels, images)
-        if not return_cam:
-            return self._respond(images, labels)[0]
         with torch.no_grad():
             outputs, evidence = self._respond(images, labels)
             classes = outputs["logits"].argmax(1) if labels is None else labels
-            cams = [_cams(each, classes, nwc) for each in evidence]
-            return cams[0] if len(cams) == 1 else torch.maximum(*map(min_max, cams))
+            nwc_cams = _cams(evidence, classes, nwc=True) if nwc else None
+            return Look(_cams(evidence, classes, nwc=False), classes, outputs["logits"], nwc_cams)
 
     def _respond(self, images, labels) -> tuple[dict[str, torch.Tensor], list[Evidence]]:
         raise NotImplementedError
@@ -85,7 +91,12 @@ class Network(nn.Module):
         return labels.to(images.device, torch.int64)
 
 
-def _cams(evidence: Evidence, labels: torch.Tensor, nwc: bool) -> torch.Tensor:
+def _cams(evidence: list[Evidence], labels: torch.Tensor, nwc: bool) -> torch.Tensor:
+    cams = [_class_cams(each, labels, nwc) for each in evidence]
+    return cams[0] if len(cams) == 1 else torch.maximum(*map(min_max, cams))
+
+
+def _class_cams(evidence: Evidence, labels: torch.Tensor, nwc: bool) -> torch.Tensor:
     features, layer, maps = evidence
     if maps is not None and not nwc:
         return class_maps(maps, labels)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from wsolkern.errors import BackendUnavailable
 from wsolkern.normalization import Normalization
 from wsolkern.ops import inputs
 from wsolkern.ops.backends import MAX_IOU_THRESHOLDS, native, num_threads, resolve
@@ -93,7 +92,7 @@ def threshold_boxes(
         score_maps: float16, bfloat16, float32 or float64 [N, H, W], in [0, 1].
         thresholds: Fractions of a map's maximum level, float64 [T], in [0, 1), in any order.
         contours: "largest" (the one box of MaxBoxAcc) or "all" (MaxBoxAccV2, hole borders included).
-        backend: "auto", "reference" or "cpu"; a GPU has no such operation, maps on one are copied to the host.
+        backend: "auto", "reference", "cpu" or "cuda"; the host waits for the number of boxes on a GPU.
 
     Returns:
         Per map and threshold int32 [B, 4], x0 y0 x1 y1 in pixels, rows in lexicographic order, on the device of
@@ -106,15 +105,23 @@ def threshold_boxes(
 
     Source: Choe et al., arXiv 2007.04178, section 4.2.
     """
-    if backend == "cuda":
-        raise BackendUnavailable('backend "cuda" has no threshold_boxes: use "auto" or "cpu"')
-    scores, fractions = inputs.check_maps(score_maps, "score_maps"), inputs.check_thresholds(thresholds)
+    backend = resolve(backend, score_maps)
+    scores, fractions = (
+        inputs.check_maps(score_maps, "score_maps", backend=backend),
+        inputs.check_thresholds(thresholds),
+    )
     largest = inputs.check_contours(contours, ("largest", "all")) == "largest"
     kind = inputs.same_kind(score_maps)
-    if resolve(backend) == "reference":
+    if backend != "cpu":
         inputs.check_scores(scores, "score_maps")
+    if backend == "reference":
         return [[kind(boxes) for boxes in each] for each in threshold_boxes_reference(scores, fractions, largest)]
-    rows, counts, max_levels = native().threshold_boxes(scores, fractions, largest, num_threads())
+    if backend == "cuda":
+        from wsolkern.ops.gpu import evaluation
+
+        rows, counts, max_levels = evaluation.threshold_boxes(scores, fractions, largest)
+    else:
+        rows, counts, max_levels = native().threshold_boxes(scores, fractions, largest, num_threads())
     rows, ends = kind(rows), np.cumsum(counts).reshape(counts.shape)
     result = []
     for begins, end, max_level in zip(ends - counts, ends, max_levels, strict=True):

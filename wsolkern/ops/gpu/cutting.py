@@ -1,6 +1,6 @@
 """Cut points, and the small integer image that decides every level of every normalization, on the device.
 
-In: resized maps; offsets and divisors. Out: cut points float64 [R, K]; bins int16 [N, H, W] and the ranks of cuts.
+In: resized maps; offsets and divisors. Out: cut points float64 [R, K]; bins [N, H, W] of 8 or 16 bits, ranks of cuts.
 Source: as wsolkern/ops/cutting.py: "S(F) reaches a score" is "F >= c" for one float64 number c.
 
 The level image needs no cut points to be sorted: every level floor(255 * S(F)) is a non-decreasing function of F, so
@@ -56,7 +56,7 @@ def digitize(
 def level_image(
     resized: Resized,
     affine: torch.Tensor,  # float64 [N, M, 2], M at most MOST_NORMALIZATIONS
-) -> tuple[torch.Tensor, torch.Tensor]:  # int16 [N, H, W], int16 [N, M, 255]
+) -> tuple[torch.Tensor, torch.Tensor]:  # uint8 (for M = 1) or int16 [N, H, W], int16 [N, M, 255]
     """The sum of the 8-bit levels of all normalizations, and where in it each of their levels begins.
 
     Pixels above level t of normalization m, ``floor(255 * S) > t``, are those with ``bins >= ranks[n, m, t]``. A
@@ -71,7 +71,8 @@ def level_image(
         raise ValueError(
             f"affine: expected at most {MOST_NORMALIZATIONS} normalizations a level image, found {num_normalizations}"
         )
-    bins = torch.empty(num, *resized.size, dtype=torch.int16, device=affine.device)
+    dtype = torch.uint8 if num_normalizations == 1 else torch.int16
+    bins = torch.empty(num, *resized.size, dtype=dtype, device=affine.device)
     launch(
         _level_image, (num, resized.num_tiles), *resized.arguments, affine, bins, num_normalizations,
         **resized.constants,
@@ -194,7 +195,7 @@ def _level_image(
     image = map_of(source, tiles, weights, height_in, height, width, n)
     f, exists, at = pixels(image, tl.program_id(1), IDENTITY, ROWS, COLUMNS)
     levels = _levels(f, affine + n * num_normalizations * 2, num_normalizations)
-    tl.store(bins + n * height * width + at, levels.to(tl.int16), mask=exists)
+    tl.store(bins + n * height * width + at, levels.to(bins.dtype.element_ty), mask=exists)
 
 
 @triton.jit

@@ -44,7 +44,7 @@ def box_hits(
     num_levels, most = cutting.NUM_LEVELS, cutting.MOST_NORMALIZATIONS
     if not normalizations:
         with stage("digitize", device):
-            images = (maps.double() * num_levels).to(torch.int16).contiguous()
+            images = _score_levels(maps)
         return hits(images, num_levels), torch.zeros(1, len(maps), dtype=torch.bool, device=device)
     resized, affines = _prepare(maps, normalizations, size)
     found = []
@@ -55,6 +55,21 @@ def box_hits(
             timer.moved(resized.source.nbytes + images.nbytes, len(maps))
         found.append(hits(images, num_levels * some.shape[1], ranks=ranks, affines=some))
     return found[0] if len(found) == 1 else torch.cat(found, dim=1), _degenerate(affines)
+
+
+def threshold_boxes(
+    score_maps: torch.Tensor,  # any float dtype [N, H, W]
+    thresholds: np.ndarray,  # float64 [T]
+    largest: bool,
+) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
+    """Boxes int32 [B, 4] on the device; on the host how many each level has, int64 [N, 255], and maximum levels [N]."""
+    with stage("digitize", score_maps.device):
+        images = _score_levels(score_maps)
+    with stage("tree", score_maps.device) as timer:
+        timer.moved(images.nbytes, len(images))
+        boxes, counts = trees.threshold_boxes(images, _constant(thresholds, images.device), largest)
+    max_levels = images.flatten(1).amax(1) if len(images) else images.new_empty(0)
+    return boxes, counts.cpu().numpy(), max_levels.cpu().numpy()
 
 
 def pixel_histograms(
@@ -88,6 +103,11 @@ def _prepare(maps: torch.Tensor, normalizations: tuple[Normalization, ...], size
         affines = statistics.affine(resized, inputs.ranks(normalizations, size[0] * size[1]))
         timer.moved(resized.source.nbytes, len(maps))
     return resized, affines
+
+
+def _score_levels(score_maps: torch.Tensor) -> torch.Tensor:
+    """8-bit levels, uint8 [N, H, W]."""
+    return (score_maps.double() * cutting.NUM_LEVELS).to(torch.uint8).contiguous()
 
 
 def _degenerate(affines: torch.Tensor) -> torch.Tensor:

@@ -1,17 +1,18 @@
 """The component trees of a batch of level images on the device: which thresholds localize the object.
 
-In: level images int16 [N, H, W], boxes, where each normalization's levels lie. Out: hits, or counts over the batch.
-Source: csrc/block_tree.h (the algorithm), csrc/block_evaluate.h; metrics: Choe et al., arXiv 2007.04178, section 4.2.
+In: level images [N, H, W], boxes, where each normalization's levels lie. Out: hits, or counts over the batch; boxes.
+Source: csrc/block_tree.h (the algorithm), block_evaluate.h, block_boxes.h; Choe et al., arXiv 2007.04178, section 4.2.
 """
 
 import torch
 
 from wsolkern.ops.backends import device_module
+from wsolkern.ops.cutting import LEVEL_SCORES
 from wsolkern.ops.inputs import CONTOURS
 
 
 def box_hits(
-    images: torch.Tensor,  # int16 [N, H, W], levels from 0 to most_level
+    images: torch.Tensor,  # [N, H, W], levels from 0 to most_level: uint8 if that is at most 255, else int16
     most_level: int,
     boxes: torch.Tensor,  # int32 [B, 4] of all maps
     box_offsets: torch.Tensor,  # int64 [N + 1], where each map's boxes begin
@@ -65,6 +66,62 @@ def box_hits(
             counts=out.data_ptr() if summed else 0,
             scratch=scratch.data_ptr(),
             sums=sums.data_ptr(),
-            stream=torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0,
+            stream=_stream(device),
         )
     return out if summed else out.view(torch.bool)
+
+
+def threshold_boxes(
+    images: torch.Tensor,  # uint8 [N, H, W]
+    thresholds: torch.Tensor,  # float64 [T], fractions of a map's maximum level
+    largest: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:  # int32 [B, 4], int64 [N, 255]
+    """The boxes of each level "> t" of each map that a threshold comes to, in lexicographic order; how many they are.
+
+    Counts them, waits for the sum, and lists them. All tensors are contiguous and on one device.
+
+    Raises:
+        RuntimeError: CUDA refuses the launch.
+    """
+    device, (num_maps, height, width) = images.device, images.shape
+    counts = torch.zeros(num_maps, len(LEVEL_SCORES), dtype=torch.int32, device=device)
+    if not num_maps:
+        return torch.empty(0, 4, dtype=torch.int32, device=device), counts.long()
+    module = device_module()
+    shape = {
+        "num_maps": num_maps,
+        "height": height,
+        "width": width,
+        "num_thresholds": len(thresholds),
+        "largest": largest,
+        "device": 0 if device.index is None else device.index,
+    }
+    scratch = torch.empty(module.box_plan(**shape), dtype=torch.uint8, device=device)
+
+    def launch(begins: torch.Tensor | None, boxes: torch.Tensor | None) -> None:
+        module.threshold_boxes(
+            **shape,
+            images=images.data_ptr(),
+            thresholds=thresholds.data_ptr(),
+            counts=counts.data_ptr(),
+            begins=0 if begins is None else begins.data_ptr(),
+            boxes=0 if boxes is None else boxes.data_ptr(),
+            scratch=scratch.data_ptr(),
+            stream=_stream(device),
+        )
+
+    launch(None, None)
+    totals = counts.flatten().long()
+    ends = totals.cumsum(0)
+    boxes = torch.empty(int(ends[-1]), 4, dtype=torch.int32, device=device)
+    counts.zero_()
+    launch(ends - totals, boxes)
+    # Sides are at most 4096: a box is one number of 48 bits. Sorted by it, then by level, each level keeps its places.
+    x0, y0, x1, y1 = boxes.long().unbind(1)
+    order = (((x0 << 12 | y0) << 12 | x1) << 12 | y1).argsort()
+    level = torch.repeat_interleave(torch.arange(len(totals), device=device), totals)
+    return boxes[order[level[order].argsort(stable=True)]], totals.view_as(counts)
+
+
+def _stream(device: torch.device) -> int:
+    return torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
