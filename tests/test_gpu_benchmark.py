@@ -45,8 +45,8 @@ def test_a_dry_run(cuda, tmp_path, capsys):
         assert row["maps_per_second"] == row["num_maps"] / row["times"]["median"]
     (row,) = (row for row in results["rows"] if row["work"].startswith("V1") and row["kind"] == "CAM-like 14x14")
     assert [*row["stages"]] == ["resize", "statistics", "digitize", "tree", "gather"]
-    (row,) = (row for row in results["rows"] if row["kind"] == "resized CAM-like, float64" and row["num_bytes"] == 640)
-    assert row["work"] == "normalize and digitize alone" and row["copy_fraction"] > 0  # 64 pixels of 8 and 2 bytes
+    (row,) = (row for row in results["rows"] if row["kind"] == "resized CAM-like, float64" and row["num_bytes"] == 576)
+    assert row["work"] == "normalize and digitize alone" and row["copy_fraction"] > 0  # 64 pixels of 8 bytes and 1
 
     assert {"OpenCV's loop, 1 core", "wsolkern on the CPU, 1 core"} <= {peer["name"] for peer in results["peers"]}
     assert all(peer["maps_per_second"] > 0 for peer in results["peers"])
