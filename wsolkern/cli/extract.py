@@ -5,8 +5,6 @@ Source: Zhou et al., arXiv 1512.04150 (CAM); the image transform is that of Choe
 """
 
 import hashlib
-import os
-import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -194,8 +192,7 @@ def _load(name: str, arguments: list[str], weights: Path | None) -> tuple[Callab
     module_name, colon, function_name = name.partition(":")
     if not (module_name and colon and function_name):
         raise ValueError(f"MODEL: expected package.module:function, found {name!r}")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    options.find_modules_here()
     function = import_module(module_name)
     for part in function_name.split("."):
         if not hasattr(function, part):

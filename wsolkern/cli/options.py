@@ -7,6 +7,7 @@ Source: none.
 import json
 import os
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -121,6 +122,12 @@ def parse_arguments(texts: list[str]) -> dict:
         except ValueError:
             found[name] = value
     return found
+
+
+def find_modules_here() -> None:
+    """Lets package.module:function name a module in the current folder."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
 
 
 def place_of(device: str, ranks: "Ranks") -> "torch.device":

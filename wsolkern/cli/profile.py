@@ -7,7 +7,6 @@ Source: none; the timers are :mod:`wsolkern.profiling`, the yardstick is a copy 
 import json
 import os
 import statistics
-import sys
 import tempfile
 import time
 import traceback
@@ -377,8 +376,7 @@ def _function(name: str) -> Callable[[], None]:
 
     if not all(name.partition(":")):
         raise ValueError(f"--run: expected package.module:function, found {name!r}")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    options.find_modules_here()
     try:
         function = pkgutil.resolve_name(name)
     except AttributeError as error:

@@ -5,8 +5,6 @@ left out.
 Source: Choe et al., arXiv 2007.04178, section 5; names and defaults of settings: clovaai/wsolevaluation, config.py.
 """
 
-import os
-import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -116,8 +114,7 @@ def train(
         from wsolkern.training import Recipe, TrainingData
         from wsolkern.training import train as run
 
-        if os.getcwd() not in sys.path:
-            sys.path.insert(0, os.getcwd())
+        options.find_modules_here()
         options.use_threads(threads)
         settings = {each.name: given[each.name] for each in fields(Recipe) if each.name in given}
         chosen = Recipe.read(recipe, settings | options.parse_arguments(option or []))

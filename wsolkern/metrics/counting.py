@@ -12,7 +12,6 @@ import json
 import os
 import re
 import signal
-import tempfile
 import threading
 import time
 import zipfile
@@ -206,11 +205,11 @@ class SplitCount:
         """
         advice = "delete the file to start anew"
         try:
-            with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as scratch:
+            with zipfile.ZipFile(path) as archive:
                 progress = json.loads(archive.read("progress.json"))
                 if {name: progress.get(name) for name in _STATE} != _STATE:
                     raise ValueError(f"expected {_STATE}")
-                loaded = Evaluator.load(archive.extract("counts.safetensors", scratch))
+                loaded = Evaluator.from_bytes(archive.read("counts.safetensors"))
                 packed = np.frombuffer(base64.b64decode(progress["counted"]), np.uint8)
         except (zipfile.BadZipFile, KeyError, ValueError, AttributeError) as error:
             raise ValueError(f"{path}: expected saved counts of a split, found another file ({error})") from error

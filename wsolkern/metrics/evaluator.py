@@ -8,6 +8,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import safetensors
@@ -201,21 +202,41 @@ class Evaluator:
             FileNotFoundError: No such file.
             ValueError: Not a file of that kind, a damaged one, or one whose counts are not about what is passed.
         """
+        return cls.from_bytes(
+            Path(path).read_bytes(), boxes=boxes, masks=masks, backend=backend, source=os.fspath(path)
+        )
+
+    @classmethod
+    def from_bytes(
+        cls,
+        content: bytes,
+        *,
+        boxes: Mapping | None = None,
+        masks: Mapping | Callable | None = None,
+        backend: str = "auto",
+        source: str = "content",
+    ) -> "Evaluator":
+        """The evaluator that :meth:`to_bytes` gave; as :meth:`load`.
+
+        Raises:
+            ValueError: As from :meth:`load`; ``source`` is what the message calls the content.
+        """
         try:
-            with safetensors.safe_open(path, framework="np") as file:
-                header = json.loads((file.metadata() or {}).get(_HEADER, "null"))
-                tensors = {name: np.array(file.get_tensor(name)) for name in file.keys()}
+            tensors = {name: np.array(each) for name, each in safetensors.numpy.load(content).items()}
+            length = int.from_bytes(content[:8], "little")  # of the format's own header
+            about = json.loads(content[8 : 8 + length]).get("__metadata__") or {}
+            header = json.loads(about.get(_HEADER, "null"))
         except (safetensors.SafetensorError, json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(
-                f"{path}: expected a file written by Evaluator.save, found a damaged one ({error})"
+                f"{source}: expected a file written by Evaluator.save, found a damaged one ({error})"
             ) from error
         if not isinstance(header, dict) or header.get("content") != _FORMAT["content"]:
-            raise ValueError(f"{path}: expected a file written by Evaluator.save, found another safetensors file")
+            raise ValueError(f"{source}: expected a file written by Evaluator.save, found another safetensors file")
         if header.get("version") != _FORMAT["version"]:
-            raise ValueError(f"{path}: expected format version {_FORMAT['version']}, found {header.get('version')!r}")
+            raise ValueError(f"{source}: expected format version {_FORMAT['version']}, found {header.get('version')!r}")
         for name, given, counts in (("boxes", boxes, "num_correct"), ("masks", masks, "hist")):
             if given is not None and counts not in tensors:
-                raise ValueError(f"{name}: {path} was counted without {name}, so none can be added now")
+                raise ValueError(f"{name}: {source} was counted without {name}, so none can be added now")
         try:
             evaluator = cls(
                 header["normalizations"],
@@ -229,7 +250,7 @@ class Evaluator:
             evaluator._restore(header["num_images"], tensors)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
-                f"{path}: expected a file written by Evaluator.save, found a damaged one ({error})"
+                f"{source}: expected a file written by Evaluator.save, found a damaged one ({error})"
             ) from error
         return evaluator
 

@@ -7,7 +7,6 @@ Source: clovaai/wsolevaluation (MIT), main.py.
 import math
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -272,15 +271,10 @@ class _ValCams:
 
 def _merged(contents: list[bytes]) -> Evaluator:
     """The counts of all processes together."""
-    evaluators = []
-    for content in contents:
-        with tempfile.NamedTemporaryFile() as file:
-            file.write(content)
-            file.flush()
-            evaluators.append(Evaluator.load(file.name))
-    for each in evaluators[1:]:
-        evaluators[0].merge(each)
-    return evaluators[0]
+    merged, *others = map(Evaluator.from_bytes, contents)
+    for each in others:
+        merged.merge(each)
+    return merged
 
 
 def _first(problems: dict[str, str]) -> str:
