@@ -548,7 +548,7 @@ def test_killed_writers_go_on(tmp_path):
         store = CamStore(path)
         assert by_id(store.records()) == undisturbed and store.verify() == {}
         files = {each.relative_to(path).as_posix() for each in path.rglob("*") if each.is_file()}
-        assert files == {".lock", "manifest.json", "index.json", *(shard.file for shard in store.shards)}
+        assert files == {"manifest.json", "index.json", *(shard.file for shard in store.shards)}
 
 
 def test_what_a_killed_writer_left_is_removed(store):

@@ -4,7 +4,6 @@ In: batches of maps with their ids. Out: shards, then the index that lists them;
 Source: none; :mod:`wsolkern.cams.layout` says what the files hold.
 """
 
-import fcntl
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,7 +17,7 @@ from wsolkern.cams.manifest import Manifest
 from wsolkern.cams.records import Records, make_records
 from wsolkern.cams.store import CamStore
 from wsolkern.errors import DatasetError
-from wsolkern.files import UNFINISHED, sync_folder
+from wsolkern.files import UNFINISHED, only_one, sync_folder
 
 _SHARD_BYTES = 32 << 20  # of maps: a shard of large maps has fewer than maps_per_shard
 _LOCK = ".lock"
@@ -199,11 +198,7 @@ def _only_writer(path: Path) -> Iterator[None]:
     if not CamStore.is_at(path):
         _check_unused(path)
         path.mkdir(parents=True, exist_ok=True)
-    with open(path / _LOCK, "ab") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DatasetError(f"{path}: another process is writing this CAM store") from None
+    with only_one(path / _LOCK, f"{path}: another process is writing this CAM store"):
         yield
 
 
