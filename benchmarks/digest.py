@@ -1,7 +1,7 @@
 """One number for all that the operations compute: `python -m benchmarks.digest`.
 
-In: maps of exact values, the same on every machine. Out: a hash of every operation's result; two builds, instruction sets
-or numbers of threads whose hashes are equal computed the same bits.
+In: maps of exact values, the same on every machine. Out: a hash of every operation's result; two builds, instruction
+sets or numbers of threads whose hashes are equal computed the same bits.
 Source: none.
 """
 
