@@ -26,6 +26,7 @@ from wsolkern.metrics import sealed
 from wsolkern.metrics.evaluator import Evaluator
 from wsolkern.normalization import Normalization
 from wsolkern.ops import DEFAULT_THRESHOLDS
+from wsolkern.ops.backends import num_threads
 from wsolkern.profiling import stage, timed
 
 if TYPE_CHECKING:
@@ -93,7 +94,11 @@ def count_maps(
 
     Returns:
         Image id -> why it was left out: the source's problems and the evaluator's.
+
+    Raises:
+        ValueError: WSOLKERN_NUM_THREADS is not as :func:`wsolkern.ops.backends.num_threads` expects it.
     """
+    num_threads()  # what is wrong for all maps is said once
     failed: dict[str, str] = {}
 
     def count(image_ids: tuple[str, ...], maps: np.ndarray) -> None:
@@ -258,7 +263,7 @@ class SplitCount:
                 f"{_ADVICE}"
             )
         try:
-            header, arrays = sealed.unseal(content, _STATE)
+            header, arrays = sealed.unseal(content, _STATE, ("job",))
             job, packed = header["job"], arrays["counted"]
             stamps = {name: arrays[name] for name in self._stamps if name in arrays}
             loaded = Evaluator.from_bytes(arrays["evaluator"].tobytes(), source="its counts")

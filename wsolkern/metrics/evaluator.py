@@ -278,7 +278,7 @@ class Evaluator:
         """
         expected = f"{source}: expected a file written by Evaluator.save"
         try:
-            header, arrays = sealed.unseal(content, _FORMAT)
+            header, arrays = sealed.unseal(content, _FORMAT, ("num_images", "size", "normalizations"))
         except ValueError as error:
             raise ValueError(f"{source}: {error}" if "version" in str(error) else f"{expected}, {error}") from error
         for name, given, counts in (("boxes", boxes, "num_correct"), ("masks", masks, "hist")):

@@ -6,7 +6,7 @@ Source: the safetensors format; SHA-256 as in FIPS 180-4.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import safetensors.numpy
@@ -25,12 +25,13 @@ def seal(header: Mapping, arrays: Mapping[str, np.ndarray]) -> bytes:
     return safetensors.numpy.save(dict(arrays), metadata={_HEADER: json.dumps(sealed)})
 
 
-def unseal(content: bytes, kind: Mapping) -> tuple[dict, dict[str, np.ndarray]]:
+def unseal(content: bytes, kind: Mapping, names: Collection[str]) -> tuple[dict, dict[str, np.ndarray]]:
     """What :func:`seal` was given, but for the hash; files from before there was one have none.
 
     Args:
         content: Bytes of any origin.
         kind: The "content" and "version" that are expected.
+        names: What the header has beside them.
 
     Raises:
         ValueError: The bytes are something else; the message says what was found.
@@ -50,6 +51,8 @@ def unseal(content: bytes, kind: Mapping) -> tuple[dict, dict[str, np.ndarray]]:
     found = header.pop("sha256", None)
     if found is not None and found != _sha256(header, arrays):
         raise ValueError("found a damaged one (its SHA-256 is another)")
+    if set(header) != {*kind, *names}:
+        raise ValueError(f"found a damaged one (expected {', '.join(names)})")
     return header, arrays
 
 
