@@ -13,7 +13,9 @@ import re
 import string
 import subprocess
 import sys
+import tempfile
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsolkern import BackendUnavailable, Evaluator, Normalization
+from wsolkern.cams import CamStore, CamWriter, Manifest
 from wsolkern.metrics import sealed
 from wsolkern.metrics.counting import SplitCount
 from wsolkern.ops import backends
@@ -513,3 +516,38 @@ def test_commands_name_the_variable(tmp_path, name):
     )
     assert found.returncode == 2 and f"{name}: expected" in found.stderr and found.stdout == ""
     assert len(found.stderr.splitlines()) <= 2
+
+
+# Stores
+
+words = st.one_of(st.none(), st.text(max_size=20))
+json_values = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text()),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(), inner, max_size=3)),
+    max_leaves=8,
+)
+
+
+@settings(**STEP, max_examples=20)
+@given(
+    fields=st.fixed_dictionaries({name: words for name in ("dataset", "split", "method", "backbone")}),
+    content=st.sampled_from(["cams", "score maps"]),
+    checkpoint=st.one_of(st.none(), st.binary(min_size=32, max_size=32).map(bytes.hex)),
+    preprocessing=st.dictionaries(st.text(), json_values, max_size=3),
+    nwc=st.booleans(),
+    versions=st.dictionaries(st.text(), st.text(), max_size=3),
+)
+def test_every_manifest_is_read_back(tmp_path_factory, fields, content, checkpoint, preprocessing, nwc, versions):
+    manifest = Manifest(
+        content=content,
+        checkpoint_sha256=checkpoint,
+        preprocessing=preprocessing,
+        nwc=nwc,
+        versions=versions,
+        **fields,
+    )
+    with tempfile.TemporaryDirectory(dir=tmp_path_factory.getbasetemp()) as folder:
+        with CamWriter(Path(folder, "store"), manifest) as writer:
+            maps = np.full((1, 2, 2), 0.5)
+            writer.add(["a"], maps, **({"nwc_cams": maps} if nwc else {}))
+        assert CamStore(Path(folder, "store")).manifest == manifest
