@@ -528,7 +528,7 @@ json_values = st.recursive(
 )
 
 
-@settings(**STEP, max_examples=20)
+@settings(**STEP, max_examples=8)
 @given(
     fields=st.fixed_dictionaries({name: words for name in ("dataset", "split", "method", "backbone")}),
     content=st.sampled_from(["cams", "score maps"]),
