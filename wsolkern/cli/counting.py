@@ -98,7 +98,7 @@ def count_split(
     """
     from wsolkern.cams import CamStore, open_maps
     from wsolkern.datasets import load_metadata
-    from wsolkern.metrics.counting import SplitCount, evaluator_for, fingerprint
+    from wsolkern.metrics.counting import SplitCount, evaluator_for, fingerprint, mask_files_of
 
     started = time.perf_counter()
     split = load_metadata(metadata)
@@ -119,7 +119,7 @@ def count_split(
         if normalizations is None and manifest.content == "cams":
             raise ValueError(f"{root}: holds raw CAMs, expected score maps: wsolkern evaluate --cams")
     job = fingerprint(split, mask_root, maps)
-    counting = SplitCount(evaluator, split.image_ids, job)
+    counting = SplitCount(evaluator, split.image_ids, job, mask_files=mask_files_of(split, mask_root))
     if resume is not None and resume.exists():
         counting.load(resume)
     source = open_maps(root, counting.remaining, siblings=split.image_ids, nwc=nwc)
