@@ -53,6 +53,21 @@ class Metadata:
         scaled = scale_boxes(np.concatenate(list(self.boxes.values())), image_sizes, size)
         return dict(zip(self.boxes, _split(scaled, counts), strict=True))
 
+    def line_of(self, name: str, image_id: str) -> int | None:
+        """The first line of a file that is about an image, for messages; the file is read anew for every call.
+
+        Args:
+            name: Such as "class_labels.txt".
+            image_id: The image.
+
+        Returns:
+            The line's number from 1, or None if there is none or the file cannot be read any more.
+        """
+        for line, text in zip(*_lines(Path(self.folder, name), []), strict=True):
+            if text.partition(",")[0] == image_id:
+                return line
+        return None
+
 
 def load_metadata(folder: str | os.PathLike) -> Metadata:
     """Reads and checks one split of a data set.
