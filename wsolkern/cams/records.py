@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from wsolkern.datasets.ids import check_image_ids
 from wsolkern.ops.inputs import on_host
 
 NUM_TOP = 5  # logits kept of each image
@@ -63,25 +64,6 @@ def make_records(image_ids: Iterable[str], cams, nwc_cams=None, classes=None, lo
                 f"found {nwc_cams.dtype} {list(nwc_cams.shape)}"
             )
     return Records(image_ids, cams, nwc_cams, _copy_classes(classes, num_maps), *_top5(logits, num_maps))
-
-
-def check_image_ids(image_ids: Sequence[str]) -> None:
-    """Ids become lines of a text and names of files below a folder.
-
-    Raises:
-        ValueError: One cannot; it is named.
-    """
-    for image_id in image_ids:
-        if not isinstance(image_id, str) or not image_id or "\n" in image_id or "\0" in image_id:
-            raise ValueError(f"image_ids: expected non-empty strings of one line, found {image_id!r}")
-        if image_id[0] == "/" or (".." in image_id and ".." in image_id.split("/")):
-            raise ValueError(f"image_ids: expected relative paths without '..', found {image_id!r}")
-    try:
-        "".join(image_ids).encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"image_ids: expected text that UTF-8 can hold, found {error.object[error.start]!r}"
-        ) from error
 
 
 def _on_host(values) -> np.ndarray:

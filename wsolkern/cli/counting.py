@@ -82,6 +82,8 @@ def count_split(
     normalizations: list[str] | None,
     *,
     mask_root: Path | None,
+    box_format: str,
+    box_rounding: str,
     nwc: bool,
     size: str,
     iou_thresholds: str,
@@ -101,7 +103,7 @@ def count_split(
     from wsolkern.metrics.counting import SplitCount, evaluator_for, fingerprint
 
     started = time.perf_counter()
-    split = load_metadata(metadata)
+    split = load_metadata(metadata, box_format=box_format, box_rounding=box_rounding)
     evaluator = evaluator_for(
         split,
         normalizations,
