@@ -32,7 +32,7 @@ from wsolkern.datasets.metadata import read_kind, scale_boxes
 from wsolkern.datasets.tables import Problems
 from wsolkern.metrics import box_accuracy, max_box_acc, pxap
 from wsolkern.ops import backends
-from wsolkern.ops.inputs import on_host
+from wsolkern.ops.inputs import on_host, plain
 
 __all__ = [
     "BoxEvaluator",
@@ -255,6 +255,7 @@ class _BatchEvaluator(LocalizationEvaluator):
         Errors are those of :meth:`accumulate`.
         """
         self.flush()
+        scoremaps = plain(scoremaps, "scoremaps")
         for image_id in image_ids:
             self._check_known(image_id)
         if scoremaps.shape[1:] != _SIZE and not self._warned:
