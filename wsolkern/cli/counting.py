@@ -43,6 +43,8 @@ class Counted:
             "wsolkern": wsolkern.__version__,
             "maps": str(self.root),
             "metadata": self.split.folder,
+            "box_format": self.split.box_format,
+            "box_rounding": self.split.box_rounding,
             "size": list(self.evaluator.size),
             "num_missing": len(self.problems),
             "missing": self.problems,

@@ -172,6 +172,8 @@ def _about(on: counting.Counted) -> dict:
     return {
         "maps": str(on.root),
         "metadata": on.split.folder,
+        "box_format": on.split.box_format,
+        "box_rounding": on.split.box_rounding,
         "num_images": on.evaluator.num_images,
         "num_missing": len(on.problems),
         "missing": on.problems,

@@ -70,47 +70,44 @@ def guesses(rows: np.ndarray, sizes: np.ndarray, box_format: str, box_rounding: 
     total = len(rows)
     if total == 0:
         return
-    fractional = rows.dtype.kind == "f" and (rows != np.floor(rows)).any(axis=1)
+    if are_fractions(rows, sizes):
+        yield "looks like fractions of the image: multiply x by its width and y by its height"
+        return
     if box_rounding == "none" and rows.dtype.kind == "f":
-        count = f"{np.count_nonzero(fractional):,} of {total:,}" if np.any(fractional) else "none"
+        num_fractions = np.count_nonzero((rows != np.floor(rows)).any(axis=1))
         yield (
-            f"numbers with a decimal point ({count} with a fraction): --box-rounding nearest, floor or outward says "
-            "what becomes of them"
+            f"numbers with a decimal point, {num_fractions:,} of {total:,} lines with a fraction: "
+            "--box-rounding nearest, floor or outward says what becomes of them"
         )
     corners = to_corners(rows, sizes, box_format, box_rounding)
-    valid = _num_valid(corners, sizes)
-    if valid == total:
+    valid = _are_valid(corners, sizes)
+    if valid.all():
         return
-    if box_rounding == "none" and _num_valid(_to_edge(corners, sizes), sizes) == total:
+    if box_rounding == "none" and _are_valid(_to_edge(corners, sizes), sizes).all():
         yield (
-            f"{total - valid:,} of {total:,} lines are at most one pixel outside: --box-rounding nearest, floor or "
-            "outward moves them to the edge of the image"
+            f"{np.count_nonzero(~valid):,} of {total:,} lines are at most one pixel outside: "
+            "--box-rounding nearest, floor or outward moves them to the edge of the image"
         )
         return
-    other = "xywh" if box_format == "xyxy" else "xyxy"
-    sides = np.tile(sizes, 2)
-    small, unit = rows.max() <= _RESIZED, rows.min() >= 0 and rows.max() <= 1
+    other, columns = ("xywh", "x,y,w,h") if box_format == "xyxy" else ("xyxy", "x0,y0,x1,y1")
     ways = [
-        (
-            {"xywh": "x,y,w,h", "xyxy": "x0,y0,x1,y1"}[other],
-            to_corners(rows, sizes, other, "none"),
-            f"--box-format {other}",
-        ),
+        (columns, to_corners(rows, sizes, other, box_rounding), f"--box-format {other}"),
         ("x0,x1,y0,y1", rows[:, [0, 2, 1, 3]], "order the columns"),
         ("y0,x0,y1,x1, or sizes that are height,width", rows[:, [1, 0, 3, 2]], "order the columns"),
         ("x1,y1,x0,y0", rows[:, [2, 3, 0, 1]], "order the columns"),
     ]
-    if unit and np.any(fractional):
-        ways.insert(0, ("fractions of the image", rows * sides, "multiply them by its width and height"))
-    elif small:
+    if rows.max() <= _RESIZED:
         what = f"pixels of an image resized to {_RESIZED} x {_RESIZED}"
-        ways.append((what, rows * sides / _RESIZED, "scale them back to the image's size"))
-    counts = [_num_valid(each, sizes) for _, each, _ in ways]
-    best = int(np.argmax(counts))
-    if counts[best] > valid or (unit and np.any(fractional)):
+        ways.append((what, rows * np.tile(sizes, 2) / _RESIZED, "scale them back to the image's size"))
+    found = [_are_valid(each, sizes) for _, each, _ in ways]
+    best = int(np.argmax([np.count_nonzero(each) for each in found]))
+    gained, lost = np.count_nonzero(found[best] & ~valid), np.count_nonzero(valid & ~found[best])
+    if gained > lost:
         what, _, advice = ways[best]
-        would = f"{counts[best]:,} of {total:,} lines would be valid so"
-        yield f"looks like {what}: {would}, {valid:,} are as read: {advice}"
+        yield (
+            f"looks like {what}: {gained:,} of {total:,} lines would be valid so and are not as read, {lost:,} the "
+            f"other way round: {advice}"
+        )
 
 
 def suspicion(corners: np.ndarray, sizes: np.ndarray) -> str | None:
@@ -142,5 +139,5 @@ def _to_edge(corners: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     return np.where((corners > high) & (corners <= high + 1), high, corners)
 
 
-def _num_valid(corners: np.ndarray, sizes: np.ndarray) -> int:
-    return int(np.count_nonzero(~is_backwards(corners) & is_inside(corners, sizes)))
+def _are_valid(corners: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    return ~is_backwards(corners) & is_inside(corners, sizes)

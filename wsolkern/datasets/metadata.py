@@ -76,6 +76,10 @@ class Metadata:
     """Mask files of an image, one an instance, relative to the mask root; empty for boxes."""
     ignore_paths: Mapping[str, str | None]
     """File of the region of an image that does not count, relative to the mask root, or None; empty for boxes."""
+    box_format: str = "xyxy"
+    """How the file writes its boxes, as :func:`load_metadata` was told."""
+    box_rounding: str = "none"
+    """How their fractions were rounded."""
 
     def resized_boxes(self, size: tuple[int, int] = (224, 224)) -> Mapping[str, np.ndarray]:
         """The boxes in pixels of a map.
@@ -192,6 +196,8 @@ def load_metadata(
         boxes=boxes,
         mask_paths=mask_paths,
         ignore_paths=ignore_paths,
+        box_format=box_format,
+        box_rounding=box_rounding,
     )
 
 
