@@ -356,7 +356,10 @@ def _corners(
         if suspicion := box_formats.suspicion(corners[read], size[read]):
             warnings.warn(f"localization.txt: {suspicion}", stacklevel=3)
         return corners
-    problems.guesses += box_formats.guesses(table.numbers[read], size[read], box_format, box_rounding)
+    found = table.numbers[read]
+    if box_rounding == "none" and table.good[read].all():  # floats only because of lines that are left out here
+        found = found.astype(np.int64)
+    problems.guesses += box_formats.guesses(found, size[read], box_format, box_rounding)
     return corners
 
 

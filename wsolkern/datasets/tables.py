@@ -25,7 +25,7 @@ _NUM_LISTED = 10  # problems that one error spells out; it counts the rest
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")  # what UTF-16 and UTF-32 begin with
 _INTEGER = re.compile(r"\s*[+-]?[0-9]{1,18}\s*", re.ASCII)  # what int() takes and 64 bits hold, in ASCII digits
-_DECIMAL = re.compile(r"\s*[+-]?([0-9]{1,18}\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]{1,2})?\s*", re.ASCII | re.IGNORECASE)
+_DECIMAL = re.compile(r"\s*[+-]?([0-9]{1,18}(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]{1,2})?\s*", re.ASCII | re.IGNORECASE)
 _NO_SEPARATORS = bytes(sorted(set(range(256)) - set(b",\n")))
 
 
@@ -313,4 +313,4 @@ def _numbers(
 
 
 def _has_digit(text: str) -> bool:
-    return any("0" <= each <= "9" for each in text)
+    return any(map(str.isdigit, text))
