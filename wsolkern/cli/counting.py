@@ -43,6 +43,8 @@ class Counted:
             "wsolkern": wsolkern.__version__,
             "maps": str(self.root),
             "metadata": self.split.folder,
+            "box_format": self.split.box_format,
+            "box_rounding": self.split.box_rounding,
             "size": list(self.evaluator.size),
             "num_missing": len(self.problems),
             "missing": self.problems,
@@ -82,6 +84,8 @@ def count_split(
     normalizations: list[str] | None,
     *,
     mask_root: Path | None,
+    box_format: str,
+    box_rounding: str,
     nwc: bool,
     size: str,
     iou_thresholds: str,
@@ -101,7 +105,7 @@ def count_split(
     from wsolkern.metrics.counting import SplitCount, evaluator_for, fingerprint, mask_files_of
 
     started = time.perf_counter()
-    split = load_metadata(metadata)
+    split = load_metadata(metadata, box_format=box_format, box_rounding=box_rounding)
     evaluator = evaluator_for(
         split,
         normalizations,

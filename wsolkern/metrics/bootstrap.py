@@ -180,6 +180,7 @@ class BootstrapEvaluator:
             ValueError: Ids that are unknown, repeated or not N; a map, box or mask that is not as documented.
                 Nothing of the batch is counted then.
         """
+        cams = inputs.plain(cams, "cams")
         image_ids = self.evaluator._check_ids(image_ids, len(cams))
         places = self._new_places(image_ids)
         rows = self._rows.pack(cams, image_ids)

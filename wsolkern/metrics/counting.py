@@ -347,7 +347,7 @@ def fingerprint(split: Metadata, mask_root: str | os.PathLike | None, maps: obje
         split.ignore_paths,
         str(Path(mask_root).resolve()) if mask_root else None,
     ]
-    content = [maps, split.image_ids, split.image_sizes, truth]
+    content = [maps, split.image_ids, dict(split.image_sizes), truth]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 

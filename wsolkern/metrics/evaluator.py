@@ -153,6 +153,7 @@ class Evaluator:
             ValueError: Ids that are unknown, repeated or not N; a map, box or mask that is not as documented, named by
                 its image id. Nothing of the batch is counted then.
         """
+        cams = inputs.plain(cams, "cams")
         if getattr(cams, "ndim", None) != 3:
             raise ValueError(f"cams: expected an array [N, h, w], found {_describe(cams)}")
         image_ids = self._check_ids(image_ids, len(cams))
@@ -390,7 +391,7 @@ class Evaluator:
         load = self._masks.__getitem__ if isinstance(self._masks, Mapping) else self._masks
         masks = np.empty((len(image_ids), *self.size), np.uint8)
         for image_id, out in zip(image_ids, masks, strict=True):
-            mask = np.asarray(load(image_id))
+            mask = np.asarray(inputs.on_host(load(image_id), f"image {image_id!r}: mask"))
             if mask.dtype != np.uint8 or mask.shape != self.size:
                 raise ValueError(f"image {image_id!r}: expected a mask uint8 {self.size}, found {_describe(mask)}")
             out[...] = mask
