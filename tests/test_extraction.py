@@ -234,7 +234,10 @@ def test_no_head_is_an_error_that_helps(make):
         PooledCams(make(), SIZE)
     message = str(error.value)
     assert "Sequential: found no feature map" in message and "images of 24 x 32 pixels" in message
-    assert "--features and --head" in message and "4 [12, 6, 8]" in message and f"[{NUM_CLASSES}, " in message
+    assert "4 [12, 6, 8]" in message and f"[{NUM_CLASSES}, " in message
+    helps = make is probabilities  # elsewhere naming parts would not
+    assert ("Name them with --features and --head: --features 4 --head 8" in message) == helps
+    assert ("Naming parts cannot help" in message and "function (images, classes) -> CAMs" in message) != helps
 
 
 def test_parts_can_be_named():
@@ -644,7 +647,8 @@ def test_command_says_what_is_wrong(tmp_path, run):
         (f"{THIS}:mean", ("--mean", "1 2"), "--mean: expected three numbers or one, found '1 2'"),
         (f"{THIS}:mean", ("--classes", "all"), "--classes: expected labels or predicted"),
         (f"{THIS}:mean", ("--device", "abacus"), "--device: "),
-        (f"{THIS}:no_pooling", (), "Name them with --features and --head"),
+        (f"{THIS}:probabilities", (), "Name them with --features and --head"),
+        (f"{THIS}:no_pooling", (), "give a function (images, classes) -> CAMs as MODEL instead"),
     ):
         assert message in run(tmp_path / "store", *arguments, model=model, code=2).stderr
         assert not (tmp_path / "store").exists()
