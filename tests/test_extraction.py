@@ -626,11 +626,14 @@ def test_weights_that_do_not_fit(tmp_path, root, run):
     torch.save({"state_dict": [1]}, tmp_path / "list.pth")
     torch.save({"model": slow}, tmp_path / "code.pth")
     for name, message in (
-        ("other.pth", "other.pth: Error(s) in loading state_dict"),
-        ("text.pth", "text.pth: expected a file of tensors alone"),
-        ("list.pth", "list.pth: expected a state dict, found list"),
-        ("code.pth", "code.pth: expected a file of tensors alone"),
-        ("none.pth", "No such file"),
+        ("other.pth", "other.pth: expected a parameter 8.weight [7, 12], found none (and 1 more differences)"),
+        ("text.pth", "text.pth: no checkpoint of tensors and plain containers"),
+        (
+            "list.pth",
+            "list.pth: expected a state dict, or a dict with one as 'state_dict', found a dict of 'state_dict'",
+        ),
+        ("code.pth", "code.pth: no checkpoint of tensors and plain containers: it holds more than tensors (test_extr"),
+        ("none.pth", "none.pth: no such file"),
     ):
         assert message in run(tmp_path / "store", "--weights", tmp_path / name, code=2).stderr
     done = run(tmp_path / "store", "--weights", tmp_path / "other.pth", model=f"{THIS}:a_function", code=2)
