@@ -391,7 +391,7 @@ def test_weights_that_are_no_numbers_are_named():
     model.fc.bias.data[2] = torch.inf
     with pytest.raises(ValueError, match="image 0 of a batch: its logits are infinite, .* fc.bias has values"):
         cams(noise())
-    own = models.build("vgg16", "cam", 3)
+    own = models.build("tiny", "cam", 3)
     own.fc.weight.data[0, 0] = torch.nan
     with pytest.raises(ValueError, match="x.png: its logits are NaN, for the weights are: fc.weight"):
         OwnCams(own)(noise(number=1), torch.tensor([0]), ["x.png"])
@@ -471,7 +471,7 @@ def test_wrapped_models_are_what_is_in_them(wrap):
     found = cam_model(wrap(seeded(Net)), SIZE)
     assert str(found.features) == "layer"
     torch.testing.assert_close(found(noise()).cams, expected.cams, rtol=0, atol=0)
-    own = models.build("vgg16", "acol", 3).eval()
+    own = models.build("tiny", "acol", 3).eval()
     found = cam_model(wrap(own), SIZE)  # not taken for one without CAMs of its own
     assert isinstance(found, OwnCams)
     assert torch.equal(found(noise()).cams, own(noise(), return_cam=True))
