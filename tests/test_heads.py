@@ -465,6 +465,28 @@ def test_torchscript_has_an_answer(tmp_path):
                 door(scripted, SIZE)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_models_of_which_parts_are_closed():
+    """A part of TorchScript shows nothing, but what is behind it does."""
+    plain = seeded(Net).eval()
+    expected = PooledCams(plain, SIZE)(noise())
+    part = nn.Sequential(torch.jit.script(plain.layer), nn.AdaptiveAvgPool2d(1), nn.Flatten(), plain.fc)
+    cams = PooledCams(part, SIZE)
+    assert str(cams.features) == "input of 1"
+    torch.testing.assert_close(cams(noise()).cams, expected.cams)
+    with pytest.raises(ValueError, match="an exported program does not show its feature maps"):
+        PooledCams(torch.export.export(part[1:], (torch.randn(4, 12, 6, 8),)).module(), SIZE)
+    with pytest.raises(ValueError, match="on the device meta, where they have no values"):
+        PooledCams(seeded(Net).to("meta"), SIZE)
+
+    class Dict(Net):
+        def forward(self, images):
+            return super().forward(images["image"])
+
+    with pytest.raises(ValueError, match="Dict: fails on images of 24 x 32 pixels: .*other arguments than images"):
+        PooledCams(seeded(Dict), SIZE)
+
+
 @pytest.mark.parametrize("wrap", [nn.DataParallel, lambda model: torch.compile(model, backend="eager")])
 def test_wrapped_models_are_what_is_in_them(wrap):
     expected = PooledCams(seeded(Net), SIZE)(noise())
@@ -528,7 +550,9 @@ def test_advice_is_true():
         def forward(self, images, masks):
             return super().forward(images)
 
-    with pytest.raises(ValueError, match="missing 1 required positional argument.*more than images, give a function"):
+    with pytest.raises(
+        ValueError, match="missing 1 required positional argument.*other arguments than images, give a function"
+    ):
         PooledCams(seeded(More), SIZE)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from wsolkern.cams.activation import Look, class_activation_maps
 from wsolkern.cams.heads import (
+    FUNCTION_ADVICE,
     ForwardFails,
     Place,
     expect_explained,
@@ -75,7 +76,7 @@ class PooledCams:
         head: str | None = None,
         nwc: bool = False,
     ):
-        self.model = unwrapped(model).eval()
+        self.model = _in_evaluation(unwrapped(model))
         self.nwc = nwc
         self.channels = 3
         """Of the images it takes."""
@@ -159,7 +160,7 @@ class OwnCams:
     """
 
     def __init__(self, model: "torch.nn.Module", *, nwc: bool = False):
-        self.model = unwrapped(model).eval()
+        self.model = _in_evaluation(unwrapped(model))
         self.nwc = nwc
 
     def __call__(
@@ -188,6 +189,21 @@ class OwnCams:
     def replicate(self) -> "OwnCams":
         """Another one for another thread, with the same weights in memory."""
         return _replicate(self)
+
+
+def _in_evaluation(model: "torch.nn.Module") -> "torch.nn.Module":
+    """A model, put into evaluation mode.
+
+    Raises:
+        ValueError: It has no modes, as one of torch.export.
+    """
+    try:
+        return model.eval()
+    except NotImplementedError as error:
+        raise ValueError(
+            f"{type(model).__name__}: an exported program does not show its feature maps ({error}); give the "
+            f"torch.nn.Module that it was made from, or {FUNCTION_ADVICE}"
+        ) from error
 
 
 def _evaluating(model: "torch.nn.Module") -> None:

@@ -83,7 +83,11 @@ def find_head(
             "made from (weights for it: torch.save(torch.jit.load(FILE).state_dict(), 'weights.pth')), or "
             f"{FUNCTION_ADVICE}"
         )
-    modules = dict(model.named_modules())
+    if first_tensor(model).device.type == "meta":
+        raise ValueError(
+            f"{_name(model)}: its weights are on the device meta, where they have no values; load them first"
+        )
+    modules = _open_modules(model)
     for name, path in (("features", features), ("head", head)):
         if path is not None and path not in modules:
             raise ValueError(f"{name}: expected the path of a module of {_name(model)}, found {path!r}")
@@ -313,6 +317,15 @@ def _at(
         yield
 
 
+def _open_modules(model: "torch.nn.Module") -> "dict[str, torch.nn.Module]":
+    """Path -> module of those that show what passes them: none compiled by TorchScript, nor what is in one."""
+    import torch
+
+    modules = dict(model.named_modules())
+    closed = tuple(f"{path}." for path, each in modules.items() if isinstance(each, torch.jit.ScriptModule))
+    return {path: each for path, each in modules.items() if not f"{path}.".startswith(closed)} if closed else modules
+
+
 def _forward(model: "torch.nn.Module", images: "torch.Tensor"):
     """The model's output.
 
@@ -321,10 +334,10 @@ def _forward(model: "torch.nn.Module", images: "torch.Tensor"):
     """
     try:
         return model(images)
-    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
+    except Exception as error:  # whatever a model's code raises
         advice = ""
-        if isinstance(error, TypeError) and "argument" in str(error):
-            advice = f"; if it needs more than images, {FUNCTION_ADVICE}"
+        if isinstance(error, AttributeError | IndexError | KeyError | TypeError):
+            advice = f"; if it needs other arguments than images, {FUNCTION_ADVICE}"
         elif images.element_size() < 4:
             advice = "; model.float() with --precision bfloat16 or float16 computes in mixed precision instead"
         channels = "" if images.shape[1] == 3 else f" and {images.shape[1]} channels"
@@ -339,7 +352,8 @@ def _candidates(maps: list[Place], seen: dict[Place, "torch.Tensor"]) -> Iterato
         if id(seen[place]) not in tried:
             tried.add(id(seen[place]))
             same = [each for each in maps if seen[each] is seen[place]]
-            yield from dict.fromkeys((*[each for each in same if each.side == "output"][-1:], *same[::-1]))
+            by_side = [[each for each in same if each.side == side][-1:] for side in ("output", "input")]
+            yield from dict.fromkeys((*chain(*by_side), *same[::-1]))
 
 
 def _agree(features: "torch.Tensor", weights, bias, logits) -> bool:
@@ -402,7 +416,7 @@ def _is_proved(model: "torch.nn.Module", images: "torch.Tensor", place: Place, h
     try:
         with _at(model, list({place, Place(head)}), replace):
             output = torch.func.functional_call(model, weights, images)
-    except (RuntimeError, TypeError, ValueError, AssertionError):  # random features fit nowhere else
+    except Exception:  # whatever a model's code raises of such features
         return False
     finally:
         hook.remove()
