@@ -19,7 +19,6 @@ import torch
 from wsolkern.cams import Ranks, cam_model
 from wsolkern.datasets import ImageFolder, Metadata, Preprocessing
 from wsolkern.datasets.images import ImageBatch
-from wsolkern.errors import DatasetError
 from wsolkern.metrics import Evaluator
 from wsolkern.metrics.counting import count_maps, evaluator_for, interrupts_wait
 from wsolkern.ops import backends
@@ -144,7 +143,7 @@ class _Trainer:
         """
         _, pixels = next(_readable(self.images), (None, None))
         if pixels is None:
-            raise ValueError(f"{self.data.root}: no image of train could be read; {_first_problem(self.images)}")
+            raise ValueError(f"{self.data.root}: no image of train could be read; {_first(self.images.problems)}")
         self._rehearse_step(pixels)
         evaluator, cam, problem = self._evaluator(), None, None
         for image_id, pixels in _readable(self.val_images):
@@ -157,7 +156,7 @@ class _Trainer:
                 return
             except ValueError as error:
                 problem = problem or str(error)
-        problem = problem or _first_problem(self.val_images)
+        problem = problem or _first(self.val_images.problems)
         raise ValueError(f"{self.data.val.folder}: no image could be evaluated; {problem}")
 
     def _rehearse_step(self, pixels: np.ndarray) -> None:
@@ -357,20 +356,9 @@ def _merged(contents: list[bytes]) -> Evaluator:
 
 def _readable(images: ImageFolder) -> Iterator[tuple[str, np.ndarray]]:
     """The images that can be read, with their pixels float32 [3, H, W]."""
-    for image_id in images.image_ids:
-        try:
-            yield image_id, images.read(image_id)
-        except DatasetError:
-            continue
-
-
-def _first_problem(images: ImageFolder) -> str:
-    """Why the first image cannot be read."""
-    try:
-        images.read(images.image_ids[0])
-    except DatasetError as error:
-        return str(error)
-    return "there is none"
+    for batch in images.windows([image_id] for image_id in images.image_ids):
+        if batch.readable[0]:
+            yield batch.image_ids[0], batch.images[0]
 
 
 def _first(problems: dict[str, str]) -> str:
