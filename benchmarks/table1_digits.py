@@ -5,7 +5,7 @@ min-max, max, PaS and IVR with a percentile chosen on val, with durations; JSON 
 Source: Kim et al., arXiv 2107.13221, table 1; the data set: wsolkern/datasets/digits.py.
 
 The steps are the project's own commands, each of which goes on where it was killed: make-dataset, train, extract. All
-methods have the same slim network, the same settings and the same number of epochs.
+methods have the same small network, the same settings and the same number of epochs.
 """
 
 import argparse
@@ -21,20 +21,17 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from rich.markup import escape
-from torch import nn
 
 from benchmarks import machine
 from wsolkern.cams import open_maps
 from wsolkern.cli import app
 from wsolkern.datasets import Metadata, load_metadata
 from wsolkern.files import write_whole
-from wsolkern.methods.adl import ADL
 from wsolkern.metrics import Evaluator
 from wsolkern.metrics.bootstrap import BootstrapEvaluator
 from wsolkern.metrics.counting import count_maps, evaluator_for
 from wsolkern.metrics.selection import select
-from wsolkern.models import METHODS
-from wsolkern.models.heads import AcolNetwork, CamNetwork, SpgNetwork, initialize
+from wsolkern.models import METHODS, build
 from wsolkern.report.paper import canonical
 from wsolkern.report.tables import plain_table
 from wsolkern.training import Recipe
@@ -42,7 +39,7 @@ from wsolkern.training import Recipe
 RESULTS = machine.ROOT / "benchmarks" / "results"
 NORMALIZATIONS = "minmax max pas:0.9 ivr:0.00..0.95/0.05"
 FIXED = ("minmax", "max", "pas:0.9")
-NETWORK = "benchmarks.table1_digits:slim"
+NETWORK = "tiny"
 METRIC = "MaxBoxAccV2"
 SETTINGS = {
     "batch_size": 64,
@@ -52,95 +49,7 @@ SETTINGS = {
     "lr": 0.03,
 }  # digits have a left side
 NUM_RESAMPLES = 1000
-_WIDTHS = (16, 32, 64, 64)  # channels of the blocks
 _NUM_TIMED = 10  # batches
-
-# The network.
-
-
-def slim(method: str, num_classes: int, large_feature_map: bool = False, **options) -> nn.Module:
-    """A network for small images with the heads of the published ones: CAMs of 1/8 the side, or of 1/4 if large."""
-    if method == "acol":
-        return SlimAcol(num_classes, large_feature_map, **options)
-    return (SlimSpg if method == "spg" else SlimCam)(num_classes, large_feature_map, **options)
-
-
-def _block(channels: int, filters: int, stride: int = 1) -> list[nn.Module]:
-    """A convolution with batch normalization."""
-    convolution = nn.Conv2d(channels, filters, 3, stride, 1, bias=False)
-    return [convolution, nn.BatchNorm2d(filters), nn.ReLU(inplace=True)]
-
-
-def _first_blocks(large_feature_map: bool) -> list[nn.Module]:
-    strides = 2, 2, 1 if large_feature_map else 2, 1
-    sizes = zip((3, *_WIDTHS), _WIDTHS, strides, strict=False)
-    return [layer for channels, filters, stride in sizes for layer in _block(channels, filters, stride)]
-
-
-class SlimCam(CamNetwork):
-    """CAM, and ADL with its layers in front of and behind the last block."""
-
-    backbone, classifying_layer, classifier_layers = "slim", "fc", ("conv5.", "fc.")
-    tap_threshold = None
-
-    def __init__(self, num_classes, large_feature_map, adl_drop_rate=None, adl_threshold=None):
-        super().__init__(num_classes)
-
-        def drop():
-            return [] if adl_drop_rate is None else [ADL(adl_drop_rate, adl_threshold)]
-
-        self.features = nn.Sequential(*_first_blocks(large_feature_map), *drop())
-        self.conv5 = nn.Sequential(*_block(_WIDTHS[-1], 128), *drop())
-        self.fc = nn.Linear(128, num_classes)
-        initialize(self, "he")
-
-    def trunk(self, images: torch.Tensor) -> torch.Tensor:
-        """Features in front of the pooling, float [N, 128, h, w]."""
-        return self.conv5(self.features(images))
-
-
-class SlimAcol(AcolNetwork):
-    """ACoL, each branch with one convolution before the classes'."""
-
-    backbone, classifier_layers = "slim", ("classifier_",)
-
-    def __init__(self, num_classes, large_feature_map, acol_threshold):
-        super().__init__(num_classes)
-        self.acol_threshold = acol_threshold
-        self.features = nn.Sequential(*_first_blocks(large_feature_map))
-        for name in ("classifier_A", "classifier_B"):
-            layers = *_block(_WIDTHS[-1], 128), nn.Conv2d(128, num_classes, 1)
-            setattr(self, name, nn.Sequential(*layers))
-        initialize(self, "he")
-
-    def trunk(self, images: torch.Tensor) -> torch.Tensor:
-        """Features in front of both branches, float [N, 64, h, w]."""
-        return self.features(images)
-
-
-class SlimSpg(SpgNetwork):
-    """SPG; B1 and B2 see the fourth and fifth block."""
-
-    backbone, classifying_layer, classifier_layers = "slim", "SPG_A4", ("SPG_",)
-
-    def __init__(self, num_classes, large_feature_map):
-        super().__init__(num_classes)
-        width = _WIDTHS[-1]
-        self.features = nn.Sequential(*_first_blocks(large_feature_map))
-        self.SPG_A2 = nn.Sequential(*_block(width, 128))
-        self.SPG_A4 = nn.Conv2d(128, num_classes, 1)
-        self.SPG_B_1a = nn.Sequential(*_block(width, 32))
-        self.SPG_B_2a = nn.Sequential(*_block(128, 32))
-        self.SPG_B_shared = nn.Conv2d(32, 1, 1)
-        self.SPG_C = nn.Sequential(*_block(128, 32), nn.Conv2d(32, 1, 1))
-        initialize(self, "he")
-
-    def stages(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Features in front of B1, and twice those of B2 and the classes."""
-        first = self.features(images)
-        second = self.SPG_A2(first)
-        return first, second, second
-
 
 # The steps.
 
@@ -221,12 +130,13 @@ class Job:
 
     def extract(self, method: str, split: str) -> None:
         """OUT/METHOD/SPLIT, CAMs of the best checkpoint as the published protocol has it."""
-        network = NETWORK, "-a", f"method={method}", "-a", "num_classes=10", *_network_options(method)
+        network = "wsolkern.models:build", "-a", f"backbone={NETWORK}", "-a", f"method={method}", "-a", "num_classes=10"
         weights = "--weights", self.out / method / "run" / "best_checkpoint.pth.tar", "--size", SETTINGS["crop_size"]
         where = "--images", self._data("images"), "--metadata", self._split(split)
         command = [
             "extract",
             *network,
+            *_network_options(method),
             *weights,
             *where,
             "--method",
@@ -285,7 +195,7 @@ class Job:
 def batch_seconds() -> float:
     """CPU seconds that CAM's network needs to learn from a batch."""
     side = SETTINGS["crop_size"]
-    network, images = slim("cam", 10), torch.randn(SETTINGS["batch_size"], 3, side, side)
+    network, images = build(NETWORK, "cam", 10), torch.randn(SETTINGS["batch_size"], 3, side, side)
     begun = time.process_time()
     for _ in range(_NUM_TIMED):
         network(images)["logits"].logsumexp(1).mean().backward()

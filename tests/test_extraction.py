@@ -234,7 +234,10 @@ def test_no_head_is_an_error_that_helps(make):
         PooledCams(make(), SIZE)
     message = str(error.value)
     assert "Sequential: found no feature map" in message and "images of 24 x 32 pixels" in message
-    assert "--features and --head" in message and "4 [12, 6, 8]" in message and f"[{NUM_CLASSES}, " in message
+    assert "4 [12, 6, 8]" in message and f"[{NUM_CLASSES}, " in message
+    helps = make is probabilities  # elsewhere naming parts would not
+    assert ("Name them with --features and --head: --features 4 --head 8" in message) == helps
+    assert ("Naming parts cannot help" in message and "function (images, classes) -> CAMs" in message) != helps
 
 
 def test_parts_can_be_named():
@@ -623,11 +626,14 @@ def test_weights_that_do_not_fit(tmp_path, root, run):
     torch.save({"state_dict": [1]}, tmp_path / "list.pth")
     torch.save({"model": slow}, tmp_path / "code.pth")
     for name, message in (
-        ("other.pth", "other.pth: Error(s) in loading state_dict"),
-        ("text.pth", "text.pth: expected a file of tensors alone"),
-        ("list.pth", "list.pth: expected a state dict, found list"),
-        ("code.pth", "code.pth: expected a file of tensors alone"),
-        ("none.pth", "No such file"),
+        ("other.pth", "other.pth: expected a parameter 8.weight [7, 12], found none (and 1 more differences)"),
+        ("text.pth", "text.pth: no checkpoint of tensors and plain containers"),
+        (
+            "list.pth",
+            "list.pth: expected a state dict, or a dict with one as 'state_dict', found a dict of 'state_dict'",
+        ),
+        ("code.pth", "code.pth: no checkpoint of tensors and plain containers: it holds more than tensors (test_extr"),
+        ("none.pth", "none.pth: no such file"),
     ):
         assert message in run(tmp_path / "store", "--weights", tmp_path / name, code=2).stderr
     done = run(tmp_path / "store", "--weights", tmp_path / "other.pth", model=f"{THIS}:a_function", code=2)
@@ -644,7 +650,8 @@ def test_command_says_what_is_wrong(tmp_path, run):
         (f"{THIS}:mean", ("--mean", "1 2"), "--mean: expected three numbers or one, found '1 2'"),
         (f"{THIS}:mean", ("--classes", "all"), "--classes: expected labels or predicted"),
         (f"{THIS}:mean", ("--device", "abacus"), "--device: "),
-        (f"{THIS}:no_pooling", (), "Name them with --features and --head"),
+        (f"{THIS}:probabilities", (), "Name them with --features and --head"),
+        (f"{THIS}:no_pooling", (), "give a function (images, classes) -> CAMs as MODEL instead"),
     ):
         assert message in run(tmp_path / "store", *arguments, model=model, code=2).stderr
         assert not (tmp_path / "store").exists()

@@ -88,7 +88,9 @@ def summary(network: torch.nn.Module) -> dict[str, list[float]]:
 
 
 def test_the_data_has_all_variants():
-    expected = {f"{backbone} {kind} {size}" for backbone in BACKBONES for kind in KINDS for size in ("14x14", "28x28")}
+    expected = {
+        f"{backbone} {kind} {size}" for backbone in BACKBONES[:3] for kind in KINDS for size in ("14x14", "28x28")
+    }
     assert set(VARIANTS) == expected == set(OUTPUTS) and len(expected) == 24
 
 
@@ -245,7 +247,7 @@ def test_training_differs_from_evaluation_only_where_it_should():
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
-        (("vgg19", "cam"), {}, "backbone: expected one of vgg16, inception_v3, resnet50, found 'vgg19'"),
+        (("vgg19", "cam"), {}, "backbone: expected one of vgg16, inception_v3, resnet50, tiny, found 'vgg19'"),
         (("vgg16", "gradcam"), {}, "method: expected one of cam, has, .* found 'gradcam'"),
         (("vgg16", "cam", 0), {}, "num_classes: expected an integer of at least 1, found 0"),
         (("vgg16", "spg"), {"acol_threshold": 0.5}, "acol_threshold: spg has no such option; it has none"),
@@ -281,7 +283,7 @@ def broken(state, change):
             "fc.weight: expected shape .*, found .200, ",
         ),
         (lambda state: state.update(extra=torch.zeros(2)), r"unexpected parameter extra \[2\]"),
-        (lambda state: state.update(extra="text"), "expected a state dict, or a dict with one as 'state_dict'"),
+        (lambda state: state.update(extra="text"), r"unexpected parameter extra \(str\) in \['state_dict'\]"),
         (lambda state: state.update(extra=print), "no checkpoint of tensors"),
     ],
     ids=["missing", "shape", "unexpected", "text", "code"],
@@ -303,7 +305,7 @@ def test_checkpoints_of_something_else_are_named(vgg16, tmp_path):
     with pytest.raises(ValueError, match="other.pth.tar: no checkpoint of tensors"):
         load_checkpoint(vgg16, path)
     path.write_bytes(b"")
-    with pytest.raises(ValueError, match="other.pth.tar: no checkpoint of tensors"):
+    with pytest.raises(ValueError, match="other.pth.tar: expected weights, found an empty file"):
         load_checkpoint(vgg16, path)
     torch.save([1, 2], path)
     with pytest.raises(ValueError, match="other.pth.tar: expected a state dict"):

@@ -287,7 +287,7 @@ def test_crops_and_mirror_images_are_all_drawn():
 
 
 @pytest.mark.parametrize("kind", ["cam", "acol", "spg", "adl"])
-@pytest.mark.parametrize("backbone", models.BACKBONES)
+@pytest.mark.parametrize("backbone", models.BACKBONES[:3])  # the published ones
 def test_parameter_groups_are_the_published_ones(backbone, kind):
     """The published rule, spelled out: which names belong to the features."""
     with torch.device("meta"):
@@ -347,7 +347,7 @@ def test_losses_are_those_of_the_methods():
     assert torch.equal(loss, acol.loss(network(images, labels), labels))
     network, logits, loss = found("spg", spg_threshold_1h=0.6, spg_threshold_2l=0.2)
     assert torch.equal(loss, spg.loss(network(images, labels), labels, ((0.6, 0.01), (0.5, 0.2), (0.7, 0.1))))
-    with pytest.raises(ValueError, match="classifier_layers, .* found Linear"):
+    with pytest.raises(ValueError, match="classifier_layers, .*; found Linear"):
         optimization.optimizer_for(plain("cam", 3, False), Recipe.read(None, SMALL))
 
 
@@ -589,8 +589,8 @@ def test_command_says_what_is_wrong(place, tmp_path):
     for settings, message in (
         ({"backbone": "test_training:nothing"}, "backbone: test_training has no nothing"),
         ({"backbone": "no_such_package:f"}, "No module named 'no_such_package'"),
-        ({"backbone": "test_training:plain"}, "found Linear"),
-        ({"num_classes": 2}, "num_classes: expected at least 3, found 2"),
+        ({"backbone": "test_training:plain"}, "Linear: fails on images of 16 x 16 pixels"),
+        ({"num_classes": 2}, "class_labels.txt:3: image 'train/02.png': expected an integer in [0, 2)"),
         ({"device": "abacus"}, "--device: "),
         ({"argument": "acol_threshold=1"}, "acol_threshold: cam has no such option"),
         ({"recipe": tmp_path / "none.toml"}, "none.toml"),

@@ -8,7 +8,7 @@ import copy
 import queue
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from inspect import signature
@@ -18,7 +18,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from wsolkern.cams.activation import Look, class_activation_maps
-from wsolkern.cams.heads import Place, find_head, head_weights, logits_of, pooled, record
+from wsolkern.cams.heads import (
+    FUNCTION_ADVICE,
+    ForwardFails,
+    Place,
+    expect_explained,
+    expect_finite,
+    find_head,
+    first_channels,
+    first_tensor,
+    head_weights,
+    logits_of,
+    pooled,
+    record,
+    unwrapped,
+)
 from wsolkern.cams.writer import CamWriter
 from wsolkern.datasets.images import ImageBatch, ImageFolder
 from wsolkern.ops import backends
@@ -37,17 +51,19 @@ class PooledCams:
     """CAMs of a classifier that ends in global average pooling and a linear layer, or a 1x1 convolution and pooling.
 
     Calling it with images float [N, 3, H, W] and classes int64 [N], or None for those of the largest logits, gives a
-    :class:`Look`. A CAM's mean plus the class's bias is the class's logit.
+    :class:`Look`. A CAM's mean plus the class's bias is the class's logit: each call compares them with what the model
+    really made, so that a model that was changed since is an error.
 
     Args:
-        model: Put into evaluation mode; see :func:`wsolkern.cams.heads.find_head` for which models will do.
+        model: Put into evaluation mode; see :func:`wsolkern.cams.heads.find_head` for which models will do. Its images
+            are turned into its type, and moved to its device.
         size: Height and width of the images it is tried on, in pixels.
         features: Path of the module whose output is pooled, such as "layer4"; None finds it.
         head: Path of the linear layer or 1x1 convolution, such as "fc"; None finds it.
         nwc: Make NWC CAMs as well.
 
     Raises:
-        ValueError: The model has no such parts, or those named do not belong together.
+        ValueError: The model has no such parts, those named do not belong together, or its logits are no numbers.
 
     Source: Zhou et al., arXiv 1512.04150, equation 2.
     """
@@ -61,36 +77,75 @@ class PooledCams:
         head: str | None = None,
         nwc: bool = False,
     ):
-        import torch
-
-        self.model = model.eval()
+        self.model = _in_evaluation(unwrapped(model))
         self.nwc = nwc
-        parameter = next(chain(model.parameters(), model.buffers()), torch.empty(0))
-        probe = torch.randn((2, 3, *size), generator=torch.Generator().manual_seed(0))
+        self.channels = 3
+        """Of the images it takes."""
         self.features: Place
         """What is pooled."""
         self.head: str
         """The path of the head."""
-        self.features, self.head = find_head(model, probe.to(parameter.device), features=features, head=head)
+        self._is_named = head is not None
+        try:
+            self.features, self.head = find_head(self.model, self._probe(size), features=features, head=head)
+        except ForwardFails as error:
+            self.channels = first_channels(self.model) or 3
+            if self.channels == 3:
+                raise
+            try:
+                self.features, self.head = find_head(self.model, self._probe(size), features=features, head=head)
+            except ForwardFails:
+                raise error from None
 
-    def __call__(self, images: "torch.Tensor", classes: "torch.Tensor | None" = None) -> Look:
+    def __call__(
+        self,
+        images: "torch.Tensor",
+        classes: "torch.Tensor | None" = None,
+        image_ids: Sequence[str | None] | None = None,
+    ) -> Look:
+        """A look at images.
+
+        Args:
+            images: float [N, 3, H, W].
+            classes: int64 [N]; None: those of the largest logits.
+            image_ids: What errors call the images; one whose name is None is not checked.
+
+        Raises:
+            ValueError: A logit is no number, or not the CAM's mean plus the bias; the message names the image.
+        """
         import torch
 
+        _evaluating(self.model)
         with torch.inference_mode():
             with record(self.model, [self.features, Place(self.head)]) as seen:
-                self.model(images)
-            weights, _ = head_weights(self.model.get_submodule(self.head))
+                output = self.model(_as_input(images, self.model))
+            made, logits = seen[self.features], pooled(seen[Place(self.head)])
+            real = logits if self._is_named else logits_of(output)
+            expect_finite(self.model, real, image_ids)
+            weights, bias = head_weights(self.model.get_submodule(self.head))
+            weights = weights.to(torch.promote_types(weights.dtype, torch.float32))
             # Also where the network itself computes in mixed precision.
             with torch.autocast(images.device.type, enabled=False):
-                features, logits = seen[self.features].to(weights.dtype), pooled(seen[Place(self.head)])
+                features = made.to(weights.dtype)
                 classes = logits.argmax(1) if classes is None else classes
                 cams = class_activation_maps(features, weights, classes)
                 nwc_cams = class_activation_maps(features, weights, classes, nwc=True) if self.nwc else None
+                changed = (
+                    f"{self.features} is not, or no longer, all that {self.head} makes logits of; if the model was "
+                    "changed after PooledCams was made, make it again"
+                )
+                expect_explained(cams, made, weights, bias, torch.as_tensor(classes), real, image_ids, changed)
         return Look(cams, classes, logits, nwc_cams)
 
     def replicate(self) -> "PooledCams":
         """Another one for another thread, with the same weights in memory."""
         return _replicate(self)
+
+    def _probe(self, size: tuple[int, int]) -> "torch.Tensor":
+        import torch
+
+        noise = torch.randn((2, self.channels, *size), generator=torch.Generator().manual_seed(0))
+        return _as_input(noise, self.model)
 
 
 class OwnCams:
@@ -106,24 +161,62 @@ class OwnCams:
     """
 
     def __init__(self, model: "torch.nn.Module", *, nwc: bool = False):
-        self.model = model.eval()
+        self.model = _in_evaluation(unwrapped(model))
         self.nwc = nwc
 
-    def __call__(self, images: "torch.Tensor", classes: "torch.Tensor | None" = None) -> Look:
+    def __call__(
+        self,
+        images: "torch.Tensor",
+        classes: "torch.Tensor | None" = None,
+        image_ids: Sequence[str | None] | None = None,
+    ) -> Look:
+        """A look at images; see :meth:`PooledCams.__call__`. Logits must be numbers; what CAMs are is the model's."""
         import torch
 
+        _evaluating(self.model)
+        images = _as_input(images, self.model)
         with torch.inference_mode():
             if hasattr(self.model, "look"):
-                return self.model.look(images, classes, nwc=self.nwc)
-            logits = logits_of(self.model(images))
-            classes = logits.argmax(1) if classes is None else classes
-            cams = self.model(images, classes, return_cam=True)
-            nwc_cams = self.model(images, classes, return_cam=True, nwc=True) if self.nwc else None
-            return Look(cams, classes, logits, nwc_cams)
+                found = self.model.look(images, classes, nwc=self.nwc)
+            else:
+                logits = logits_of(self.model(images))
+                classes = logits.argmax(1) if classes is None else classes
+                cams = self.model(images, classes, return_cam=True)
+                nwc_cams = self.model(images, classes, return_cam=True, nwc=True) if self.nwc else None
+                found = Look(cams, classes, logits, nwc_cams)
+            expect_finite(self.model, found.logits, image_ids)
+            return found
 
     def replicate(self) -> "OwnCams":
         """Another one for another thread, with the same weights in memory."""
         return _replicate(self)
+
+
+def _in_evaluation(model: "torch.nn.Module") -> "torch.nn.Module":
+    """A model, put into evaluation mode.
+
+    Raises:
+        ValueError: It has no modes, as one of torch.export.
+    """
+    try:
+        return model.eval()
+    except NotImplementedError as error:
+        raise ValueError(
+            f"{type(model).__name__}: an exported program does not show its feature maps ({error}); give the "
+            f"torch.nn.Module that it was made from, or {FUNCTION_ADVICE}"
+        ) from error
+
+
+def _evaluating(model: "torch.nn.Module") -> None:
+    """Puts a model into evaluation mode where somebody has put a part of it into training mode since."""
+    if any(each.training for each in model.modules()):
+        model.eval()
+
+
+def _as_input(images: "torch.Tensor", model: "torch.nn.Module") -> "torch.Tensor":
+    """Images in the type and on the device of a model."""
+    like = first_tensor(model)
+    return images.to(like.device, like.dtype)
 
 
 def cam_model(
@@ -154,14 +247,21 @@ def cam_model(
         if named or nwc:
             raise ValueError("features, head, nwc: expected none of them for a function that makes CAMs itself")
         return model
-    parameters = signature(model.forward).parameters
+    model = unwrapped(model)
+    parameters = {} if isinstance(model, torch.jit.ScriptModule) else signature(model.forward).parameters
     if "return_cam" in parameters and not named:
         if nwc and "nwc" not in parameters:
             raise ValueError(
                 f"nwc: {type(model).__name__} makes its CAMs itself: name features and head to make NWC CAMs from"
             )
         return OwnCams(model, nwc=nwc)
-    return PooledCams(model, size, features=features, head=head, nwc=nwc)
+    cams = PooledCams(model, size, features=features, head=head, nwc=nwc)
+    if cams.channels != 3:
+        raise ValueError(
+            f"{type(model).__name__} takes images of {cams.channels} channels, and images are read with 3: put a layer "
+            "in front of it that makes its channels of red, green and blue (docs/inputs.md, 'One channel')"
+        )
+    return cams
 
 
 def extract(
@@ -227,11 +327,16 @@ def extract(
     def look(replica: Callable, batch: ImageBatch) -> tuple[ImageBatch, Look | None]:
         if not batch.readable.any():
             return batch, None
+        names = [each if ok else None for each, ok in zip(batch.image_ids, batch.readable, strict=True)]
         classes = None if labels is None else torch.tensor([labels[each] for each in batch.image_ids], device=device)
         with stage("forward", device) as timer:
             timer.moved(0, len(batch.image_ids))
             with nullcontext() if precision == "float32" else torch.autocast(device.type, getattr(torch, precision)):
-                found = replica(torch.from_numpy(batch.images).to(device), classes)
+                pixels = torch.from_numpy(batch.images).to(device)
+                if isinstance(replica, PooledCams | OwnCams):
+                    found = replica(pixels, classes, names)
+                else:
+                    found = _of_function(replica(pixels, classes), names)
         return batch, _on_host(found, len(batch.image_ids))
 
     def finish(future: Future) -> None:
@@ -291,6 +396,19 @@ def _workers(
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(num_threads)
+
+
+def _of_function(found, image_ids: Sequence[str | None]):
+    """What a function returned, its logits checked.
+
+    Raises:
+        ValueError: A logit is no number; the message names the image.
+    """
+    import torch
+
+    if isinstance(found, Look) and torch.is_tensor(found.logits) and found.logits.is_floating_point():
+        expect_finite(None, found.logits, image_ids)
+    return found
 
 
 def _on_host(found, num_images: int) -> Look:

@@ -4,18 +4,13 @@ In: a model, a data root, a split's metadata. Out: a store; exit code 1 if image
 Source: Zhou et al., arXiv 1512.04150 (CAM); the image transform is that of Choe et al., arXiv 2007.04178.
 """
 
-import hashlib
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from wsolkern.cli import options, terminal
-
-if TYPE_CHECKING:
-    import torch
 
 
 def extract(
@@ -53,7 +48,8 @@ def extract(
     weights: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="State dict, also under 'state_dict' and with 'module.' before names; or .safetensors."
+            metavar="FILE",
+            help="State dict of torch or .safetensors; wrappers such as 'state_dict' and 'module.' are found.",
         ),
     ] = None,
     features: Annotated[
@@ -108,6 +104,7 @@ def extract(
         from wsolkern.cams import Manifest, Ranks, cam_model, shared_writer
         from wsolkern.cams import extract as extract_cams
         from wsolkern.datasets import ImageFolder, Preprocessing, class_folders, load_metadata
+        from wsolkern.models.loading import load_model
 
         preprocessing = Preprocessing(
             options.parse_size(size), interpolation, _parse_three("--mean", mean), _parse_three("--std", std), white
@@ -124,8 +121,11 @@ def extract(
         if classes == "labels" and not labels:
             raise ValueError(f"--classes labels: {metadata} has no class_labels.txt; pass --classes predicted")
         source = ImageFolder(images, image_ids, preprocessing)
-        network, sha256 = _load(model, argument or [], weights)
+        options.find_modules_here()
+        network, sha256, note = load_model(model, options.parse_arguments(argument or []), weights)
         with Ranks.joined() as ranks:
+            if note and ranks.rank == 0:
+                terminal.stderr().print(note, markup=False)
             if ranks.num_local > 1:
                 options.share_cores(ranks.num_local)
             place = options.place_of(device, ranks)
@@ -179,71 +179,6 @@ def extract(
             problems = {image_id: why for each in ranks.gather(mine) for image_id, why in each.items()}
         if ranks.rank == 0:
             _finish(out, image_ids, problems, allow_missing)
-
-
-def _load(name: str, arguments: list[str], weights: Path | None) -> tuple[Callable, str | None]:
-    """The model that MODEL makes, and the SHA-256 of the file of weights, or else of its parameters and buffers.
-
-    Raises:
-        ValueError: There is no such function, it returns something else, or the weights are for another model.
-    """
-    import torch
-
-    module_name, colon, function_name = name.partition(":")
-    if not (module_name and colon and function_name):
-        raise ValueError(f"MODEL: expected package.module:function, found {name!r}")
-    options.find_modules_here()
-    function = import_module(module_name)
-    for part in function_name.split("."):
-        if not hasattr(function, part):
-            raise ValueError(f"MODEL: {module_name} has no {function_name}")
-        function = getattr(function, part)
-    model = function(**options.parse_arguments(arguments))
-    if not callable(model):
-        raise ValueError(f"MODEL: expected {name} to return a torch.nn.Module or a function, found {model!r}")
-    if weights is None:
-        return model, _state_sha256(model.state_dict()) if isinstance(model, torch.nn.Module) else None
-    if not isinstance(model, torch.nn.Module):
-        raise ValueError(f"--weights: {name} returns no torch.nn.Module to load them into")
-    content = weights.read_bytes()
-    try:
-        model.load_state_dict(_read_state(weights))
-    except RuntimeError as error:
-        raise ValueError(f"{weights}: {error}") from error
-    return model, hashlib.sha256(content).hexdigest()
-
-
-def _read_state(path: Path) -> dict[str, "torch.Tensor"]:
-    """A state dict without what surrounds it and without DataParallel's prefix."""
-    import pickle
-
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        if path.suffix == ".safetensors":
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, SafetensorError) as error:
-        raise ValueError(f"{path}: expected a file of tensors alone: {error}") from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict):
-        raise ValueError(f"{path}: expected a state dict, found {type(state).__name__}")
-    return {name.removeprefix("module."): value for name, value in state.items()}
-
-
-def _state_sha256(state: dict[str, "torch.Tensor"]) -> str:
-    """Names and values of all tensors."""
-    import torch
-
-    found = hashlib.sha256()
-    for name, value in state.items():
-        if torch.is_tensor(value):
-            found.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
-            found.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return found.hexdigest()
 
 
 def _backbone(network: Callable) -> str:

@@ -42,7 +42,7 @@ def train(
         Path | None, typer.Option(metavar="FILE", help="TOML with any of the settings below, such as RUN/recipe.toml.")
     ] = None,
     backbone: Annotated[
-        str | None, _setting("vgg16, inception_v3, resnet50, or package.module:function that returns a network.")
+        str | None, _setting("vgg16, inception_v3, resnet50, tiny, or package.module:function that returns a network.")
     ] = None,
     method: Annotated[str | None, _setting("cam, has, acol, spg, adl or cutmix.")] = None,
     option: Annotated[
@@ -128,6 +128,8 @@ def train(
             if place.type == "cuda":
                 torch.cuda.set_device(place)
             is_first = ranks.rank == 0
+            for remark in data.remarks if is_first else ():
+                terminal.stderr().print(f"{metadata}: {remark}", style="yellow", markup=False)
             with terminal.progress_bar("batches") as bar:
                 task = bar.add_task("training", total=None, visible=is_first)
 

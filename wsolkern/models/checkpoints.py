@@ -5,13 +5,12 @@ Source: clovaai/wsolevaluation (MIT): main.py (checkpoints), load_pretrained_mod
 """
 
 import os
-import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import torch
+from wsolkern.models.weights import find_weights, put_weights, read_file
 
+if TYPE_CHECKING:
     from wsolkern.models.heads import Network
 
 # The first is the one the published library loads; the second holds the same weights in a newer file.
@@ -28,8 +27,9 @@ def load_checkpoint(network: "Network", path: str | os.PathLike) -> dict:
 
     Args:
         network: What :func:`wsolkern.models.build` made, with the checkpoint's backbone, method and classes.
-        path: A file with ``state_dict``, ``architecture``, ``epoch`` and ``optimizer``, or with a state dict alone;
-            names may begin with "module." (DataParallel). Only tensors and plain containers are unpickled.
+        path: A file with ``state_dict``, ``architecture``, ``epoch`` and ``optimizer``, or with a state dict alone or
+            wrapped in another way; see :func:`wsolkern.models.weights.find_weights`. Only tensors and plain containers
+            are unpickled.
 
     Returns:
         The rest of the checkpoint: architecture, epoch, optimizer; empty for a state dict alone.
@@ -41,23 +41,14 @@ def load_checkpoint(network: "Network", path: str | os.PathLike) -> dict:
 
     Source: clovaai/wsolevaluation, main.py.
     """
-    checkpoint = _read(path)
-    rest = {}
-    if "state_dict" in checkpoint:
-        rest = {name: value for name, value in checkpoint.items() if name != "state_dict"}
-        checkpoint = checkpoint["state_dict"]
-    architecture = rest.get("architecture", network.backbone)
-    if architecture != network.backbone:
-        raise ValueError(f"{path}: expected a checkpoint of {network.backbone}, found {architecture}")
-    if checkpoint and all(name.startswith("module.") for name in checkpoint):
-        checkpoint = {name.removeprefix("module."): value for name, value in checkpoint.items()}
-    expected = network.state_dict()
-    _check(path, expected, checkpoint)
-    for name in checkpoint:
-        if name not in expected:
-            raise ValueError(f"{path}: unexpected parameter {name} {_shape(checkpoint[name])}")
-    network.load_state_dict(dict(checkpoint))
-    return rest
+    content = read_file(path)
+    backbone = getattr(network, "backbone", None)
+    architecture = content.get("architecture", backbone) if isinstance(content, dict) else backbone
+    if isinstance(backbone, str) and isinstance(architecture, str) and architecture != backbone:
+        raise ValueError(f"{path}: expected a checkpoint of {backbone}, found {architecture}")
+    found = find_weights(path, content, network.state_dict())
+    put_weights(network, found)
+    return found.rest
 
 
 def load_pretrained(network: "Network", path: str | os.PathLike | None = None) -> None:
@@ -75,11 +66,18 @@ def load_pretrained(network: "Network", path: str | os.PathLike | None = None) -
 
     Source: clovaai/wsolevaluation, load_pretrained_model of wsol/vgg.py, wsol/inception.py and wsol/resnet.py.
     """
+    if not hasattr(network, "torchvision_names"):
+        raise ValueError(
+            f"pretrained: {type(network).__name__} has no torchvision_names(), which maps names to torchvision's; "
+            "load the weights in the function that makes it"
+        )
     if path is None:
+        if network.backbone not in _TORCHVISION_FILES:
+            raise ValueError(f"pretrained: torchvision has no {network.backbone}")
         path = _torchvision_file(network.backbone)
-    state = _read(path)
     names, expected = network.torchvision_names(), network.state_dict()
-    _check(path, {theirs: expected[ours] for ours, theirs in names.items()}, state)
+    theirs = {theirs: expected[ours] for ours, theirs in names.items()}
+    state = find_weights(path, read_file(path), theirs, partly=True).state
     network.load_state_dict({ours: state[theirs] for ours, theirs in names.items() if theirs in state}, strict=False)
 
 
@@ -101,31 +99,3 @@ def _torchvision_file(backbone: str) -> Path:
             f"{folder / name}: not there and not downloaded ({error}); get {url} and put it there, or give its path"
         ) from error
     return folder / name
-
-
-def _read(path: str | os.PathLike) -> dict:
-    import torch
-
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        reason = next(iter(str(error).splitlines()), "it ends too early")
-        raise ValueError(f"{path}: no checkpoint of tensors and plain containers: {reason}") from error
-    states = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not isinstance(states, dict) or not all(isinstance(value, torch.Tensor) for value in states.values()):
-        raise ValueError(f"{path}: expected a state dict, or a dict with one as 'state_dict'")
-    return content
-
-
-def _check(path, expected: dict[str, "torch.Tensor"], found: dict[str, "torch.Tensor"]) -> None:
-    for name, tensor in expected.items():
-        if name not in found and not name.endswith(".num_batches_tracked"):  # files older than PyTorch 0.4.1 lack it
-            raise ValueError(f"{path}: expected a parameter {name} {_shape(tensor)}, found none")
-        if name in found and found[name].shape != tensor.shape:
-            raise ValueError(f"{path}: {name}: expected shape {_shape(tensor)}, found {_shape(found[name])}")
-
-
-def _shape(tensor: "torch.Tensor") -> list[int]:
-    return list(tensor.shape)

@@ -1,4 +1,4 @@
-"""The six methods on three backbones, with the parameter names and shapes of the published library.
+"""The six methods on three backbones, with the parameter names and shapes of the published library; and on a small one.
 
 In: names of a backbone and a method, their options. Out: a torch.nn.Module that gives logits or CAMs.
 Source: Choe et al., arXiv 2007.04178, section 5; names, wiring and defaults: clovaai/wsolevaluation (MIT).
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from wsolkern.models.heads import Network
 
-BACKBONES = ("vgg16", "inception_v3", "resnet50")
+BACKBONES = ("vgg16", "inception_v3", "resnet50", "tiny")
 METHODS = ("cam", "has", "acol", "spg", "adl", "cutmix")
 
-_MODULES = {"vgg16": "vgg", "inception_v3": "inception", "resnet50": "resnet"}
+_MODULES = {"vgg16": "vgg", "inception_v3": "inception", "resnet50": "resnet", "tiny": "tiny"}
 
 
 def build(
@@ -22,10 +22,10 @@ def build(
     """A network as the published library builds it, with random weights.
 
     Args:
-        backbone: "vgg16", "inception_v3" or "resnet50".
+        backbone: "vgg16", "inception_v3" or "resnet50"; or "tiny" (ours), for small images.
         method: "cam", "has", "acol", "spg", "adl" or "cutmix". HaS and CutMix change images; their network is CAM's.
         num_classes: Classes, K of them.
-        large_feature_map: CAMs of 28 x 28 for 224 x 224 pixels instead of 14 x 14.
+        large_feature_map: CAMs of 28 x 28 for 224 x 224 pixels instead of 14 x 14 (tiny: 56 x 56, not 28 x 28).
         method_options: ACoL: ``acol_threshold`` (0.7), attention that is erased for the second branch. ADL:
             ``adl_drop_rate`` (0.75) and ``adl_threshold`` (0.9). CAM, HaS, CutMix and ADL: ``tap_threshold``, the
             fraction of a channel's maximum for thresholded average pooling (None, the default: plain average).

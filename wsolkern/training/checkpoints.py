@@ -80,7 +80,7 @@ def save(
     rest = {"batch": progress.batch, "tally": list(progress.tally), "log": progress.log, "problems": progress.problems}
     torch.save(
         {
-            "architecture": network.backbone,
+            "architecture": _architecture(network),
             "epoch": progress.epoch,
             "state_dict": network.state_dict(),
             "optimizer": optimizer.state_dict(),
@@ -113,6 +113,12 @@ def restore(
     if rest["scaler"]:
         scaler.load_state_dict(rest["scaler"])
     return Progress(content["epoch"], rest["batch"], Tally(*rest["tally"]), rest["log"], rest["problems"])
+
+
+def _architecture(network: nn.Module) -> str:
+    """The name that a network gives its backbone, or else its class."""
+    name = getattr(network, "backbone", None)
+    return name if isinstance(name, str) else type(network).__name__
 
 
 def _is_other(folder: Path) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wsolkern.datasets import Metadata, load_metadata
+from wsolkern.datasets.labels import check_labels, line_of
 from wsolkern.errors import DatasetError
 
 
@@ -26,6 +27,8 @@ class TrainingData:
     """The val split; every image has a class."""
     mask_root: Path | None = None
     """Folder that the mask paths of val start from; None for boxes."""
+    folder: Path | None = None
+    """The folder of train's metadata, for messages."""
 
     @classmethod
     def load(
@@ -49,7 +52,43 @@ class TrainingData:
         for split in (train, val):
             if not split.class_labels:
                 raise DatasetError(f"{split.folder}/class_labels.txt: needed for training, found no class")
-        return cls(Path(root), dict(train.class_labels), val, None if mask_root is None else Path(mask_root))
+        masks = None if mask_root is None else Path(mask_root)
+        data = cls(Path(root), dict(train.class_labels), val, masks, Path(train.folder))
+        data.expect_classes(None)
+        return data
+
+    def expect_classes(self, num_classes: int | None) -> None:
+        """Does nothing if all classes are in [0, num_classes), and those of train can be those of val.
+
+        Raises:
+            DatasetError: They are not; the message names file, line and image.
+        """
+        for folder, labels in ((self.folder, self.labels), (self.val.folder, self.val.class_labels)):
+
+            def place(image_id: str, folder: Path | None = folder) -> str:
+                return "train" if folder is None else line_of(Path(folder) / "class_labels.txt", image_id)
+
+            check_labels(labels, labels, num_classes, place=place)
+        train, val = set(self.labels.values()), set(self.val.class_labels.values())
+        for step in (1, -1):
+            if len(train) > 1 and not val <= train and {each + step for each in val} == train:
+                raise DatasetError(
+                    f"{self.val.folder}/class_labels.txt: expected the classes of train, {min(train)} to {max(train)}, "
+                    f"found {min(val)} to {max(val)}; the first class is 0 in both"
+                )
+
+    @property
+    def remarks(self) -> list[str]:
+        """What about the classes is odd, if anything."""
+        train, val = set(self.labels.values()), set(self.val.class_labels.values())
+        found = []
+        if 0 not in train | val:
+            found.append(f"no image is of class 0: the labels seem to start at {min(train | val)}")
+        if missing := sorted(val - train):
+            number = sum(each in missing for each in self.val.class_labels.values())
+            shown = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
+            found.append(f"{number:,} images of val are of classes that no image of train has: {shown}")
+        return found
 
     @property
     def num_classes(self) -> int:

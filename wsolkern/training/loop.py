@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from wsolkern.metrics.counting import count_maps, evaluator_for, interrupts_wait
 from wsolkern.ops import backends
 from wsolkern.training import augmentation, checkpoints, optimization
 from wsolkern.training.data import TrainingData
-from wsolkern.training.recipe import Recipe
+from wsolkern.training.recipe import NETWORK_ADVICE, Recipe
 from wsolkern.training.shards import ShardSum, Tally
 
 _VAL_BATCH = 64  # images; fixed, for the last bits of logits and CAMs depend on it
@@ -80,9 +80,11 @@ def train(
 
     Raises:
         KeyboardInterrupt: SIGINT or SIGTERM came; the batch was finished and a checkpoint is written.
-        ValueError: The folder is another run's; the loss is no number; no image of a split can be read.
+        ValueError: Before the first epoch: the folder is another run's; a class is out of range; no image of a split
+            can be read; the network has no CAMs, or cannot be trained. Later: the loss or a logit is no number.
         ImportError: TensorBoard is not installed.
     """
+    data.expect_classes(recipe.num_classes or None)
     recipe = recipe.for_data(data.num_classes, data.sha256())
     with _threads():
         trainer = _Trainer(recipe, data, Path(run), ranks, torch.device(device), num_readers, checkpoint_batches)
@@ -119,11 +121,86 @@ class _Trainer:
         self.metric = "MaxBoxAccV2" if data.val.kind == "boxes" else "PxAP"
         self.column = f"{self.metric} {self._evaluator().normalizations[0]}"
         self.network = recipe.build().to(device)
-        self.optimizer = optimization.optimizer_for(self.network, recipe)
+        if not any(each.requires_grad for each in self.network.parameters()):
+            raise ValueError(f"backbone: {type(self.network).__name__} has no parameter to train")
+        cams = cam_model(self.network, self.size)
+        self.optimizer = optimization.optimizer_for(self.network, recipe, getattr(cams, "head", None))
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
         self.sums = ShardSum(self.network, ranks, recipe.shards)
+        is_new = not (run / checkpoints.RECIPE).exists()
+        if is_new:
+            self._rehearse(cams)
         checkpoints.claim(run, recipe, ranks)
         self.progress = checkpoints.restore(run, self.network, self.optimizer, self.scaler)
+        if not is_new and self.progress.epoch < recipe.epochs:
+            self._rehearse(cams)
+
+    def _rehearse(self, cams: Callable) -> None:
+        """A step and an evaluation of one image, before hours of them; the network stays as it is.
+
+        Raises:
+            ValueError: No image of a split can be used, or the network cannot be trained or evaluated.
+        """
+        _, pixels = next(_readable(self.images), (None, None))
+        if pixels is None:
+            raise ValueError(f"{self.data.root}: no image of train could be read; {_first(self.images.problems)}")
+        self._rehearse_step(pixels)
+        evaluator, cam, problem = self._evaluator(), None, None
+        for image_id, pixels in _readable(self.val_images):
+            if cam is None:
+                image = torch.from_numpy(pixels)[None].to(self.device)
+                classes = torch.tensor([self.data.val.class_labels[image_id]], device=self.device)
+                cam = cams(image, classes, [image_id]).cams.float()
+            try:
+                evaluator.update(cam, (image_id,))
+                return
+            except ValueError as error:
+                problem = problem or str(error)
+        problem = problem or _first(self.val_images.problems)
+        raise ValueError(f"{self.data.val.folder}: no image could be evaluated; {problem}")
+
+    def _rehearse_step(self, pixels: np.ndarray) -> None:
+        """Forward and backward pass of the smallest shard there is."""
+        recipe, network = self.recipe, self.network
+        num_images = len(self.images)
+        batches = {min(recipe.batch_size, num_images), num_images % recipe.batch_size or recipe.batch_size}
+        shards = [len(part) for each in batches for part in np.array_split(range(each), recipe.shards)]
+        number = min(filter(None, shards))
+        image = pixels[:, : recipe.crop_size, : recipe.crop_size]
+        images = torch.from_numpy(np.repeat(image[None], number, 0)).to(self.device)
+        labels = torch.arange(number, device=self.device) % self.data.num_classes
+        before = [(each, each.clone()) for each in network.buffers()]
+        network.train()
+        try:
+            with self._precision():
+                logits, loss = optimization.respond(network, images, labels, recipe)
+            if logits.ndim != 2 or len(logits) != number or logits.shape[1] < self.data.num_classes:
+                raise ValueError(
+                    f"expected logits [{number}, K] of at least {self.data.num_classes} classes, "
+                    f"found {list(logits.shape)}"
+                )
+            loss.backward()
+        except KeyError as error:
+            raise ValueError(
+                f"backbone: {recipe.method} needs {error} in what {type(network).__name__} returns; "
+                f"see {NETWORK_ADVICE}"
+            ) from error
+        except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"backbone: {type(network).__name__} fails in a step of {recipe.method} with {number} images of "
+                f"{recipe.crop_size} x {recipe.crop_size} pixels: {error}"
+            ) from error
+        finally:
+            network.zero_grad()
+            with torch.no_grad():
+                for buffer, value in before:
+                    buffer.copy_(value)
+
+    def _precision(self) -> AbstractContextManager:
+        """Mixed precision, if the recipe says so."""
+        if self.recipe.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, getattr(torch, self.recipe.precision))
 
     def run_epoch(self, on_batch: Callable[[int, int, int], None] | None) -> dict:
         """What is left of an epoch, its evaluation, its row of the log."""
@@ -191,8 +268,7 @@ class _Trainer:
         )
         labels = torch.tensor([self.data.labels[window.image_ids[row]] for row in rows], device=self.device)
         torch.manual_seed(augmentation.method_seed(recipe.seed, epoch, batch, shard))
-        mixed = recipe.precision != "float32"
-        with torch.autocast(self.device.type, getattr(torch, recipe.precision)) if mixed else nullcontext():
+        with self._precision():
             images = torch.from_numpy(images).to(self.device)
             logits, loss = optimization.respond(self.network, images, labels, recipe)
         self.scaler.scale(loss).backward()
@@ -262,7 +338,8 @@ class _ValCams:
             if not len(rows):
                 continue
             classes = torch.tensor([self._split.class_labels[each] for each in batch.image_ids], device=self._device)
-            look = self._model(torch.from_numpy(batch.images).to(self._device), classes)
+            names = [each if ok else None for each, ok in zip(batch.image_ids, batch.readable, strict=True)]
+            look = self._model(torch.from_numpy(batch.images).to(self._device), classes, names)
             right = (look.logits.argmax(1) == classes).cpu().numpy()
             self.num_seen += len(rows)
             self.num_correct += int(right[rows].sum())
@@ -275,6 +352,13 @@ def _merged(contents: list[bytes]) -> Evaluator:
     for each in others:
         merged.merge(each)
     return merged
+
+
+def _readable(images: ImageFolder) -> Iterator[tuple[str, np.ndarray]]:
+    """The images that can be read, with their pixels float32 [3, H, W]."""
+    for batch in images.windows([image_id] for image_id in images.image_ids):
+        if batch.readable[0]:
+            yield batch.image_ids[0], batch.images[0]
 
 
 def _first(problems: dict[str, str]) -> str:

@@ -11,17 +11,20 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from importlib import import_module
+from inspect import signature
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from wsolkern.files import read_regular
 from wsolkern.models import BACKBONES, METHODS, build
+from wsolkern.models.loading import find_function
 from wsolkern.normalization import parse_all
 
 if TYPE_CHECKING:
     import torch
 
+NETWORK_ADVICE = "docs/inputs.md, 'A network of your own'"
+_PLAIN_METHODS = ("cam", "has", "cutmix")  # any classifier will do
 PRECISIONS = ("float32", "bfloat16", "float16")
 _ACCEPTED = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}  # types that a setting's type takes
 
@@ -35,9 +38,12 @@ class Recipe:
     """
 
     backbone: str
-    """A name of wsolkern.models.BACKBONES, or package.module:function. Such a function takes method, num_classes,
-    large_feature_map and the options of the method's network, and returns a network as wsolkern.models.build does. Its
-    attributes ``backbone`` and ``classifier_layers`` are its name and what its classifier's parameters begin with."""
+    """A name of wsolkern.models.BACKBONES, or package.module:function. Such a function takes num_classes, if it takes
+    anything, and returns a torch.nn.Module that gives logits; that will do for CAM, HaS and CutMix. One with an
+    argument ``method`` takes method, num_classes, large_feature_map and the options of the method's network, and
+    returns a network as wsolkern.models.build does, which ACoL, SPG and ADL need. Its attributes ``backbone`` and
+    ``classifier_layers`` are its name and what its classifier's parameters begin with; without them the classifier is
+    the linear layer that makes the logits."""
     method: str
     """A name of wsolkern.models.METHODS."""
     num_classes: int = 0
@@ -173,16 +179,12 @@ class Recipe:
         """
         import torch
 
+        from wsolkern.cams.heads import unwrapped
         from wsolkern.models import load_pretrained
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            made = self._function()(
-                method=self.method,
-                num_classes=self.num_classes,
-                large_feature_map=self.large_feature_map,
-                **self.network_options,
-            )
+            made = unwrapped(self._make())
         if self.pretrained:
             load_pretrained(made, None if self.pretrained == "torchvision" else self.pretrained)
         return made
@@ -193,14 +195,44 @@ class Recipe:
         found = {name: value for name, value in self.options.items() if name.startswith(("acol_", "adl_"))}
         return found | ({"tap_threshold": self.options["tap_threshold"]} if self.options.get("tap_threshold") else {})
 
-    def _function(self):
+    def _make(self) -> "torch.nn.Module":
+        """The network of the backbone's function, which gets what it takes."""
+        import torch
+
+        from wsolkern.methods.adl import ADL
+
+        settings = {"method": self.method, "num_classes": self.num_classes, "large_feature_map": self.large_feature_map}
+        settings |= self.network_options
         if self.backbone in BACKBONES:
-            return lambda **options: build(self.backbone, **options)
-        module, _, name = self.backbone.partition(":")
-        function = getattr(import_module(module), name, None)
-        if function is None:
-            raise ValueError(f"backbone: {module} has no {name}")
-        return function
+            return build(self.backbone, **settings)
+        function = find_function("backbone", self.backbone)
+        try:
+            parameters = signature(function).parameters
+        except ValueError:  # of some that are written in C
+            parameters = {}
+        if "method" not in parameters:
+            if self.method not in _PLAIN_METHODS:
+                raise ValueError(
+                    f"backbone: {self.method} needs a function with an argument method, which {self.backbone} has not; "
+                    f"see {NETWORK_ADVICE}"
+                )
+            if self.large_feature_map or self.network_options:
+                given = next(iter(self.network_options), "large_feature_map")
+                raise ValueError(f"{given}: only a function with an argument method takes it, not {self.backbone}")
+            takes_any = any(each.kind == each.VAR_KEYWORD for each in parameters.values())
+            settings = {"num_classes": self.num_classes} if "num_classes" in parameters or takes_any else {}
+        try:
+            made = function(**settings)
+        except TypeError as error:
+            raise ValueError(f"backbone: {self.backbone} does not take {', '.join(settings)}: {error}") from error
+        if not isinstance(made, torch.nn.Module):
+            raise ValueError(f"backbone: expected {self.backbone} to return a torch.nn.Module, found {made!r}")
+        if self.method == "adl" and not any(isinstance(each, ADL) for each in made.modules()):
+            raise ValueError(
+                f"backbone: adl needs layers wsolkern.methods.adl.ADL, which {type(made).__name__} has not; "
+                f"see {NETWORK_ADVICE}"
+            )
+        return made
 
 
 def default_options(method: str) -> dict[str, int | float]:

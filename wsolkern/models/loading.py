@@ -1,0 +1,96 @@
+"""A model by the name of the function that makes it, with weights from a file.
+
+In: package.module:function, its arguments, a file. Out: the model, what its weights are.
+Source: none.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from wsolkern.models.weights import find_weights, put_weights, read_bytes, read_file
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Loaded(NamedTuple):
+    """A model and what its weights are."""
+
+    model: Callable
+    """A torch.nn.Module, or a function."""
+    sha256: str | None
+    """Of the file of weights, or else of the model's parameters and buffers; None for a function."""
+    note: str
+    """Which of the file's tensors these are, and what else is there; "" where there is nothing to say."""
+
+
+def load_model(name: str, arguments: Mapping, weights: Path | None = None) -> Loaded:
+    """The model that a function makes.
+
+    Args:
+        name: package.module:function.
+        arguments: The function's, by name.
+        weights: A file with weights for the model, of any of the kinds :func:`wsolkern.models.weights.find_weights`
+            knows.
+
+    Raises:
+        ImportError: There is no such module.
+        OSError: The file cannot be read.
+        ValueError: There is no such function, it takes other arguments or returns something else, or the weights are
+            for another model.
+    """
+    import torch
+
+    from wsolkern.cams.heads import unwrapped
+
+    function = find_function("MODEL", name)
+    content = None if weights is None else read_bytes(weights)
+    model = function(**arguments)
+    if not callable(model):
+        raise ValueError(f"MODEL: expected {name} to return a torch.nn.Module or a function, found {model!r}")
+    if content is None:
+        return Loaded(model, _state_sha256(model.state_dict()) if isinstance(model, torch.nn.Module) else None, "")
+    if not isinstance(model, torch.nn.Module):
+        raise ValueError(f"--weights: {name} returns no torch.nn.Module to load them into")
+    network = unwrapped(model)
+    found = find_weights(weights, read_file(weights, content), network.state_dict())
+    put_weights(network, found)
+    return Loaded(model, hashlib.sha256(content).hexdigest(), found.note)
+
+
+def find_function(what: str, name: str) -> Callable:
+    """The function that package.module:function names.
+
+    Args:
+        what: What it is called in errors.
+
+    Raises:
+        ImportError: There is no such module.
+        ValueError: It is no such name, or the module has no such function.
+    """
+    module_name, colon, function_name = name.partition(":")
+    if not (module_name and colon and function_name):
+        raise ValueError(f"{what}: expected package.module:function, found {name!r}")
+    function = import_module(module_name)
+    for part in function_name.split("."):
+        if not hasattr(function, part):
+            raise ValueError(f"{what}: {module_name} has no {function_name}")
+        function = getattr(function, part)
+    if not callable(function):
+        raise ValueError(f"{what}: expected {name} to be a function, found {type(function).__name__}")
+    return function
+
+
+def _state_sha256(state: "dict[str, torch.Tensor]") -> str:
+    """Names and values of all tensors."""
+    import torch
+
+    found = hashlib.sha256()
+    for name, value in state.items():
+        if torch.is_tensor(value):
+            found.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
+            found.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return found.hexdigest()
