@@ -10,6 +10,7 @@ from wsolkern.cams.manifest import Manifest
 from wsolkern.cams.merging import merge_stores
 from wsolkern.cams.ranks import Ranks, shared_writer
 from wsolkern.cams.records import Records
+from wsolkern.cams.stamps import FileStamp, stamp
 from wsolkern.cams.store import CamSource, CamStore, open_maps
 from wsolkern.cams.writer import CamWriter, repair_store
 
@@ -17,6 +18,7 @@ __all__ = [
     "CamSource",
     "CamStore",
     "CamWriter",
+    "FileStamp",
     "Look",
     "Manifest",
     "OwnCams",
@@ -30,4 +32,5 @@ __all__ = [
     "open_maps",
     "repair_store",
     "shared_writer",
+    "stamp",
 ]
