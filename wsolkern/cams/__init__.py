@@ -5,7 +5,7 @@ Source: Zhou et al., arXiv 1512.04150 (CAM); Kim et al., arXiv 2107.13221 (NWC, 
 """
 
 from wsolkern.cams.activation import Look, class_activation_maps
-from wsolkern.cams.extraction import OwnCams, PooledCams, cam_model, extract
+from wsolkern.cams.extraction import OwnCams, PooledCams, cam_model, extract, outdated
 from wsolkern.cams.manifest import Manifest
 from wsolkern.cams.merging import merge_stores
 from wsolkern.cams.ranks import Ranks, shared_writer
@@ -30,6 +30,7 @@ __all__ = [
     "extract",
     "merge_stores",
     "open_maps",
+    "outdated",
     "repair_store",
     "shared_writer",
     "stamp",

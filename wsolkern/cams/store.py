@@ -18,6 +18,7 @@ from wsolkern.cams import layout
 from wsolkern.cams.manifest import Manifest
 from wsolkern.cams.records import Records
 from wsolkern.datasets import MapFolder, Metadata
+from wsolkern.datasets.scaling import UnitRange
 from wsolkern.datasets.spelling import nearest_spellings
 from wsolkern.errors import DatasetError
 
@@ -279,6 +280,8 @@ class CamSource:
         """The images that are wanted."""
         self.problems: dict[str, str] = {}
         """Image id -> why it has no map, of those looked for so far; what is absent is known after the last batch."""
+        self.spans = UnitRange()
+        """Whether the maps read so far span exactly [0, 1]."""
         self._store, self._nwc, self._siblings = store, nwc, tuple(siblings)
 
     def __len__(self) -> int:
@@ -311,7 +314,9 @@ class CamSource:
             rows = _take(part.image_ids, remaining)
             for start in range(0, len(rows), size):
                 batch = part.pick(rows[start : start + size])
-                yield batch.image_ids, batch.nwc_cams if self._nwc else batch.cams
+                maps = batch.nwc_cams if self._nwc else batch.cams
+                self.spans.see(maps)
+                yield batch.image_ids, maps
             if not remaining:
                 return
         present = chain.from_iterable(entries.image_ids for _, entries in self._store.entries())

@@ -12,6 +12,11 @@ _BELOW_1 = 1e-6  # what an epsilon in the divisor leaves of a maximum of 1
 class UnitRange:
     """True once it has seen maps that span exactly [0, 1], and no others but maps of zeros alone."""
 
+    NOTE = (
+        "all maps span exactly [0, 1]: each was scaled before it was stored, as pytorch-grad-cam does. Min-max and max "
+        "change nothing and are the same here, pas and ivr are those of scaled maps: raw maps are needed to compare"
+    )
+
     def __init__(self):
         self._all, self._any = True, False
 
@@ -26,11 +31,3 @@ class UnitRange:
 
     def __bool__(self) -> bool:
         return self._all and self._any
-
-    def note(self, name: str) -> str:
-        """What a user should know about the maps of a store or folder of that name."""
-        return (
-            f"{name}: all maps span exactly [0, 1]: each was scaled before it was stored, as pytorch-grad-cam does. "
-            "Min-max and max normalization change nothing and are the same here, pas and ivr are those of scaled maps; "
-            "to compare normalizations as the paper does, store raw maps"
-        )
