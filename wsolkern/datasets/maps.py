@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from safetensors import safe_open
 
+from wsolkern.datasets.scaling import UnitRange
 from wsolkern.errors import DatasetError
 
 _SUFFIXES = (".npy", ".npz", ".safetensors")
@@ -50,6 +51,8 @@ class MapFolder:
         self.image_ids = tuple(image_ids)
         self.problems: dict[str, str] = {}
         """Image id -> why its map could not be read, of the images read so far."""
+        self.spans = UnitRange()
+        """Whether the maps read so far span exactly [0, 1]."""
         self._archive = _open_archive(self.root) if self.root.is_file() else None
         if self._archive is None and not self.root.is_dir():
             raise DatasetError(f"{self.root}: no such folder of maps")
@@ -106,6 +109,7 @@ class MapFolder:
                         self.problems[image_id] = problems[image_id]
                 while groups:
                     image_ids, maps = groups.pop(0)
+                    self.spans.see(maps)
                     map_bytes = max(map_bytes, maps[0].nbytes)
                     yield image_ids, maps
         finally:
