@@ -382,4 +382,4 @@ def test_what_cannot_be_done(tmp_path, metadata):
     assert "expected CAMs, found score maps" in run(scores, code=terminal.FAILED).stderr
     empty = store(tmp_path, "c", np.ones((0, 4, 4)))
     assert "no map could be read" in run(empty, code=terminal.FAILED).stderr
-    assert "could be read" in run(empty, "--metadata", metadata, code=terminal.FAILED).stderr
+    assert "it is empty" in run(empty, "--metadata", metadata, code=terminal.FAILED).stderr

@@ -264,7 +264,7 @@ def test_missing_maps_are_listed(metadata, tmp_path):
     arguments = tmp_path / "store", "--metadata", metadata, "--size", "32"
     assert f"1 of {NUM_IMAGES} maps were left out" in run(*arguments, code=terminal.PROBLEMS).stderr
     assert f"{NUM_IMAGES - 1} images" in run(*arguments, "--allow-missing").stdout
-    assert "no map could be read" in run(*arguments, "--limit", 1, code=terminal.FAILED).stderr
+    assert "has none of the 1 images" in run(*arguments, "--limit", 1, code=terminal.FAILED).stderr
 
 
 FUNCTIONS = """

@@ -97,10 +97,10 @@ def test_everything_comes_back(tmp_path, maps_per_shard):
     for number in range(12):
         content = batch(number)
         for row, image_id in enumerate(content["image_ids"]):
-            cam, nwc_cam, label, top5_classes, top5_logits = found[image_id]
+            cam, nwc_cam, label, top5_classes, top5_logits, *file = found[image_id]
             np.testing.assert_array_equal(cam, content["cams"][row], strict=True)
             np.testing.assert_array_equal(nwc_cam, content["nwc_cams"][row], strict=True)
-            assert label == content["classes"][row]
+            assert label == content["classes"][row] and file[:2] == [-1, 0] and not file[2].any()
             assert top5_classes.tolist() == np.argsort(-content["logits"][row])[:5].tolist()
             np.testing.assert_array_equal(top5_logits, content["logits"][row][top5_classes], strict=True)
             np.testing.assert_array_equal(store.read(image_id), cam, strict=True)
@@ -236,14 +236,19 @@ WRONG = {
     "absolute": ({"image_ids": ["a", "/b"]}, "image_ids: expected relative paths without '..', found '/b'"),
     "upwards": ({"image_ids": ["a", "b/../c"]}, "image_ids: expected relative paths without '..', found 'b/../c'"),
     "surrogate": ({"image_ids": ["a", "\ud800"]}, "image_ids: expected text that UTF-8 can hold"),
-    "half": ({"cams": np.zeros((2, 3, 4), np.float16)}, "cams: expected float32 or float64 .*found float16"),
-    "list": ({"cams": [[[1.0]], [[1.0]]]}, "cams: expected float32 or float64 .*found list"),
+    "integers": ({"cams": np.zeros((2, 3, 4), np.int16)}, "cams: expected floats of 16, 32 or 64 bits .*found int16"),
+    "list": ({"cams": [[[1.0]], [[1.0]]]}, "cams: expected floats of 16, 32 or 64 bits .*found list"),
+    "masked": ({"cams": np.ma.zeros((2, 3, 4), np.float32)}, "cams: expected an array without a mask, found a masked"),
     "one_map": ({"cams": np.zeros((3, 4), np.float32)}, r"cams: expected .* \[N, h, w\], found float32 \[3, 4\]"),
     "flat": ({"cams": np.zeros((2, 0, 4), np.float32)}, r"cams: expected .* found float32 \[2, 0, 4\]"),
     "no_nwc": ({"nwc_cams": None}, "nwc_cams: expected maps, as the manifest of .* says, found none"),
     "other_nwc": ({"nwc_cams": np.zeros((2, 3, 3), np.float32)}, r"nwc_cams: expected float32 \[2, 3, 4\] as the cams"),
     "float_classes": ({"classes": [0.0, 1.0]}, "classes: expected 2 integers, found float64"),
     "negative_class": ({"classes": [0, -2]}, "classes: expected indices from 0, or -1 for unknown, found -2"),
+    "huge_class": ({"classes": np.array([0, 2**63], np.uint64)}, "classes: expected .*, found 9223372036854775808"),
+    "masked_classes": ({"classes": np.ma.zeros(2, int)}, "classes: expected an array without a mask, found a masked"),
+    "few_files": ({"files": [None]}, "files: expected 2 of FileStamp or None, found 1"),
+    "other_files": ({"files": [None, "a.jpg"]}, "files: expected 2 of FileStamp or None"),
     "flat_logits": ({"logits": np.zeros(2, np.float32)}, r"logits: expected float \[2, K\], found float32 \[2\]"),
     "int_logits": ({"logits": np.zeros((2, 3), int)}, r"logits: expected float \[2, K\], found int64"),
 }

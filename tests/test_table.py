@@ -494,4 +494,4 @@ def test_missing_maps_are_left_out_and_counted(root):
     assert "2 maps were left out" in run(*options, *SETTINGS, code=terminal.PROBLEMS).stderr
     run(*options, *SETTINGS, "--allow-missing")
     empty = store(root, 2, num_maps=0)
-    assert "no map could be counted" in run(empty, *options[1:], *SETTINGS, code=terminal.FAILED).stderr
+    assert "has none of the 8 images" in run(empty, *options[1:], *SETTINGS, code=terminal.FAILED).stderr

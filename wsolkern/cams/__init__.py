@@ -5,11 +5,12 @@ Source: Zhou et al., arXiv 1512.04150 (CAM); Kim et al., arXiv 2107.13221 (NWC, 
 """
 
 from wsolkern.cams.activation import Look, class_activation_maps
-from wsolkern.cams.extraction import OwnCams, PooledCams, cam_model, extract
+from wsolkern.cams.extraction import OwnCams, PooledCams, cam_model, extract, outdated
 from wsolkern.cams.manifest import Manifest
 from wsolkern.cams.merging import merge_stores
 from wsolkern.cams.ranks import Ranks, shared_writer
 from wsolkern.cams.records import Records
+from wsolkern.cams.stamps import FileStamp, stamp
 from wsolkern.cams.store import CamSource, CamStore, open_maps
 from wsolkern.cams.writer import CamWriter, repair_store
 
@@ -17,6 +18,7 @@ __all__ = [
     "CamSource",
     "CamStore",
     "CamWriter",
+    "FileStamp",
     "Look",
     "Manifest",
     "OwnCams",
@@ -28,6 +30,8 @@ __all__ = [
     "extract",
     "merge_stores",
     "open_maps",
+    "outdated",
     "repair_store",
     "shared_writer",
+    "stamp",
 ]

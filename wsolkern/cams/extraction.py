@@ -1,6 +1,7 @@
 """From images to a CAM store, in one pass of any classifier.
 
-In: a model, images, classes. Out: CAMs, NWC CAMs and logits in a store; why images were left out.
+In: a model, images, classes. Out: CAMs, NWC CAMs and logits in a store, made again where image or class are others
+now; why images were left out.
 Source: Zhou et al., arXiv 1512.04150 (CAM); Kim et al., arXiv 2107.13221, table 2 (NWC).
 """
 
@@ -8,8 +9,8 @@ import copy
 import queue
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, nullcontext
 from inspect import signature
 from itertools import chain
@@ -33,8 +34,14 @@ from wsolkern.cams.heads import (
     record,
     unwrapped,
 )
+from wsolkern.cams.records import check_distinct
+from wsolkern.cams.stamps import FileStamp, fits, stamp
+from wsolkern.cams.store import CamStore
 from wsolkern.cams.writer import CamWriter
+from wsolkern.datasets.ids import check_image_ids
 from wsolkern.datasets.images import ImageBatch, ImageFolder
+from wsolkern.datasets.labels import check_labels
+from wsolkern.metrics.counting import interrupts_wait
 from wsolkern.ops import backends
 from wsolkern.ops.inputs import plain
 from wsolkern.profiling import stage, timed
@@ -45,6 +52,9 @@ if TYPE_CHECKING:
 PRECISIONS = ("float32", "bfloat16", "float16")
 _GPU_BATCH = 64  # images a forward pass
 _FLUSH_SECONDS = 30  # what a kill may cost at most
+_POLL_SECONDS = 0.05  # between two looks for an interrupt
+_NUM_STAMPERS = 16  # threads: on a network's disk each image is asked for with a delay
+_STAMPS = 32  # images a thread looks at in turn
 
 
 class PooledCams:
@@ -137,6 +147,11 @@ class PooledCams:
                 expect_explained(cams, made, weights, bias, torch.as_tensor(classes), real, image_ids, changed)
         return Look(cams, classes, logits, nwc_cams)
 
+    @property
+    def num_classes(self) -> int:
+        """How many classes the head tells apart."""
+        return len(head_weights(self.model.get_submodule(self.head))[0])
+
     def replicate(self) -> "PooledCams":
         """Another one for another thread, with the same weights in memory."""
         return _replicate(self)
@@ -186,6 +201,11 @@ class OwnCams:
                 found = Look(cams, classes, logits, nwc_cams)
             expect_finite(self.model, found.logits, image_ids)
             return found
+
+    @property
+    def num_classes(self) -> int | None:
+        """How many classes the model says that it tells apart."""
+        return _count(getattr(self.model, "num_classes", None))
 
     def replicate(self) -> "OwnCams":
         """Another one for another thread, with the same weights in memory."""
@@ -264,6 +284,26 @@ def cam_model(
     return cams
 
 
+def num_classes_of(model: Callable, size: tuple[int, int], device: "torch.device") -> int | None:
+    """How many classes a model tells apart, before it has seen an image.
+
+    Args:
+        model: As for :func:`extract`.
+        size: Height and width of its images, in pixels.
+        device: Where it is.
+
+    Returns:
+        What its attribute ``num_classes`` says, or the number of logits of a black image; None for a function.
+    """
+    import torch
+
+    found = _count(getattr(model, "num_classes", None))
+    if found is None and isinstance(model, OwnCams):
+        logits = model(torch.zeros((1, 3, *size), device=device), image_ids=[None]).logits
+        found = None if logits is None else logits.shape[1]
+    return found
+
+
 def extract(
     model: Callable,
     images: ImageFolder,
@@ -276,14 +316,21 @@ def extract(
     rank: int = 0,
     num_ranks: int = 1,
     skip: Collection[str] = (),
+    with_hash: bool = False,
+    label_place: Callable[[str], str] | None = None,
+    on_outdated: Callable[[dict[str, str]], None] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, str]:
-    """Adds the CAMs of all images that a store does not have yet.
+    """Adds the CAMs of all images that a store does not have yet, or has of another class or an earlier file.
 
     An image always goes through the network with the same neighbours: the list is cut into batches before anything
     is left out. So a run that was killed and goes on, and several ranks, give the same bits as one run, on the same
     kind of device with the same batch size. On a CPU :class:`PooledCams` and :class:`OwnCams` take one batch a thread,
     so that bits do not depend on the number of cores either.
+
+    Ids and labels are checked before the first forward pass; where only a pass can tell how many classes there are,
+    after the first batch and before its CAMs are kept. What the store keeps of the images' files is their size, time of
+    modification and, with ``with_hash``, SHA-256: see :func:`outdated`.
 
     Args:
         model: What :func:`cam_model` gives: PooledCams, OwnCams, or any callable ``model(images, classes)`` with images
@@ -297,13 +344,18 @@ def extract(
         rank: Which share of the batches to do, in [0, num_ranks): every num_ranks-th.
         num_ranks: How many processes share the images.
         skip: Ids that need no CAM, beside those in the store.
+        with_hash: Keep and compare the SHA-256 of images' files, which are read once more for that.
+        label_place: What the label of an image is called in errors: see :func:`check_labels`.
+        on_outdated: Called before the first pass with image id -> why its stored CAM is made again, if there are some.
         progress: Called with how many of this rank's images are done, those that were stored included.
 
     Returns:
         Image id -> why it was left out.
 
     Raises:
-        ValueError: An image has no label, the model returns something else, or the store is for other maps.
+        ValueError: An id is no path below a folder or there twice, an image has no label or one that the model does not
+            know, the model returns something else, or the store is for other maps.
+        KeyboardInterrupt: SIGINT or SIGTERM came. It is raised between two batches; what was made is in the writer.
     """
     import torch
 
@@ -317,10 +369,19 @@ def extract(
     if precision not in PRECISIONS:
         raise ValueError(f"precision: expected one of {', '.join(PRECISIONS)}, found {precision!r}")
     ids = images.image_ids
-    if labels is not None and (unlabelled := next((each for each in ids if each not in labels), None)) is not None:
-        raise ValueError(f"labels: image {unlabelled!r} has none")
+    check_image_ids(ids)
+    check_distinct(ids)
+    if labels is not None:
+        num_classes = num_classes_of(model, images.preprocessing.size, device)
+        labels = check_labels(labels, ids, num_classes, place=label_place)
+    is_checked = labels is None or num_classes is not None
+    old = outdated(CamStore(writer.path), images, labels, with_hash=with_hash)
+    if old and on_outdated is not None:
+        on_outdated(old)
+    if is_checked:
+        writer.drop(old)
     mine = [ids[start : start + batch_size] for start in range(0, len(ids), batch_size)][rank::num_ranks]
-    stored = writer.image_ids.union(skip)
+    stored = writer.image_ids.union(skip).difference(old)
     todo = [window for window in mine if not stored.issuperset(window)]
     num_done = sum(map(len, mine)) - sum(map(len, todo))
 
@@ -337,33 +398,108 @@ def extract(
                     found = replica(pixels, classes, names)
                 else:
                     found = _of_function(replica(pixels, classes), names)
-        return batch, _on_host(found, len(batch.image_ids))
+        return batch, _on_host(found, len(batch.image_ids), classes)
 
     def finish(future: Future) -> None:
-        nonlocal num_done, flushed
+        nonlocal num_done, flushed, is_checked
+        while not future.done():
+            wait([future], _POLL_SECONDS)
+            stop_if_interrupted()
         batch, found = future.result()
+        if not is_checked and found is not None:
+            if found.logits is not None:
+                check_labels(labels, ids, found.logits.shape[1], place=label_place)
+            writer.drop(old)
+            is_checked = True
         rows = [row for row, each in enumerate(batch.image_ids) if batch.readable[row] and each not in stored]
         if rows:
-            cams, classes, logits, nwc_cams = (None if each is None else each[rows] for each in found)
             names = [batch.image_ids[row] for row in rows]
-            writer.add(names, cams, nwc_cams=nwc_cams, classes=classes, logits=logits)
+            cams, classes, logits, nwc_cams = (None if each is None else each[rows] for each in found)
+            if labels is not None:
+                _check_classes(names, classes, labels)
+            files = [stamps[each].result() for each in names]
+            writer.add(names, cams, nwc_cams=nwc_cams, classes=classes, logits=logits, files=files)
+        for each in batch.image_ids:
+            del stamps[each]
         if time.monotonic() - flushed > _FLUSH_SECONDS:
             writer.flush()
             flushed = time.monotonic()
         num_done += len(batch.image_ids)
         if progress is not None:
             progress(num_done)
+        stop_if_interrupted()
+
+    def stop_if_interrupted() -> None:
+        if interrupted():
+            raise KeyboardInterrupt
+
+    stamps: dict[str, Future] = {}
+
+    def stamped(windows: Iterable[Sequence[str]]) -> Iterator[Sequence[str]]:
+        """The same windows, each image's file stamped before it is read."""
+        for window in windows:
+            taken = {each: stampers.submit(stamp, images.root / each, with_hash=with_hash) for each in window}
+            stamps.update(taken)
+            wait(taken.values())
+            yield window
 
     flushed = time.monotonic()
     pending: deque[Future] = deque()
-    with _workers(model, device, look) as (submit, num_workers):
-        for batch in timed("read", images.windows(todo), lambda each: (each.images.nbytes, len(each.image_ids))):
+    with (
+        interrupts_wait() as interrupted,
+        _stampers() as stampers,
+        _workers(model, device, look) as (submit, num_workers),
+    ):
+        for batch in timed(
+            "read", images.windows(stamped(todo)), lambda each: (each.images.nbytes, len(each.image_ids))
+        ):
             pending.append(submit(batch))
-            if len(pending) > num_workers:
+            while len(pending) > (num_workers if is_checked else 0):
                 finish(pending.popleft())
         while pending:
             finish(pending.popleft())
+    writer.drop(old if not is_checked else ())  # where no image could be read
     return dict(images.problems)
+
+
+def outdated(
+    store: CamStore, images: ImageFolder, labels: Mapping[str, int] | None = None, *, with_hash: bool = False
+) -> dict[str, str]:
+    """Which stored CAMs no longer fit the images that they were made from, or are of other classes than the labels.
+
+    Args:
+        store: The store, whole.
+        images: The images that CAMs are wanted of.
+        labels: Image id -> class of each of them; None compares no classes.
+        with_hash: Compare files by SHA-256 where the store has it, not by size and time only.
+
+    Returns:
+        Image id -> why. A file whose time alone differs fits if its SHA-256 was kept and is the same. What the store
+        does not know, and a file that is not there now, contradict nothing.
+    """
+    wanted = set(images.image_ids)
+    found: dict[str, str] = {}
+
+    def changed(kept: list[tuple[str, FileStamp]]) -> list[str]:
+        return [image_id for image_id, was in kept if not fits(was, images.root / image_id, with_hash=with_hash)]
+
+    with _stampers() as pool:
+        for _, entries in store.entries():
+            kept = []
+            for row, image_id in enumerate(entries.image_ids):
+                if image_id not in wanted:
+                    continue
+                label = -1 if labels is None else labels[image_id]
+                if min(label, entries.classes[row]) >= 0 and label != entries.classes[row]:
+                    found[image_id] = f"is of class {entries.classes[row]}, the label is {label} now"
+                elif entries.file_bytes[row] >= 0:
+                    sha256 = entries.file_sha256[row].tobytes()
+                    size, mtime = int(entries.file_bytes[row]), int(entries.file_mtimes[row])
+                    kept.append((image_id, FileStamp(size, mtime, sha256 if any(sha256) else None)))
+            parts = [kept[start : start + _STAMPS] for start in range(0, len(kept), _STAMPS)]
+            for image_id in chain.from_iterable(pool.map(changed, parts)):
+                found[image_id] = "was made from another file than is there now"
+    return found
 
 
 @contextmanager
@@ -411,8 +547,28 @@ def _of_function(found, image_ids: Sequence[str | None]):
     return found
 
 
-def _on_host(found, num_images: int) -> Look:
-    """What a model returned, checked, as arrays' copies on the host; CAMs of less than 32 bits as float32.
+def _stampers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_NUM_STAMPERS, "wsolkern-stamps")
+
+
+def _check_classes(image_ids: list[str], classes: np.ndarray, labels: Mapping[str, int]) -> None:
+    """Raises ValueError if CAMs that should be of the labels are of other classes."""
+    for image_id, found in zip(image_ids, classes.tolist(), strict=True):
+        if found not in (-1, labels[image_id]):
+            raise ValueError(
+                f"model: image {image_id!r}: expected the CAM of its label {labels[image_id]}, found one of class "
+                f"{found}: a model that chooses classes itself takes labels=None (--classes predicted)"
+            )
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+def _on_host(found, num_images: int, classes: "torch.Tensor | None") -> Look:
+    """What a model returned, checked, as arrays' copies on the host; floats of less than 32 bits as float32.
+
+    ``classes`` is what the model was asked for; CAMs that come without classes are of these.
 
     Raises:
         ValueError: It is neither CAMs nor a Look.
@@ -420,12 +576,20 @@ def _on_host(found, num_images: int) -> Look:
     import torch
 
     found = Look(*(plain(each, "model") for each in (found if isinstance(found, Look) else [found])))
+    try:
+        found = Look(*(torch.from_numpy(each) if isinstance(each, np.ndarray) else each for each in found))
+    except TypeError as error:
+        raise ValueError(f"model: expected numbers: {error}") from error
     cams = found.cams
-    if isinstance(cams, np.ndarray):
-        cams = torch.from_numpy(cams)
     if not torch.is_tensor(cams) or cams.ndim != 3 or len(cams) != num_images or not cams.is_floating_point():
         shape = f"{cams.dtype} {list(cams.shape)}" if torch.is_tensor(cams) else type(cams).__name__
         raise ValueError(f"model: expected CAMs, float [{num_images}, h, w], found {shape}")
+    found = found._replace(classes=classes if found.classes is None else found.classes)
+    for name, ndim in (("classes", 1), ("logits", 2), ("nwc_cams", 3)):
+        value = getattr(found, name)
+        if value is not None and not (torch.is_tensor(value) and value.ndim == ndim and len(value) == num_images):
+            shape = f"{list(value.shape)}" if torch.is_tensor(value) else type(value).__name__
+            raise ValueError(f"model: {name}: expected {ndim} axes, the first of {num_images} images, found {shape}")
 
     def copied(values):
         if values is None:
@@ -433,7 +597,7 @@ def _on_host(found, num_images: int) -> Look:
         values = values.detach().cpu()
         return (values.float() if values.dtype in (torch.float16, torch.bfloat16) else values).numpy()
 
-    return Look(*map(copied, found._replace(cams=cams)))
+    return Look(*map(copied, found))
 
 
 def _replicate(cams):

@@ -7,13 +7,15 @@ Source: none.
 import json
 import platform
 import sys
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 
 import wsolkern
 
 CONTENTS = ("cams", "score maps")
+_MAX_DEPTH = 32  # of what is kept as JSON
 
 
 def _versions() -> dict[str, str]:
@@ -64,14 +66,32 @@ class Manifest:
                 copy = json.loads(json.dumps(value, allow_nan=False))
             except (TypeError, ValueError) as error:
                 raise ValueError(f"manifest: {name}: expected what JSON can hold, found {value!r} ({error})") from error
+            except RecursionError:
+                copy = None
+            if copy is None or not _is_shallow(copy):
+                raise ValueError(f"manifest: {name}: expected a dict with at most {_MAX_DEPTH} levels in it")
             if not isinstance(copy, dict):
                 raise ValueError(f"manifest: {name}: expected a dict, found {value!r}")
             object.__setattr__(self, name, copy)
 
-    def difference(self, other: "Manifest") -> tuple[str, object, object] | None:
-        """The first field that differs, its value here and its value there; None if only versions do."""
-        for each in fields(self):
-            mine, theirs = getattr(self, each.name), getattr(other, each.name)
-            if mine != theirs and each.name != "versions":
-                return each.name, mine, theirs
-        return None
+    def difference(self, other: "Manifest") -> str | None:
+        """All settings that differ, such as "expected method 'CAM', found 'HaS'"; None if only versions do."""
+        mine, theirs = (vars(each) | {"versions": None} for each in (self, other))
+        return "; ".join(_differences("", mine, theirs)) or None
+
+
+def _is_shallow(value: object, room: int = _MAX_DEPTH) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return room > 0 and all(_is_shallow(each, room - 1) for each in inner)
+
+
+def _differences(prefix: str, mine: dict, theirs: dict) -> Iterator[str]:
+    for name in {**mine, **theirs}:
+        if name not in theirs:
+            yield f"expected {prefix}{name} {mine[name]!r}, found none"
+        elif name not in mine:
+            yield f"expected no {prefix}{name}, found {theirs[name]!r}"
+        elif isinstance(mine[name], dict) and isinstance(theirs[name], dict):
+            yield from _differences(f"{prefix}{name}.", mine[name], theirs[name])
+        elif mine[name] != theirs[name]:
+            yield f"expected {prefix}{name} {mine[name]!r}, found {theirs[name]!r}"

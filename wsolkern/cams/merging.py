@@ -21,8 +21,8 @@ def merge_stores(
 ) -> dict[str, str]:
     """Copies the maps of stores into a store, which is created or gone on with.
 
-    An image may be in several of them if all its maps are the same to the bit; one is kept. That is checked first:
-    nothing is copied if there are two different maps of an image.
+    An image may be in several of them if all its maps are the same to the bit and of one class; the first is kept. That
+    is checked first: nothing is copied if there are two different maps of an image.
 
     Args:
         out: The store to write.
@@ -43,10 +43,7 @@ def merge_stores(
             raise DatasetError(f"{out}: expected another store to write than those to read")
         differs = sources[0].manifest.difference(source.manifest)
         if differs is not None:
-            name, first, found = differs
-            raise DatasetError(
-                f"{source.path}: holds another run than {sources[0].path}: expected {name} {first!r}, found {found!r}"
-            )
+            raise DatasetError(f"{source.path}: holds another run than {sources[0].path}: {differs}")
     with CamWriter(out, sources[0].manifest) as writer:
         _check_agreement([CamStore(out), *sources])
         num_done = 0
@@ -72,6 +69,7 @@ def _check_agreement(stores: Sequence[CamStore]) -> None:
 
 
 def _bits(store: CamStore, image_id: str) -> list:
-    """All there is to know about an image's maps."""
-    maps = [store.read(image_id, nwc=nwc) for nwc in (False, True)[: 1 + store.manifest.nwc]]
-    return [(each.dtype, each.shape, each.tobytes()) for each in maps]
+    """What two stores must agree on: an image's maps, and the class that they are of."""
+    record = store.record(image_id)
+    maps = [each for each in (record.cams, record.nwc_cams) if each is not None]
+    return [int(record.classes[0]), *((each.dtype, each.shape, each.tobytes()) for each in maps)]

@@ -1,18 +1,21 @@
 """Some maps of one size with all that a CAM store keeps about them, and which ids and values it takes.
 
-In: ids, maps, classes and logits as an extractor has them. Out: arrays of fixed dtypes that own their memory.
+In: ids, maps, classes, logits and files as an extractor has them. Out: arrays of fixed dtypes that own their memory.
 Source: none.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from wsolkern.cams.stamps import FileStamp
 from wsolkern.datasets.ids import check_image_ids
 from wsolkern.ops.inputs import on_host, plain
 
 NUM_TOP = 5  # logits kept of each image
+_HALF = ("float16", "bfloat16")
 
 
 class Records(NamedTuple):
@@ -30,6 +33,12 @@ class Records(NamedTuple):
     """Classes of the largest logits, largest first, int64 [N, 5]; -1 where there are fewer."""
     top5_logits: np.ndarray
     """Those logits, float32 [N, 5]; NaN where there are fewer."""
+    file_bytes: np.ndarray
+    """Size of the file that each map was made from, in bytes, int64 [N]; -1 is unknown."""
+    file_mtimes: np.ndarray
+    """When that file was last modified, in nanoseconds since 1970, int64 [N]; 0 where it is unknown."""
+    file_sha256: np.ndarray
+    """Its SHA-256, uint8 [N, 32]; zeros where it is unknown."""
 
     def pick(self, rows: range | Sequence[int]) -> "Records":
         """Some of them: views if ``rows`` is a range, else copies."""
@@ -39,7 +48,14 @@ class Records(NamedTuple):
         )
 
 
-def make_records(image_ids: Iterable[str], cams, nwc_cams=None, classes=None, logits=None) -> Records:
+def make_records(
+    image_ids: Iterable[str],
+    cams,
+    nwc_cams=None,
+    classes=None,
+    logits=None,
+    files: Sequence[FileStamp | None] | None = None,
+) -> Records:
     """Checks what :meth:`CamWriter.add` is given, and copies it.
 
     Raises:
@@ -53,9 +69,7 @@ def make_records(image_ids: Iterable[str], cams, nwc_cams=None, classes=None, lo
     num_maps = len(cams)
     if len(image_ids) != num_maps:
         raise ValueError(f"image_ids: expected {num_maps}, one for each map, found {len(image_ids)}")
-    if len(set(image_ids)) != num_maps:
-        twice = next(each for place, each in enumerate(image_ids) if each in image_ids[:place])
-        raise ValueError(f"image_ids: expected distinct ids, found {twice!r} more than once")
+    check_distinct(image_ids)
     if nwc_cams is not None:
         nwc_cams = _copy_maps("nwc_cams", plain(nwc_cams, "nwc_cams"))
         if (nwc_cams.shape, nwc_cams.dtype) != (cams.shape, cams.dtype):
@@ -63,21 +77,34 @@ def make_records(image_ids: Iterable[str], cams, nwc_cams=None, classes=None, lo
                 f"nwc_cams: expected {cams.dtype} {list(cams.shape)} as the cams, "
                 f"found {nwc_cams.dtype} {list(nwc_cams.shape)}"
             )
-    return Records(image_ids, cams, nwc_cams, _copy_classes(classes, num_maps), *_top5(logits, num_maps))
+    classes = _copy_classes(classes, num_maps)
+    return Records(image_ids, cams, nwc_cams, classes, *_top5(logits, num_maps), *_files(files, num_maps))
+
+
+def unknown_files(num_maps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The last three columns of :class:`Records` where nothing is known."""
+    return np.full(num_maps, -1, np.int64), np.zeros(num_maps, np.int64), np.zeros((num_maps, 32), np.uint8)
+
+
+def check_distinct(image_ids: Sequence[str]) -> None:
+    """Raises ValueError if an id is there twice; it is named."""
+    if len(set(image_ids)) != len(image_ids):
+        twice = next(image_id for image_id, count in Counter(image_ids).items() if count > 1)
+        raise ValueError(f"image_ids: expected distinct ids, found {twice!r} more than once")
 
 
 def _on_host(name: str, values) -> np.ndarray:
     """A numpy array of a torch tensor or of anything else; what has 16 bits as float32, which holds all its values."""
     values = plain(values, name)
-    if str(getattr(values, "dtype", "")).removeprefix("torch.") in ("float16", "bfloat16"):
+    if str(getattr(values, "dtype", "")).removeprefix("torch.") in _HALF:
         values = values.float() if hasattr(values, "detach") else values.astype(np.float32)
     return np.asarray(on_host(values, name))
 
 
 def _copy_maps(name: str, maps) -> np.ndarray:
     dtype, shape = str(getattr(maps, "dtype", type(maps).__name__)), list(getattr(maps, "shape", ()))
-    if dtype.removeprefix("torch.") not in ("float32", "float64") or len(shape) != 3 or 0 in shape[1:]:
-        raise ValueError(f"{name}: expected float32 or float64 [N, h, w], found {dtype} {shape}")
+    if dtype.removeprefix("torch.") not in (*_HALF, "float32", "float64") or len(shape) != 3 or 0 in shape[1:]:
+        raise ValueError(f"{name}: expected floats of 16, 32 or 64 bits [N, h, w], found {dtype} {shape}")
     return np.array(_on_host(name, maps), order="C")
 
 
@@ -87,8 +114,9 @@ def _copy_classes(classes, num_maps: int) -> np.ndarray:
     found = _on_host("classes", classes)
     if found.shape != (num_maps,) or (num_maps and found.dtype.kind not in "iu"):
         raise ValueError(f"classes: expected {num_maps} integers, found {found.dtype} {list(found.shape)}")
-    if num_maps and found.min() < -1:
-        raise ValueError(f"classes: expected indices from 0, or -1 for unknown, found {found.min()}")
+    if num_maps and (found.min() < -1 or found.max() > np.iinfo(np.int64).max):
+        wrong = found.min() if found.min() < -1 else found.max()
+        raise ValueError(f"classes: expected indices from 0, or -1 for unknown, found {wrong}")
     return found.astype(np.int64)
 
 
@@ -106,3 +134,18 @@ def _top5(logits, num_maps: int) -> tuple[np.ndarray, np.ndarray]:
     classes[:, :number] = np.take_along_axis(best, order, axis=1)
     values[:, :number] = np.take_along_axis(found, classes[:, :number], axis=1)
     return classes, values
+
+
+def _files(files: Sequence[FileStamp | None] | None, num_maps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Bytes int64 [N], times int64 [N] and SHA-256 uint8 [N, 32] of files."""
+    sizes, mtimes, sha256 = unknown_files(num_maps)
+    if files is None:
+        return sizes, mtimes, sha256
+    if len(files) != num_maps or not all(isinstance(each, FileStamp | None) for each in files):
+        raise ValueError(f"files: expected {num_maps} of FileStamp or None, found {len(files)} items")
+    for row, each in enumerate(files):
+        if each is not None:
+            sizes[row], mtimes[row] = each.bytes, each.mtime_ns
+            if each.sha256 is not None:
+                sha256[row] = np.frombuffer(each.sha256, np.uint8)
+    return sizes, mtimes, sha256

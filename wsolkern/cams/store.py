@@ -5,10 +5,11 @@ Source: none; :mod:`wsolkern.cams.layout` says what the files hold.
 """
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,12 @@ import numpy as np
 from wsolkern.cams import layout
 from wsolkern.cams.manifest import Manifest
 from wsolkern.cams.records import Records
-from wsolkern.datasets import MapFolder
+from wsolkern.datasets import MapFolder, Metadata
+from wsolkern.datasets.scaling import UnitRange
+from wsolkern.datasets.spelling import nearest_spellings
 from wsolkern.errors import DatasetError
 
-_NUM_LISTED = 4  # damaged shards that one message names
+_NUM_LISTED = 4  # damaged shards, or images of other classes, that one message names
 
 
 class CamStore:
@@ -66,18 +69,21 @@ class CamStore:
         """The ids of all maps that can be read, in the order of the store; all shards are read for that, once."""
         return tuple(self._shard_of)
 
-    def source(self, image_ids: Iterable[str], *, nwc: bool = False) -> "CamSource":
+    def source(self, image_ids: Iterable[str], *, nwc: bool = False, siblings: Iterable[str] = ()) -> "CamSource":
         """The maps of some images, as batches.
+
+        The map of ``a/b.jpg`` is stored as ``a/b.jpg`` or ``a/b``, as a folder's are named: see :class:`MapFolder`.
 
         Args:
             image_ids: The images, in any order.
             nwc: Their NWC maps instead.
+            siblings: Other images that have maps there too: they decide with these which ids need their full names.
 
         Raises:
             ValueError: NWC maps of a store that has none.
         """
         self._check_nwc(nwc)
-        return CamSource(self, image_ids, nwc)
+        return CamSource(self, image_ids, nwc, siblings)
 
     def read(self, image_id: str, *, nwc: bool = False) -> np.ndarray:
         """The map of one image, float32 or float64 [h, w]. All shards are read at the first call, to find ids.
@@ -87,17 +93,79 @@ class CamStore:
             ValueError: An NWC map of a store that has none.
         """
         self._check_nwc(nwc)
-        shard = self._shard_of.get(image_id)
-        if shard is None:
-            raise DatasetError(f"image {image_id!r}: {self.absence()}")
+        record = self.record(image_id)
+        return (record.nwc_cams if nwc else record.cams)[0].copy()
+
+    def record(self, image_id: str) -> Records:
+        """All that is kept of one image, N = 1; otherwise as :meth:`read`."""
+        names = [name for name in dict.fromkeys((image_id, _stem(image_id))) if name in self._shard_of]
+        if not names:
+            near = nearest_spellings([image_id], self.image_ids)
+            raise DatasetError(f"image {image_id!r}: {self.absence(near.get(image_id))}")
+        if len(names) > 1:
+            raise DatasetError(f"image {image_id!r}: {_twice(names)}")
+        shard = self._shard_of[names[0]]
         if self._opened is None or self._opened[0] != shard:
             try:
-                records = layout.read_shard(self.path, shard, self._sha256)
+                records = self._read(shard)
             except DatasetError as error:
                 raise DatasetError(f"image {image_id!r}: {self.path / shard.file}: {error}") from error
             self._opened = shard, {each: (part, row) for part in records for row, each in enumerate(part.image_ids)}
-        part, row = self._opened[1][image_id]
-        return (part.nwc_cams if nwc else part.cams)[row].copy()
+        part, row = self._opened[1][names[0]]
+        return part.pick(range(row, row + 1))
+
+    def check_split(self, split: Metadata, *, siblings: Iterable[str] = ()) -> None:
+        """Does nothing if the maps fit a split: for use before they are evaluated on it.
+
+        Where the manifest says that CAMs are of the labels (``preprocessing["classes"]`` is "labels"), the stored class
+        of each of the split's images is compared with its label; an unknown class is not.
+
+        Args:
+            split: The images that will be evaluated, and their labels.
+            siblings: As for :meth:`source`.
+
+        Raises:
+            DatasetError: The store has none of the images, or a CAM is of another class than the image's label; the
+                error names the first few.
+        """
+        wanted, (names, _) = set(split.image_ids), self.source(split.image_ids, siblings=siblings).names()
+        compared = self.manifest.preprocessing.get("classes") == "labels" and bool(split.class_labels)
+        wrong: dict[str, int] = {}
+        num_found = num_read = 0
+        for shard, entries in self.entries():
+            num_read += 1
+            image_ids = [names.get(each, each) for each in entries.image_ids] if names else entries.image_ids
+            num_found += len(wanted.intersection(image_ids))
+            if compared:
+                labels = np.fromiter((split.class_labels.get(each, -1) for each in image_ids), np.int64, len(image_ids))
+                differ = (labels != entries.classes) & (labels >= 0) & (entries.classes >= 0)
+                here = {image_ids[row]: int(entries.classes[row]) for row in np.flatnonzero(differ)}
+                if here and self._is_whole(shard):
+                    wrong |= {image_id: found for image_id, found in here.items() if image_id in wanted}
+        if wrong:
+            first = islice(wrong.items(), _NUM_LISTED)
+            listed = "; ".join(f"{name!r}: stored {found}, label {split.class_labels[name]}" for name, found in first)
+            more = f"; and {len(wrong) - _NUM_LISTED:,} more" if len(wrong) > _NUM_LISTED else ""
+            raise DatasetError(
+                f"{self.path}: the CAMs of {len(wrong):,} of {num_found:,} images are of other classes than "
+                f"{Path(split.folder, 'class_labels.txt')} says: {listed}{more}. The same wsolkern extract command "
+                "makes just these again; or correct class_labels.txt"
+            )
+        if wanted and not num_found and num_read == len(self.shards):
+            raise DatasetError(self._strange(split))
+
+    def _strange(self, split: Metadata) -> str:
+        """That a store has none of a split's images, and why that may be."""
+        about = f"{self.path}: has none of the {len(split.image_ids):,} images of {split.folder}"
+        own = list(chain.from_iterable(entries.image_ids for _, entries in self.entries()))
+        if not own:
+            return f"{about}: it is empty"
+        near = nearest_spellings(split.image_ids, own)
+        for wanted, found in near.items():
+            return f"{about}: {wanted!r} is {found!r} there, and {len(near) - 1:,} more are spelled otherwise"
+        run = ", ".join(f"{name} {each}" for name in ("dataset", "split") if (each := getattr(self.manifest, name)))
+        about += f", such as {split.image_ids[0]!r}; it has {len(own):,} others, such as {own[0]!r}"
+        return f"{about}, of {run}" if run else about
 
     def records(self, size: int = 64) -> Iterator[Records]:
         """All that is kept, in the order of the store, at most ``size`` maps of one size at a time.
@@ -116,12 +184,9 @@ class CamStore:
         ``problems`` then.
         """
 
-        def read(shard: layout.Shard) -> list[Records]:
-            return layout.read_shard(self.path, shard, self._sha256)
-
         pool = ThreadPoolExecutor(1, thread_name_prefix="wsolkern-store")
         try:
-            ahead = ((shard, pool.submit(read, shard)) for shard in self.shards)
+            ahead = ((shard, pool.submit(self._read, shard)) for shard in self.shards)
             following = next(ahead, None)
             while following is not None:
                 shard, future = following
@@ -135,6 +200,17 @@ class CamStore:
                 yield shard, records
         finally:
             pool.shutdown(cancel_futures=True)
+
+    def entries(self) -> Iterator[tuple[layout.Shard, layout.Entries]]:
+        """The shards, each with what it keeps beside maps; in milliseconds, because it is not verified.
+
+        Shards that cannot be read are left out.
+        """
+        for shard in self.shards:
+            try:
+                yield shard, layout.read_entries(self.path, shard)
+            except DatasetError:
+                continue
 
     def verify(self, *, progress: Callable[[int], None] | None = None) -> dict[str, str]:
         """Reads all shards.
@@ -160,9 +236,11 @@ class CamStore:
         found = self.problems | repeated
         return {shard.file: found[shard.file] for shard in self.shards if shard.file in found}
 
-    def absence(self) -> str:
-        """Why an image that was looked for in all shards was not found."""
+    def absence(self, near: str | None = None) -> str:
+        """Why an image that was looked for in all shards was not found; ``near`` is another spelling that was."""
         named = [f"{file}: {problem}" for file, problem in islice(self.problems.items(), _NUM_LISTED)]
+        if near is not None:
+            return f"not in the store {self.path}, but {near!r} is"
         if not named:
             return f"not in the store {self.path}"
         if len(self.problems) > _NUM_LISTED:
@@ -180,6 +258,15 @@ class CamStore:
                     found.setdefault(image_id, shard)
         return found
 
+    def _read(self, shard: layout.Shard) -> list[Records]:
+        return layout.read_shard(self.path, shard, self._sha256, nwc=self.manifest.nwc)
+
+    def _is_whole(self, shard: layout.Shard) -> bool:
+        try:
+            return bool(self._read(shard))
+        except DatasetError:
+            return False
+
     def _check_nwc(self, nwc: bool) -> None:
         if nwc and not self.manifest.nwc:
             raise ValueError(f"nwc: {self.path} was made without NWC maps (nwc in its {layout.MANIFEST})")
@@ -188,12 +275,14 @@ class CamStore:
 class CamSource:
     """The maps of some images of a store, what :meth:`CamStore.source` gives; read as :class:`MapFolder` is."""
 
-    def __init__(self, store: CamStore, image_ids: Iterable[str], nwc: bool):
+    def __init__(self, store: CamStore, image_ids: Iterable[str], nwc: bool, siblings: Iterable[str] = ()):
         self.image_ids = tuple(dict.fromkeys(image_ids))
         """The images that are wanted."""
         self.problems: dict[str, str] = {}
         """Image id -> why it has no map, of those looked for so far; what is absent is known after the last batch."""
-        self._store, self._nwc = store, nwc
+        self.spans = UnitRange()
+        """Whether the maps read so far span exactly [0, 1]."""
+        self._store, self._nwc, self._siblings = store, nwc, tuple(siblings)
         self._shard: layout.Shard | None = None  # of the last batch
 
     def __len__(self) -> int:
@@ -230,16 +319,46 @@ class CamSource:
     def _batches(self, size: int) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
         self.problems.clear()
         remaining = set(self.image_ids)
+        names, twice = self.names()
+        self.problems.update(twice)
+        remaining.difference_update(twice)
         for shard, part in ((shard, part) for shard, records in self._store.contents() for part in records):
+            if names:
+                part = part._replace(image_ids=tuple(names.get(each, each) for each in part.image_ids))
             rows = _take(part.image_ids, remaining)
             self._shard = shard
             for start in range(0, len(rows), size):
                 batch = part.pick(rows[start : start + size])
-                yield batch.image_ids, batch.nwc_cams if self._nwc else batch.cams
+                maps = batch.nwc_cams if self._nwc else batch.cams
+                self.spans.see(maps)
+                yield batch.image_ids, maps
             if not remaining:
                 return
+        present = chain.from_iterable(entries.image_ids for _, entries in self._store.entries())
+        near = nearest_spellings(remaining, present)
         reason = self._store.absence()
-        self.problems.update((image_id, reason) for image_id in self.image_ids if image_id in remaining)
+        for image_id in self.image_ids:
+            if image_id in remaining:
+                self.problems[image_id] = self._store.absence(near[image_id]) if image_id in near else reason
+
+    def names(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Id in the store -> image, where the store lacks the image's extension; image -> why, where it is there twice.
+
+        Memory holds no ids but these.
+        """
+        absent, num_maps = set(self.image_ids), 0
+        for _, entries in self._store.entries():
+            absent.difference_update(entries.image_ids)
+            num_maps += len(entries.image_ids)
+        if not absent and num_maps == len(self.image_ids):
+            return {}, {}  # as nearly always, all have their full names
+        counts = Counter(map(_stem, {*self.image_ids, *self._siblings}))
+        stems = {stem: each for each in self.image_ids if (stem := _stem(each)) != each and counts[stem] == 1}
+        names: dict[str, str] = {}
+        for _, entries in self._store.entries():
+            names.update((stem, stems[stem]) for stem in stems.keys() & entries.image_ids)
+        twice = {each: _twice([each, stem]) for stem, each in names.items() if each not in absent}
+        return {stem: each for stem, each in names.items() if each in absent}, twice
 
 
 def open_maps(
@@ -258,7 +377,7 @@ def open_maps(
         ValueError: NWC maps of what has none.
     """
     if CamStore.is_at(root):
-        return CamStore(root).source(image_ids, nwc=nwc)
+        return CamStore(root).source(image_ids, nwc=nwc, siblings=siblings)
     if nwc:
         raise ValueError(f"nwc: {os.fspath(root)} is no CAM store, and only stores keep NWC maps")
     return MapFolder(root, image_ids, siblings=siblings)
@@ -276,3 +395,11 @@ def _take(image_ids: tuple[str, ...], remaining: set[str]) -> range | list[int]:
         return range(len(image_ids))
     first = {image_id: row for row, image_id in reversed(list(enumerate(image_ids))) if image_id in found}
     return sorted(first.values())
+
+
+def _stem(image_id: str) -> str:
+    return os.path.splitext(image_id)[0]
+
+
+def _twice(names: Sequence[str]) -> str:
+    return f"expected one map, found {' and '.join(map(repr, names))}"

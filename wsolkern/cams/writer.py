@@ -5,7 +5,7 @@ Source: none; :mod:`wsolkern.cams.layout` says what the files hold.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import groupby
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 from wsolkern.cams import layout
 from wsolkern.cams.manifest import Manifest
 from wsolkern.cams.records import Records, make_records
+from wsolkern.cams.stamps import FileStamp
 from wsolkern.cams.store import CamStore
 from wsolkern.errors import DatasetError
 from wsolkern.files import UNFINISHED, only_one, sync_folder
@@ -61,27 +62,72 @@ class CamWriter:
             self._lock = stack.pop_all()
         self._closed = False
 
-    def add(self, image_ids: Iterable[str], cams, *, nwc_cams=None, classes=None, logits=None) -> None:
+    def add(
+        self,
+        image_ids: Iterable[str],
+        cams,
+        *,
+        nwc_cams=None,
+        classes=None,
+        logits=None,
+        files: Sequence[FileStamp | None] | None = None,
+    ) -> None:
         """Takes a batch of maps of one size; all of them or, if anything is wrong, none.
 
         Args:
             image_ids: N ids that are not in the store: relative paths, text of one line.
             cams: Raw CAMs, float32 or float64 [N, h, w], numpy or torch; copied, and kept as they are, NaN and
-                infinite values too. In a store of score maps: values in [0, 1], kept as float64.
+                infinite values too. float16 and bfloat16 become float32. In a store of score maps: values in [0, 1],
+                kept as float64.
             nwc_cams: The same with negative class weights clamped to 0; exactly where the manifest says nwc.
             classes: Class that each map is of, integers [N] from 0; -1 or None is unknown.
             logits: Of all classes, float [N, K]; the five largest are kept.
+            files: What :func:`wsolkern.cams.stamp` said of the file of each image before it was read.
 
         Raises:
             ValueError: An argument is not as above, or an id is in the store already.
             OSError: The shard that became full cannot be written; its maps stay pending.
         """
-        self._add(make_records(image_ids, cams, nwc_cams, classes, logits))
+        self._add(make_records(image_ids, cams, nwc_cams, classes, logits, files))
 
     def add_records(self, records: Records) -> None:
-        """Takes what :meth:`CamStore.records` gave, with its top five logits; otherwise as :meth:`add`."""
-        checked = make_records(records.image_ids, records.cams, records.nwc_cams, records.classes)
-        self._add(checked._replace(top5_classes=records.top5_classes, top5_logits=records.top5_logits))
+        """Takes what :meth:`CamStore.records` gave, with all that is kept; otherwise as :meth:`add`."""
+        checked = make_records(*records[:4])
+        self._add(Records(*checked[:4], *records[4:]))
+
+    def drop(self, image_ids: Iterable[str]) -> None:
+        """Takes maps out, pending ones too, so that others of the same images can be added; other ids do nothing.
+
+        Shards that hold some of them are written anew without them. A kill at any moment leaves the store with all or
+        with none of these maps.
+
+        Raises:
+            DatasetError: A shard cannot be read any more.
+            OSError: A shard or the index cannot be written; nothing is taken out.
+        """
+        dropped = self.image_ids.intersection(image_ids)
+        if not dropped:
+            return
+        self.flush()
+        shards, number, replaced = [], self._next_number, []
+        for shard in self._shards:
+            entries = layout.read_entries(self.path, shard)
+            if dropped.isdisjoint(entries.image_ids):
+                shards.append(shard)
+                continue
+            replaced.append(shard)
+            parts = []
+            for part in layout.read_shard(self.path, shard, self._sha256, nwc=self.manifest.nwc):
+                rows = [row for row, image_id in enumerate(part.image_ids) if image_id not in dropped]
+                parts += [part.pick(rows)] if rows else []
+            if parts:
+                shards.append(layout.write_shard(self.path, number, self._sha256, parts))
+                number += 1
+        layout.write_index(self.path, self._sha256, shards)
+        self._shards, self._next_number = shards, number
+        self.image_ids -= dropped
+        for shard in replaced:
+            (self.path / shard.file).unlink(missing_ok=True)
 
     def flush(self) -> None:
         """Puts what is pending on the disk; on return it is safe.
@@ -98,9 +144,14 @@ class CamWriter:
             shards.append(layout.write_shard(self.path, number, self._sha256, list(parts)))
             number += 1
         layout.write_index(self.path, self._sha256, shards)
-        self._shards, self._next_number = shards, number
-        self._pending.clear()
-        self._num_pending = self._pending_bytes = 0
+        # In one statement: an interrupt between two would have the same maps written again.
+        self._shards, self._next_number, self._pending, self._num_pending, self._pending_bytes = (
+            shards,
+            number,
+            [],
+            0,
+            0,
+        )
 
     def close(self) -> None:
         """Flushes and lets the next writer in; does nothing the second time."""
@@ -129,8 +180,7 @@ class CamWriter:
         store = CamStore(self.path)
         differs = store.manifest.difference(self.manifest)
         if differs is not None:
-            name, kept, given = differs
-            raise DatasetError(f"{self.path}: holds another run: expected {name} {kept!r}, found {given!r}")
+            raise DatasetError(f"{self.path}: holds another run: {differs}")
         self.image_ids = set(store.image_ids)
         if store.problems or len(self.image_ids) != store.num_maps:
             problems = store.verify()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from wsolkern.cams import CamSource
     from wsolkern.datasets import MapFolder, Metadata
+    from wsolkern.datasets.scaling import UnitRange
     from wsolkern.metrics import Evaluator
     from wsolkern.metrics.bootstrap import BootstrapEvaluator
 
@@ -75,7 +76,14 @@ def count_under_bar(
     task = bar.add_task(what, total=len(source))
     problems = count_maps(evaluator, source, on_batch=lambda ids, _: bar.update(task, advance=len(ids)))
     bar.update(task, completed=len(source))
+    tell_scaled(source.spans, what)
     return problems
+
+
+def tell_scaled(spans: "UnitRange", what: object) -> None:
+    """Says on standard error that CAMs were scaled before, if they were."""
+    if spans:
+        terminal.stderr().print(f"{what}: {spans.NOTE}", style="yellow", markup=False)
 
 
 def count_split(
@@ -116,12 +124,14 @@ def count_split(
     )
     maps = {"root": str(root.resolve()), "kind": "score maps" if normalizations is None else "CAMs"}
     if CamStore.is_at(root):
-        manifest = CamStore(root).manifest
+        store = CamStore(root)
+        manifest = store.manifest
         maps |= {"nwc": nwc, "manifest": asdict(manifest)}
         if normalizations is not None and manifest.content == "score maps":
             raise ValueError(f"{root}: holds score maps, which are normalized already: wsolkern evaluate --score-maps")
         if normalizations is None and manifest.content == "cams":
             raise ValueError(f"{root}: holds raw CAMs, expected score maps: wsolkern evaluate --cams")
+        store.check_split(split)
     job = fingerprint(split, mask_root, maps)
     counting = SplitCount(evaluator, split.image_ids, job, mask_files=mask_files_of(split, mask_root))
     if resume is not None and resume.exists():
@@ -139,4 +149,6 @@ def count_split(
             terminal.stderr().print(f"interrupted: {done}; go on with --resume {os.fspath(kept)}", markup=False)
             raise typer.Exit(terminal.INTERRUPTED) from None
         bar.update(task, completed=evaluator.num_images + len(problems))
+    if normalizations is not None:
+        tell_scaled(source.spans, root)
     return Counted(root, split, evaluator, problems, time.perf_counter() - started)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wsolkern.cli import options, terminal
-from wsolkern.cli.counting import count_under_bar
+from wsolkern.cli.counting import count_under_bar, tell_scaled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,6 +86,8 @@ def diagnose(
         split = None
         if metadata is not None:
             split = load_metadata(metadata, box_format=box_format, box_rounding=box_rounding)
+        for store in opened if split is not None else ():
+            store.check_split(split)
         with terminal.progress_bar() as bar:
             reader = _Reader(split, mask_root, nwc, options.parse_size(size), csv_file is not None, bar)
             examined = [reader.examine(store) for store in opened]
@@ -212,6 +214,8 @@ class _Reader:
 
     def _batches(self, store: "CamStore", problems: dict[str, str]) -> "Iterator[tuple[tuple[str, ...], np.ndarray]]":
         """All maps of a store, or those of the split, under the bar; then adds what could not be read."""
+        from wsolkern.datasets.scaling import UnitRange
+
         if self.split is None:
             owner, num_maps = store, store.num_maps
             batches = ((each.image_ids, each.nwc_cams if self.nwc else each.cams) for each in store.records(_BATCH))
@@ -219,11 +223,15 @@ class _Reader:
             owner = store.source(self.split.image_ids, nwc=self.nwc)
             num_maps, batches = len(owner), owner.batches(_BATCH)
         task = self.bar.add_task(f"extremes of {store.path}", total=num_maps)
+        spans = UnitRange()
         for image_ids, maps in batches:
+            spans.see(maps)
             yield image_ids, maps
             self.bar.update(task, advance=len(image_ids))
         self.bar.update(task, completed=num_maps)
         problems |= owner.problems
+        if self.split is None:  # with a split, counting says it
+            tell_scaled(spans, store.path)
 
 
 def _print(examined: list[_Examined]) -> None:

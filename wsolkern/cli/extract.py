@@ -88,22 +88,32 @@ def extract(
     backbone: Annotated[
         str | None, typer.Option(help="For the manifest; default: the model's own word, or its class.")
     ] = None,
+    with_hash: Annotated[
+        bool,
+        typer.Option(
+            "--hash", help="Keep the SHA-256 of each image's file, too, and compare by it what is in the store already."
+        ),
+    ] = False,
     allow_missing: options.AllowMissing = False,
 ) -> None:
     """Make the CAMs of a data set with any classifier, and keep them in a store.
 
     Where the classifier pools its last feature map, and the linear layer behind that, is found and verified.
 
-    Killed or interrupted, the same command goes on. Images that are missing or damaged are listed, left out, and tried
-    again the next time. For several processes:
+    Killed or interrupted, the same command goes on. CAMs whose image has another label now, or another file by size and
+    time, are made again. Images that are missing or damaged are listed, left out, and tried again the next time. For
+    several processes:
 
     torchrun --nproc-per-node 2 -m wsolkern extract MODEL ...
     """
     with terminal.errors_as_messages():
         options.keep_freed_memory()
-        from wsolkern.cams import Manifest, Ranks, cam_model, shared_writer
+        from wsolkern.cams import CamStore, CamWriter, Manifest, Ranks, cam_model, outdated, shared_writer
         from wsolkern.cams import extract as extract_cams
+        from wsolkern.cams.extraction import num_classes_of
         from wsolkern.datasets import ImageFolder, Preprocessing, class_folders, load_metadata
+        from wsolkern.datasets.ids import check_image_ids
+        from wsolkern.datasets.labels import check_labels, line_of
         from wsolkern.models.loading import load_model
 
         preprocessing = Preprocessing(
@@ -120,6 +130,17 @@ def extract(
             image_ids, dataset_guess, split_guess = tuple(labels), images.resolve().name, None
         if classes == "labels" and not labels:
             raise ValueError(f"--classes labels: {metadata} has no class_labels.txt; pass --classes predicted")
+        labels = labels if classes == "labels" else None
+        try:
+            check_image_ids(image_ids)
+        except ValueError as error:
+            raise ValueError(f"{metadata / 'image_ids.txt' if metadata else images}: {error}") from error
+
+        def label_place(image_id: str) -> str:
+            if metadata is not None:
+                return line_of(metadata / "class_labels.txt", image_id)
+            return f"{images}: folder {image_id.partition('/')[0]!r} is class {labels[image_id]} by its name"
+
         source = ImageFolder(images, image_ids, preprocessing)
         options.find_modules_here()
         network, sha256, note = load_model(model, options.parse_arguments(argument or []), weights)
@@ -132,6 +153,11 @@ def extract(
             if hasattr(network, "to"):
                 network = network.to(place)
             looker = cam_model(network, preprocessing.size, features=features, head=head, nwc=nwc)
+            if labels is not None:
+                num_classes = num_classes_of(looker, preprocessing.size, place)
+                labels = check_labels(labels, image_ids, num_classes, place=label_place)
+                if metadata is None and ranks.rank == 0:
+                    _warn_of_folders(images, 1 + max(labels.values()), num_classes)
             manifest = Manifest(
                 dataset=dataset or dataset_guess or None,
                 split=split or split_guess,
@@ -147,7 +173,21 @@ def extract(
                 },
                 nwc=nwc,
             )
+
+            def tell(old: dict[str, str]) -> None:
+                if old and ranks.rank == 0:
+                    terminal.list_problems("CAMs no longer fit and are made again", old)
+
             with shared_writer(out, manifest, ranks) as (writer, stored), terminal.progress_bar() as bar:
+                if ranks.num_ranks > 1:
+                    # The first one alone changes the store that all read.
+                    old = {}
+                    if ranks.rank == 0:
+                        with CamWriter(out, manifest) as main:
+                            old = outdated(CamStore(out), source, labels, with_hash=with_hash)
+                            tell(old)
+                            main.drop(old)
+                    stored = stored.difference(ranks.gather(old)[0])
                 task = bar.add_task("extracting", total=len(image_ids), visible=ranks.rank == 0)
 
                 def progress(done: int) -> None:
@@ -159,13 +199,16 @@ def extract(
                         looker,
                         source,
                         writer,
-                        labels if classes == "labels" else None,
+                        labels,
                         batch_size=batch_size,
                         device=place,
                         precision=precision,
                         rank=ranks.rank,
                         num_ranks=ranks.num_ranks,
                         skip=stored,
+                        with_hash=with_hash,
+                        label_place=label_place,
+                        on_outdated=tell,
                         progress=progress,
                     )
                 except KeyboardInterrupt:
@@ -185,6 +228,16 @@ def _backbone(network: Callable) -> str:
     """The name that a network gives its backbone, or else its class."""
     name = getattr(network, "backbone", None)
     return name if isinstance(name, str) else type(network).__name__
+
+
+def _warn_of_folders(images: Path, num_folders: int, num_classes: int | None) -> None:
+    """Folders that are fewer than a model's classes are its first ones only by chance."""
+    if num_classes is not None and num_folders < num_classes:
+        text = (
+            f"{images}: the model tells {num_classes:,} classes apart; the {num_folders:,} folders are taken for the "
+        )
+        text += "first of them in the order of their names; if they are others, --metadata says which ones"
+        terminal.stderr().print(text, style="yellow", markup=False)
 
 
 def _parse_three(option: str, text: str) -> tuple[float, ...]:
@@ -207,11 +260,17 @@ def _finish(out: Path, image_ids: tuple[str, ...], problems: dict[str, str], all
     """
     from wsolkern.cams import CamStore
 
-    num_maps = CamStore(out).num_maps
+    store = CamStore(out)
+    num_maps = store.num_maps
     if problems and not num_maps:
         first = next(iter(problems))
         raise ValueError(f"none of {len(image_ids):,} images could be read; {first}: {problems[first]}")
     terminal.stdout().print(f"{out}: {num_maps:,} CAMs", markup=False)
+    wanted = set(image_ids)
+    others = [each for _, entries in store.entries() for each in entries.image_ids if each not in wanted]
+    if others:
+        text = f"{out}: {len(others):,} of them are of images that were not asked for now, such as {others[0]!r}"
+        terminal.stderr().print(text, markup=False)
     terminal.list_problems(f"of {len(image_ids):,} images were left out", problems)
     if problems and not allow_missing:
         raise typer.Exit(terminal.PROBLEMS)

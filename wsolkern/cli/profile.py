@@ -247,7 +247,9 @@ class _Evaluation:
         from wsolkern.cams import CamStore
 
         if CamStore.is_at(root):
-            score_maps = score_maps or CamStore(root).manifest.content == "score maps"
+            store = CamStore(root)
+            store.check_split(replace(split, image_ids=split.image_ids[:limit]), siblings=split.image_ids)
+            score_maps = score_maps or store.manifest.content == "score maps"
         if score_maps and normalizations:
             raise ValueError("--normalizations: score maps are normalized already; leave it out")
         self._root, self._device, self._mask_root = root, device, mask_root

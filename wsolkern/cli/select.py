@@ -97,8 +97,9 @@ def select(
             raise ValueError("--select-threshold: PxAP is an area over all thresholds, there is none to choose")
         # Both are opened before any is read, so that a slip in the second path costs no time.
         used = selection.first_per_class(val_split, num_val_per_class) if num_val_per_class else val_split
-        val_source = _open_cams(val, used.image_ids, val_split.image_ids, nwc)
-        test_source = _open_cams(test, test_split.image_ids, test_split.image_ids, nwc)
+        _check_apart(val, val_split, test, test_split)
+        val_source = _open_cams(val, used, val_split.image_ids, nwc)
+        test_source = _open_cams(test, test_split, test_split.image_ids, nwc)
         evaluator = evaluator_for(used, normalizations or _DEFAULT_NORMALIZATIONS, **how)
         with terminal.progress_bar() as bar:
             on_val = _count(val, used, evaluator, val_source, bar, "val")
@@ -144,13 +145,27 @@ def select(
         raise typer.Exit(terminal.PROBLEMS)
 
 
-def _open_cams(root: Path, image_ids: tuple[str, ...], siblings: tuple[str, ...], nwc: bool) -> "CamSource | MapFolder":
-    """The CAMs of some images."""
+def _check_apart(val: Path, val_split: "Metadata", test: Path, test_split: "Metadata") -> None:
+    """Raises ValueError if images that are chosen on are tested on, too."""
+    both = set(val_split.image_ids).intersection(test_split.image_ids)
+    same = [val.resolve() == test.resolve(), Path(val_split.folder).resolve() == Path(test_split.folder).resolve()]
+    if both and any(same):
+        raise ValueError(
+            f"--val, --test: expected different images, found {len(both):,} that are in {val_split.folder} and "
+            f"{test_split.folder}, such as {min(both)!r}: what is chosen on the images it is tested on proves nothing"
+        )
+
+
+def _open_cams(root: Path, split: "Metadata", siblings: tuple[str, ...], nwc: bool) -> "CamSource | MapFolder":
+    """The CAMs of a split, or of a part of one whose other images are ``siblings``."""
     from wsolkern.cams import CamStore, open_maps
 
-    if CamStore.is_at(root) and CamStore(root).manifest.content == "score maps":
-        raise ValueError(f"{root}: holds score maps, which are normalized already; expected CAMs")
-    return open_maps(root, image_ids, siblings=siblings, nwc=nwc)
+    if CamStore.is_at(root):
+        store = CamStore(root)
+        if store.manifest.content == "score maps":
+            raise ValueError(f"{root}: holds score maps, which are normalized already; expected CAMs")
+        store.check_split(split, siblings=siblings)
+    return open_maps(root, split.image_ids, siblings=siblings, nwc=nwc)
 
 
 def _count(

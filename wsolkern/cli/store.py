@@ -219,7 +219,7 @@ def export(
 
         from wsolkern import normalize
         from wsolkern.cams import CamStore
-        from wsolkern.cams.records import check_image_ids
+        from wsolkern.datasets.ids import check_image_ids
 
         opened, shape = CamStore(store), parse_size(size)
         if nwc and not opened.manifest.nwc:

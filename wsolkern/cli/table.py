@@ -307,6 +307,7 @@ def _measure(
     choices = _choose(runs, cells, ivr)
     for run in cells + [choice for choice in choices.values() if isinstance(choice, _Run)]:
         counting.evaluator(run, "max")  # what is wrong with arguments and metadata shows before anything is counted
+        run.store.check_split(counting.split(run))
     figures: list[Figure] = []
     with terminal.progress_bar() as bar:
         percentiles = _select(choices, counting, bar)

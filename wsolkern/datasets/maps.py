@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from safetensors import safe_open
 
+from wsolkern.datasets.scaling import UnitRange
 from wsolkern.errors import DatasetError
 from wsolkern.files import stamp
 
@@ -53,6 +54,8 @@ class MapFolder:
         """Image id -> why its map could not be read, of the images read so far."""
         self._archive_stamp = stamp([self.root])
         self._stamps: dict[str, int] = {}  # of the images in the batches that are on their way
+        self.spans = UnitRange()
+        """Whether the maps read so far span exactly [0, 1]."""
         self._archive = _open_archive(self.root) if self.root.is_file() else None
         if self._archive is None and not self.root.is_dir():
             raise DatasetError(f"{self.root}: no such folder of maps")
@@ -133,6 +136,7 @@ class MapFolder:
                         self.problems[image_id] = problems[image_id]
                 while groups:
                     image_ids, maps = groups.pop(0)
+                    self.spans.see(maps)
                     map_bytes = max(map_bytes, maps[0].nbytes)
                     yield image_ids, maps
                 for image_id in window:
