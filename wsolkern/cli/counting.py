@@ -5,6 +5,7 @@ Source: none; the counting itself is :mod:`wsolkern.metrics.counting`.
 """
 
 import os
+import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from wsolkern.cli import options, terminal
+from wsolkern.cli import options, outputs, terminal
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from wsolkern.datasets import MapFolder, Metadata
     from wsolkern.metrics import Evaluator
     from wsolkern.metrics.bootstrap import BootstrapEvaluator
+    from wsolkern.metrics.counting import SplitCount
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Counted:
             typer.Exit: Something was left out, and that is not allowed.
         """
         what = f"of {len(self.split.image_ids):,} maps were left out"
-        terminal.list_problems(what, self.problems, "; --json FILE lists all")
+        terminal.list_problems(what, self.problems, "; --json FILE lists all" if self.evaluator.num_images else "")
         if not self.evaluator.num_images:
             raise ValueError(f"{self.root}: no map could be read")
         if self.problems and not allow_missing:
@@ -87,10 +89,13 @@ def count_split(
     iou_thresholds: str,
     interval: float,
     resume: Path | None,
+    targets: outputs.Targets,
 ) -> Counted:
     """Counts the maps of a split under a progress bar; score maps if ``normalizations`` is None.
 
-    After Ctrl-C (or SIGTERM) what was counted is in the file of --resume, or in one in the current folder.
+    After Ctrl-C (or SIGTERM) what was counted is in the file of --resume, or in one in the current folder or, where
+    there can be none, in one of the system's folder for temporary files. ``targets`` are the other files that will be
+    written; all are checked first.
 
     Raises:
         ValueError, OSError: As the parts do; a state that is not about this is named.
@@ -101,7 +106,10 @@ def count_split(
     from wsolkern.metrics.counting import SplitCount, evaluator_for, fingerprint
 
     started = time.perf_counter()
+    targets = {**targets, "--resume": resume}
+    outputs.check_targets(targets, (root, metadata))
     split = load_metadata(metadata)
+    outputs.check_masks(targets, split, mask_root)
     evaluator = evaluator_for(
         split,
         normalizations,
@@ -129,10 +137,24 @@ def count_split(
             problems = counting.run(source, state=resume, progress=lambda done: bar.update(task, completed=done))
         except KeyboardInterrupt:
             bar.stop()
-            kept = resume or Path(f"{root.name}-{job[:8]}.state")
-            counting.save(kept)
-            done = f"{evaluator.num_images:,} of {len(split.image_ids):,} images are counted in {kept}"
-            terminal.stderr().print(f"interrupted: {done}; go on with --resume {os.fspath(kept)}", markup=False)
+            kept = _keep(counting, resume or Path(f"{root.resolve().name}-{job[:8]}.state"))
+            done = f"{evaluator.num_images:,} of {len(split.image_ids):,} images are counted"
+            where = f" in {kept}; go on with --resume {kept}" if kept else " and are lost"
+            terminal.stderr().print(f"interrupted: {done}{where}")
             raise typer.Exit(terminal.INTERRUPTED) from None
         bar.update(task, completed=evaluator.num_images + len(problems))
     return Counted(root, split, evaluator, problems, time.perf_counter() - started)
+
+
+def _keep(counting: "SplitCount", wanted: Path) -> Path | None:
+    """The file that has the counts now: the one that is wanted, else one among the temporary files, else none."""
+    elsewhere = Path(tempfile.gettempdir(), f"wsolkern-{os.getpid()}")
+    for path in (wanted, elsewhere / wanted.name):
+        try:
+            if path.parent == elsewhere:
+                path.parent.mkdir(mode=0o700)  # an error if somebody made it before
+            counting.save(path)
+            return path
+        except OSError as error:
+            terminal.stderr().print(f"error: {terminal.message(error)}", style="red")
+    return None

@@ -49,6 +49,7 @@ def digits(
             task = bar.add_task("digits", total=sum(counts.values()))
             make_digits(out, counts, size=size, seed=seed, progress=lambda done: bar.update(task, completed=done))
         console = terminal.stdout()
-        console.print(f"{out}: {', '.join(f'{number:,} {name}' for name, number in counts.items())}", markup=False)
-        for kind in ("boxes", "masks"):
-            console.print(f"{kind}: {out / 'metadata' / f'digits-{kind}'}", markup=False)
+        with terminal.printing():
+            console.print(f"{out}: {', '.join(f'{number:,} {name}' for name, number in counts.items())}")
+            for kind in ("boxes", "masks"):
+                console.print(f"{kind}: {out / 'metadata' / f'digits-{kind}'}")

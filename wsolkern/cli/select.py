@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wsolkern.cli import counting, options, terminal
+from wsolkern.cli import counting, options, outputs, terminal
+from wsolkern.files import write_whole
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -76,6 +77,8 @@ def select(
 
         started = time.perf_counter()
         options.use_threads(threads)
+        targets = {"--json": json_file, "--csv": csv_file}
+        outputs.check_targets(targets, (val, val_metadata, test, test_metadata))
         bootstrap.interval_rank(num_bootstrap, confidence)
         how = {
             "mask_root": mask_root,
@@ -84,6 +87,8 @@ def select(
             "iou_thresholds": options.parse_fractions("--iou-thresholds", iou_thresholds),
         }
         val_split, test_split = load_metadata(val_metadata), load_metadata(test_metadata)
+        for split in (val_split, test_split):
+            outputs.check_masks(targets, split, mask_root)
         metric = metric or ("PxAP" if val_split.kind == "masks" else "MaxBoxAccV2")
         for split in (val_split, test_split):
             if metric in selection.METRICS and (metric == "PxAP") != (split.kind == "masks"):
@@ -110,7 +115,18 @@ def select(
         on_test.finish(allow_missing=True)
         figures = evaluator.compute(num_bootstrap, seed=seed, confidence=confidence)
 
-        if json_file is not None:
+        def show() -> None:
+            images = [f"{on.evaluator.num_images:,} images of {on.split.folder}" for on in (on_val, on_test)]
+            lines = report.caption(choices, figures, *images, fixed=select_threshold)
+            shown = report.columns(choices, figures, fixed=select_threshold)
+            if markdown:
+                terminal.print_text(report.markdown(lines, shown))
+            else:
+                console = terminal.stdout()
+                with terminal.printing():
+                    console.print(*lines, *report.rich_tables(shown, console.width), sep="\n")
+
+        def write_json() -> None:
             content = {
                 "wsolkern": wsolkern.__version__,
                 "val": _about(on_val) | {"num_val_per_class": num_val_per_class},
@@ -124,17 +140,16 @@ def select(
                 "bootstrap": figures.to_dict(),
             }
             terminal.write_json(content, json_file)
-        if csv_file is not None:
-            csv_file.write_text(report.csv_text(choices, figures, fixed=select_threshold), encoding="utf-8")
+
+        steps = []
         if json_file != "-":
-            images = [f"{on.evaluator.num_images:,} images of {on.split.folder}" for on in (on_val, on_test)]
-            lines = report.caption(choices, figures, *images, fixed=select_threshold)
-            shown = report.columns(choices, figures, fixed=select_threshold)
-            if markdown:
-                typer.echo(report.markdown(lines, shown), nl=False)
-            else:
-                console = terminal.stdout()
-                console.print(*lines, *report.rich_tables(shown, console.width), sep="\n", markup=False)
+            steps.append(show)
+        if json_file is not None:
+            steps.append(write_json)
+        if csv_file is not None:
+            text = report.csv_text(choices, figures, fixed=select_threshold)
+            steps.append(lambda: write_whole(csv_file, text.encode()))
+        terminal.deliver(*steps)
     if not allow_missing and (on_val.problems or on_test.problems):
         raise typer.Exit(terminal.PROBLEMS)
 
