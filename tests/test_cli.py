@@ -168,7 +168,10 @@ WRONG = {
     "normalized_twice": (["--score-maps", "{maps}", "-n", "max"], "normalized already"),
     "normalization": (["--cams", "{maps}", "-n", "maximum"], "normalization 'maximum'"),
     "folder": (["--cams", "{maps}/nowhere"], "no such folder of maps"),
-    "size": (["--cams", "{maps}", "--size", "big"], "--size: expected SIDE or HEIGHTxWIDTH in pixels, found 'big'"),
+    "size": (
+        ["--cams", "{maps}", "--size", "big"],
+        "--size: expected SIDE or HEIGHTxWIDTH in pixels, integers from 1 to 4096, found 'big'",
+    ),
     "interval": (["--cams", "{maps}", "--interval", "0"], "--interval: expected a fraction in (0, 1]"),
     "iou": (["--cams", "{maps}", "--iou-thresholds", "half"], "--iou-thresholds: expected fractions"),
     "mask_root": (["--cams", "{maps}", "--mask-root", "{maps}"], "localizes objects with boxes"),

@@ -7,7 +7,8 @@ Source: none; the counting itself is :mod:`wsolkern.metrics.counting`.
 import os
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,8 @@ class Counted:
     """Image id -> why it was left out."""
     seconds: float
     """What it took, in seconds."""
+    save: Callable[[], None] = lambda: None
+    """Saves the state of --resume once more where that failed before."""
 
     def to_dict(self) -> dict:
         """What the JSON files of all commands begin with."""
@@ -130,11 +133,17 @@ def count_split(
     counting = SplitCount(evaluator, split.image_ids, job)
     if resume is not None and resume.exists():
         counting.load(resume)
+    failed: list[OSError] = []
     source = open_maps(root, counting.remaining, siblings=split.image_ids, nwc=nwc)
     with terminal.progress_bar() as bar:
         task = bar.add_task("evaluating", total=len(split.image_ids), completed=evaluator.num_images)
         try:
-            problems = counting.run(source, state=resume, progress=lambda done: bar.update(task, completed=done))
+            problems = counting.run(
+                source,
+                state=resume,
+                on_save_error=failed.append,
+                progress=lambda done: bar.update(task, completed=done),
+            )
         except KeyboardInterrupt:
             bar.stop()
             kept = _keep(counting, resume or Path(f"{root.resolve().name}-{job[:8]}.state"))
@@ -143,7 +152,8 @@ def count_split(
             terminal.stderr().print(f"interrupted: {done}{where}")
             raise typer.Exit(terminal.INTERRUPTED) from None
         bar.update(task, completed=evaluator.num_images + len(problems))
-    return Counted(root, split, evaluator, problems, time.perf_counter() - started)
+    counted = Counted(root, split, evaluator, problems, time.perf_counter() - started)
+    return replace(counted, save=lambda: counting.save(resume)) if failed else counted
 
 
 def _keep(counting: "SplitCount", wanted: Path) -> Path | None:

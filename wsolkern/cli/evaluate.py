@@ -86,4 +86,4 @@ def evaluate(
             if json_file is not None:
                 content = counted.to_dict() | result.to_dict(curves=curves)
                 steps.append(lambda: terminal.write_json(content, json_file))
-        terminal.deliver(*steps, lambda: counted.finish(allow_missing))
+        terminal.deliver(*steps, counted.save, lambda: counted.finish(allow_missing))

@@ -174,7 +174,7 @@ def extract(
                     text = (
                         f"interrupted: the CAMs of {len(writer.image_ids):,} images are kept; the same command goes on"
                     )
-                    terminal.stderr().print(text, markup=False)
+                    terminal.stderr().print(text)
                     raise typer.Exit(terminal.INTERRUPTED) from None
             problems = {image_id: why for each in ranks.gather(mine) for image_id, why in each.items()}
         if ranks.rank == 0:
@@ -276,7 +276,8 @@ def _finish(out: Path, image_ids: tuple[str, ...], problems: dict[str, str], all
     if problems and not num_maps:
         first = next(iter(problems))
         raise ValueError(f"none of {len(image_ids):,} images could be read; {first}: {problems[first]}")
-    terminal.stdout().print(f"{out}: {num_maps:,} CAMs", markup=False)
+    with terminal.printing():
+        terminal.stdout().print(f"{out}: {num_maps:,} CAMs")
     terminal.list_problems(f"of {len(image_ids):,} images were left out", problems)
     if problems and not allow_missing:
         raise typer.Exit(terminal.PROBLEMS)

@@ -97,4 +97,4 @@ def sweep(
                 steps.append(lambda: report.write_csv(csv_file, result))
             if plot is not None:
                 steps.append(lambda: report.draw_percentile_curves(plot, found, title))
-        terminal.deliver(*steps, lambda: counted.finish(allow_missing))
+        terminal.deliver(*steps, counted.save, lambda: counted.finish(allow_missing))

@@ -134,7 +134,7 @@ def train(
 
                 def on_epoch(row: dict) -> None:
                     if is_first:
-                        bar.console.print(_line(row), markup=False)
+                        bar.console.print(_line(row))
 
                 try:
                     outcome = run(
@@ -153,7 +153,7 @@ def train(
                     bar.stop()
                     if is_first:
                         text = f"interrupted: the same command goes on from the last checkpoint in {out}"
-                        terminal.stderr().print(text, markup=False)
+                        terminal.stderr().print(text)
                     raise typer.Exit(terminal.INTERRUPTED) from None
         if is_first:
             _finish(out, outcome, len(data.labels) + len(data.val.image_ids), allow_missing)
@@ -171,11 +171,11 @@ def _line(row: dict) -> str:
 def _finish(out: Path, outcome: "Outcome", num_images: int, allow_missing: bool) -> None:
     """Says what has come of it."""
     best, state = outcome.best, "was finished already" if outcome.was_finished else "is finished"
-    terminal.stdout().print(
-        f"{out}: {state}, {len(outcome.log)} epochs; best: epoch {best['epoch']} with {outcome.column} "
-        f"{best[outcome.column]:.2f}",
-        markup=False,
-    )
+    with terminal.printing():
+        terminal.stdout().print(
+            f"{out}: {state}, {len(outcome.log)} epochs; best: epoch {best['epoch']} with {outcome.column} "
+            f"{best[outcome.column]:.2f}"
+        )
     terminal.list_problems(f"of {num_images:,} images were left out", outcome.problems)
     if outcome.problems and not allow_missing:
         raise typer.Exit(terminal.PROBLEMS)
