@@ -475,6 +475,7 @@ class TestCAMComputer:
         np.testing.assert_array_equal(list(computer.evaluator.num_correct.values()), counts)
         assert result == [(each * 100.0 / 9).max() for each in counts]
 
+    @pytest.mark.filterwarnings("ignore:8 of 9 images were not accumulated")
     def test_masks_and_nothing_saved(self, tmp_path, mask_split):
         folder, maps, root = mask_split
         computer = inference.CAMComputer(
