@@ -24,7 +24,9 @@ def demo(
     ),
     resolution: Annotated[
         int,
-        typer.Option(min=32, help="Side of the classifier's input in pixels, a multiple of 32: 448 makes 14x14 CAMs."),
+        typer.Option(
+            min=32, max=4096, help="Side of the classifier's input in pixels, a multiple of 32: 448 makes 14x14 CAMs."
+        ),
     ] = 448,
     picture: Annotated[bool, typer.Option("--picture/--no-picture", help="Draw CAMs and boxes.")] = True,
     json_file: Annotated[
@@ -38,8 +40,17 @@ def demo(
     half a minute on two cores and needs no network.
     """
     with terminal.errors_as_messages():
+        from wsolkern.report.drawing import check_picture
+
         if resolution % 32:
             raise ValueError(f"--resolution: expected a multiple of 32, found {resolution}")
+        outputs.check_folder("--out", out)
+        with _missing_extra():
+            from wsolkern import demo as photographs
+
+            photographs.check_folder(out)
+            if picture:
+                check_picture(out / "localizations.png")
         out.mkdir(parents=True, exist_ok=True)
         files = [out / name for name in ("results.json", "results.md", *(["localizations.png"] if picture else []))]
         outputs.check_targets({"--json": json_file, **{f"--out {each.name}": each for each in files}}, [out])

@@ -83,8 +83,9 @@ def diagnose(
         split = None if metadata is None else load_metadata(metadata)
         if split is not None:
             outputs.check_masks(targets, split, mask_root)
+        evaluated = options.parse_size(size)
         with terminal.progress_bar() as bar:
-            reader = _Reader(split, mask_root, nwc, options.parse_size(size), csv_file is not None, bar)
+            reader = _Reader(split, mask_root, nwc, evaluated, csv_file is not None, bar)
             examined = [reader.examine(store) for store in opened]
         runs = [each.extremes for each in examined]
 

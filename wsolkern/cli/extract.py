@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wsolkern.cli import options, terminal
+from wsolkern.cli import options, outputs, terminal
 
 if TYPE_CHECKING:
     import torch
@@ -109,6 +109,7 @@ def extract(
         from wsolkern.cams import extract as extract_cams
         from wsolkern.datasets import ImageFolder, Preprocessing, class_folders, load_metadata
 
+        outputs.check_folder("--out", out)
         preprocessing = Preprocessing(
             options.parse_size(size), interpolation, _parse_three("--mean", mean), _parse_three("--std", std), white
         )

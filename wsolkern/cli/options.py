@@ -161,8 +161,7 @@ def place_of(device: str, ranks: "Ranks") -> "torch.device":
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         if isinstance(error, BackendUnavailable):
             raise
-        why = str(error).partition("\n")[0]
-        raise ValueError(f"--device: expected cpu or cuda, found {device!r} ({why})") from error
+        raise ValueError(f"--device: expected cpu or cuda, found {device!r}, which cannot be used here") from error
     return torch.device("cuda", ranks.local_rank) if device == "cuda" else place
 
 

@@ -62,6 +62,21 @@ def check_targets(targets: Targets, inputs: Iterable[str | os.PathLike | None] =
             raise ValueError(f"{option}: {os.fspath(path)} is a file that the command reads; name another one")
 
 
+def check_folder(option: str, path: str | os.PathLike) -> None:
+    """Does nothing if files can be written into a folder, be it there already or not.
+
+    Raises:
+        OSError: Something else is in its place, or nothing can be written there.
+    """
+    place = Path(os.path.realpath(path))
+    while not os.path.lexists(place):
+        place = place.parent
+    if not place.is_dir():
+        raise NotADirectoryError(f"{option}: {os.fspath(path)}: expected a folder, found a file: {place}")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise PermissionError(f"{option}: {os.fspath(path)}: nothing can be written to {place}")
+
+
 def check_masks(targets: Targets, split: "Metadata", mask_root: str | os.PathLike | None) -> None:
     """Does nothing if none of the files is a mask of the split.
 

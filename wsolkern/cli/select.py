@@ -48,7 +48,7 @@ def select(
     num_val_per_class: Annotated[
         int, typer.Option(min=0, help="Choose on the first so many val images of each class only; 0: on all of them.")
     ] = 0,
-    num_bootstrap: Annotated[int, typer.Option(min=1, help="Resamples of the test images.")] = 1000,
+    num_bootstrap: Annotated[int, typer.Option(min=1, max=1_000_000, help="Resamples of the test images.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="What they are drawn with.")] = 0,
     confidence: Annotated[float, typer.Option(help="Confidence of the intervals, a fraction.")] = 0.95,
     nwc: options.Nwc = False,
@@ -89,9 +89,12 @@ def select(
         val_split, test_split = load_metadata(val_metadata), load_metadata(test_metadata)
         for split in (val_split, test_split):
             outputs.check_masks(targets, split, mask_root)
-        metric = metric or ("PxAP" if val_split.kind == "masks" else "MaxBoxAccV2")
+        if metric is None:
+            metric = "PxAP" if val_split.kind == "masks" else "MaxBoxAccV2"
+        if metric not in selection.METRICS:
+            raise ValueError(f"--metric: expected one of {', '.join(selection.METRICS)}, found {metric!r}")
         for split in (val_split, test_split):
-            if metric in selection.METRICS and (metric == "PxAP") != (split.kind == "masks"):
+            if (metric == "PxAP") != (split.kind == "masks"):
                 raise ValueError(f"--metric: {split.folder} localizes objects with {split.kind}, found {metric}")
         if select_threshold and metric == "PxAP":
             raise ValueError("--select-threshold: PxAP is an area over all thresholds, there is none to choose")

@@ -118,6 +118,7 @@ def merge(
     with terminal.errors_as_messages():
         from wsolkern.cams import CamStore, merge_stores
 
+        outputs.check_folder("OUT", out)
         with terminal.progress_bar(unit="maps") as bar:
             task = bar.add_task("merging", total=sum(CamStore(path).num_maps for path in stores))
             problems = merge_stores(out, stores, progress=lambda done: bar.update(task, completed=done))
@@ -167,6 +168,7 @@ def import_(
             image_ids, labels = truth.image_ids, truth.class_labels
         else:
             image_ids, labels = _ids_of_files(folder), {}
+        outputs.check_folder("STORE", store)
         if CamStore.is_at(folder):
             raise ValueError(f"{folder}: is a CAM store already: wsolkern store merge copies it")
         if store.resolve().is_relative_to(folder.resolve()):
@@ -229,8 +231,7 @@ def export(
             raise ValueError(f"--normalization: {store} holds score maps, which are normalized already")
         if normalization is not None:
             Normalization.parse(normalization)
-        out.mkdir(parents=True, exist_ok=True)
-        outputs.check_targets({"OUT": out / ".wsolkern"})
+        outputs.check_folder("OUT", out)
         with terminal.progress_bar(unit="maps") as bar:
             task = bar.add_task("exporting", total=opened.num_maps)
             for records in opened.records():

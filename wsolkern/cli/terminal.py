@@ -171,7 +171,7 @@ def message(error: BaseException) -> str:
         return f"{os.fsdecode(error.filename)}: {error.strerror}"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return f"not enough memory: {error}" if isinstance(error, MemoryError) else str(error)
+    return f"not enough memory: {error}".rstrip(": ") if isinstance(error, MemoryError) else str(error)
 
 
 def list_problems(what: str, problems: Mapping[str, str], more: str = "") -> None:

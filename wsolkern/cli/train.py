@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wsolkern.cli import options, terminal
+from wsolkern.cli import options, outputs, terminal
 
 if TYPE_CHECKING:
     from wsolkern.training import Outcome
@@ -116,6 +116,7 @@ def train(
 
         options.find_modules_here()
         options.use_threads(threads)
+        outputs.check_folder("--out", out)
         settings = {each.name: given[each.name] for each in fields(Recipe) if each.name in given}
         chosen = Recipe.read(recipe, settings | options.parse_arguments(option or []))
         data = TrainingData.load(dataset, metadata, mask_root)
