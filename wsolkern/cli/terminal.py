@@ -135,8 +135,14 @@ def print_text(text: str) -> None:
 
 def progress_bar(unit: str = "images") -> "Progress":
     """A bar on standard error with how many are done, their rate and the time left."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TimeRemainingColumn
     from rich.text import Text
+
+    from wsolkern.report.plain import visible
+
+    class Description(ProgressColumn):
+        def render(self, task):
+            return Text(visible(task.description))
 
     class Rate(ProgressColumn):
         def render(self, task):
@@ -144,7 +150,7 @@ def progress_bar(unit: str = "images") -> "Progress":
             return Text("" if speed is None else f"{speed:,.0f} {unit}/s")
 
     return Progress(
-        TextColumn("{task.description}", markup=False),
+        Description(),
         BarColumn(),
         MofNCompleteColumn(),
         Rate(),
