@@ -82,8 +82,10 @@ def sweep(
                     heading = f"{title}, {len(result.thresholds)} thresholds, metrics in percent"
                     terminal.print_result(result, heading)
                     shown = [each for each in found if each.metric != "MaxBoxAcc"]
+                    console = terminal.stdout()
+                    mark = "#" if console.options.ascii_only else "█"
                     with terminal.printing():
-                        terminal.stdout().print(*map(report.curve_table, shown), sep="")
+                        console.print(*(report.curve_table(each, mark) for each in shown), sep="")
 
             def write_json() -> None:
                 content = counted.to_dict() | result.to_dict(curves=curves)

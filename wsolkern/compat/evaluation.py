@@ -134,7 +134,7 @@ def load_mask_image(file_path: str, resize_size: tuple[int, int]) -> np.ndarray:
 def get_mask(mask_root: str, mask_paths: Iterable[str], ignore_path: str | None) -> np.ndarray:
     """Ground truth of an image, uint8 [224, 224]: 1 object, 0 background, 255 ignored.
 
-    Nothing is ignored if there is no ignore path or no such file.
+    Nothing is ignored if there is no ignore path.
 
     Raises:
         DatasetError: A mask is missing, or a file is no image.
@@ -225,6 +225,7 @@ class _Count:
 
     def __set__(self, evaluator: "_BatchEvaluator", value) -> None:
         evaluator.flush()
+        evaluator._times.clear()  # the counts are somebody else's now
         setattr(evaluator, self._name, value)
 
 
@@ -320,7 +321,7 @@ class _BatchEvaluator(LocalizationEvaluator):
             raise kind(f"{named}{str(error).removeprefix(named)}") from error
 
     def _warn_of_counts(self, image_ids: Collection[str]) -> None:
-        """Says how the images that were counted differ from those of the split."""
+        """Says how the images that were accumulated since counts were set differ from those of the split."""
         twice = [image_id for image_id, times in self._times.items() if times > 1]
         if twice:
             warnings.warn(
@@ -328,7 +329,7 @@ class _BatchEvaluator(LocalizationEvaluator):
                 f"({self._times[twice[0]]} times): the performance is not that of {len(self._times):,} images",
                 stacklevel=3,
             )
-        if len(self._times) < len(image_ids):
+        if 0 < len(self._times) < len(image_ids):
             absent = next(each for each in image_ids if each not in self._times)
             warnings.warn(
                 f"{len(image_ids) - len(self._times):,} of {len(image_ids):,} images were not accumulated, the first "

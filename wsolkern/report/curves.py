@@ -86,8 +86,13 @@ def percentile_curves(result: Result) -> list[PercentileCurve]:
     return curves
 
 
-def curve_table(curve: PercentileCurve) -> "Table":
-    """A curve for the terminal: bars show how far a value is above the lowest, or above 10 percent below the peak."""
+def curve_table(curve: PercentileCurve, mark: str = "█") -> "Table":
+    """A curve for the terminal: bars show how far a value is above the lowest, or above 10 percent below the peak.
+
+    Args:
+        curve: The curve.
+        mark: The character that bars are made of.
+    """
     high = curve.values.max()
     low = max(curve.values.min(), high - _SPAN)
     table = plain_table(f"{curve.metric} over P, {curve.name}")
@@ -97,7 +102,7 @@ def curve_table(curve: PercentileCurve) -> "Table":
     for index, (percentile, value) in enumerate(zip(curve.percentiles, curve.values, strict=True)):
         filled = round(_BAR * max(0, value - low) / (high - low)) if high > low else 0
         is_peak = index == curve.peak
-        bar = "█" * filled + (" peak" if is_peak else "")
+        bar = mark * filled + (" peak" if is_peak else "")
         table.add_row(f"{percentile:g}", f"{value:.2f}", bar, style="bold" if is_peak else None)
     return table
 
