@@ -411,6 +411,20 @@ def test_standard_output_is_full(made, command):
     assert isinstance(json.loads(Path("a.json").read_text()), dict)
 
 
+@pytest.mark.parametrize("where", ["full", "unread"])
+def test_messages_that_cannot_be_written_cost_no_table(made, where):
+    """A log on a full disk, or a reader of it that has gone."""
+    read, written = os.pipe()
+    os.close(read)
+    log = open("/dev/full", "wb") if where == "full" else written
+    done = started(*commands(made)["sweep"], "--json", "a.json", stderr=log)
+    assert done.returncode == 0 and TABLES["sweep"] in done.stdout.decode()
+    assert json.loads(Path("a.json").read_text())["num_images"] == 4
+    wrong = started("sweep", "nowhere", "--metadata", made / "metadata/CUB/test", stderr=log)
+    os.close(written)
+    assert (wrong.returncode, wrong.stdout) == (terminal.FAILED, b"")
+
+
 def test_closed_streams(made):
     closed = "import sys, os; os.close(1); os.close(2); sys.stdout = sys.stderr = None"
     done = started(*commands(made)["sweep"], "--json", "a.json", prelude=closed)

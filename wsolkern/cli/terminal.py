@@ -38,7 +38,7 @@ def stdout() -> "Console":
 
 def stderr() -> "Console":
     """Where progress and messages go."""
-    return console(sys.stderr)
+    return console(_Messages(sys.stderr))
 
 
 def console(file: TextIO, width: int = _WIDTH) -> "Console":
@@ -49,7 +49,7 @@ def console(file: TextIO, width: int = _WIDTH) -> "Console":
 
 @cache
 def _plain_console() -> type["Console"]:
-    """A console that takes no text for a command: brackets, :names: and control characters are printed as they are."""
+    """A console that takes no text for a command: [brackets] and :names: stay, control characters are spelled out."""
     from rich.console import Console
     from rich.segment import Segment
 
@@ -64,11 +64,39 @@ def _plain_console() -> type["Console"]:
                 yield Segment(text if control else visible(text, lines=True), style, control)
 
         def on_broken_pipe(self) -> None:
-            """Leaves it to `printing` what comes of that; of messages nothing does."""
-            if self.file is not sys.stderr:
-                raise  # the error that rich is handling
+            raise  # the error that rich is handling; `printing` says what comes of it
 
     return PlainConsole
+
+
+class _Messages:
+    """Standard error: that a message cannot be written, as on a full disk, ends no command."""
+
+    def __init__(self, file: TextIO):
+        self._file = file
+
+    def __getattr__(self, name: str):
+        return getattr(self._file, name)
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            return self._file.write(text)
+        _discard(self._file)
+        return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._file.flush()
+        except OSError:
+            _discard(self._file)
+
+
+def _discard(stream: TextIO) -> None:
+    """Drops what a stream has still to write and all that comes; else it fails again when the process ends."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def prepare_streams() -> None:
@@ -91,10 +119,7 @@ def printing() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except OSError as error:
-        with suppress(OSError, ValueError):  # what is left of it must not fail again when the process ends
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, sys.stdout.fileno())
-            os.close(nowhere)
+        _discard(sys.stdout)
         if isinstance(error, BrokenPipeError):
             raise typer.Exit(UNREAD) from None
         raise OSError(f"standard output: {message(error)}") from error
