@@ -168,18 +168,23 @@ WRONG = {
     "normalized_twice": (["--score-maps", "{maps}", "-n", "max"], "normalized already"),
     "normalization": (["--cams", "{maps}", "-n", "maximum"], "normalization 'maximum'"),
     "folder": (["--cams", "{maps}/nowhere"], "no such folder of maps"),
-    "size": (["--cams", "{maps}", "--size", "big"], "--size: expected SIDE or HEIGHTxWIDTH in pixels, found 'big'"),
+    "size": (
+        ["--cams", "{maps}", "--size", "big"],
+        "--size: expected SIDE or HEIGHTxWIDTH in pixels, integers from 1 to 4096, found 'big'",
+    ),
     "interval": (["--cams", "{maps}", "--interval", "0"], "--interval: expected a fraction in (0, 1]"),
     "iou": (["--cams", "{maps}", "--iou-thresholds", "half"], "--iou-thresholds: expected fractions"),
     "mask_root": (["--cams", "{maps}", "--mask-root", "{maps}"], "localizes objects with boxes"),
     "metadata": (["--cams", "{maps}", "--metadata", "{maps}"], "image_ids.txt: no such file"),
-    "state": (["--cams", "{maps}", "--resume", "{maps}/part/0.jpg.npy"], "expected saved counts of a split"),
+    "state": (["--cams", "{maps}", "--resume", "{metadata}/notes"], "expected saved counts of a split"),
+    "state_is_a_map": (["--cams", "{maps}", "--resume", "{maps}/part/0.jpg.npy"], "a file that the command reads"),
 }
 
 
 @pytest.mark.parametrize(("options", "message"), WRONG.values(), ids=WRONG)
 def test_wrong_arguments_are_one_line(metadata, maps, options, message):
-    options = [each.format(maps=maps) for each in options]
+    (metadata / "notes").write_text("no state")
+    options = [each.format(maps=maps, metadata=metadata) for each in options]
     where = [] if "--metadata" in options else ["--metadata", metadata]
     assert message in run("evaluate", *where, *options, code=terminal.FAILED).stderr
 

@@ -47,11 +47,11 @@ def write_split(folder, kind):
 
 
 def write_masks(folder):
-    """The masks of ``write_split``; one ignore file of two is missing."""
+    """The masks of ``write_split``."""
     rng = np.random.default_rng(2)
     folder.mkdir(parents=True)
     for n in range(9):
-        for name in (f"{n}", f"again_{n}", *([f"{n}_ignore"] if n % 2 else [])):
+        for name in (f"{n}", f"again_{n}", *([f"{n}_ignore"] if n % 3 else [])):
             mask = np.kron(rng.random((6, 7)) < 0.3, np.ones((40, 50))).astype(bool)
             Image.fromarray(mask).save(folder / f"{name}.png")
 
@@ -107,7 +107,7 @@ def expected_mask(root, n):
         return cv2.resize(image, (224, 224), interpolation=cv2.INTER_NEAREST) > 0.5
 
     objects = read(f"{n}.png") | (read(f"again_{n}.png") if n % 2 else False)
-    ignored = read(f"{n}_ignore.png") if n % 3 and n % 2 else np.zeros_like(objects)
+    ignored = read(f"{n}_ignore.png") if n % 3 else np.zeros_like(objects)
     return np.where(objects, 1, np.where(ignored, 255, 0)).astype(np.uint8)
 
 
@@ -475,6 +475,7 @@ class TestCAMComputer:
         np.testing.assert_array_equal(list(computer.evaluator.num_correct.values()), counts)
         assert result == [(each * 100.0 / 9).max() for each in counts]
 
+    @pytest.mark.filterwarnings("ignore:8 of 9 images were not accumulated")
     def test_masks_and_nothing_saved(self, tmp_path, mask_split):
         folder, maps, root = mask_split
         computer = inference.CAMComputer(
@@ -559,3 +560,155 @@ print(evaluator.cnt, evaluator.num_correct[50].shape)
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
         assert done.stdout == "[]\n", done.stderr
+
+
+class TestWhatWouldBeWrongInSilence:
+    """Where the published code raises, so do we; where it would print a wrong figure, we say so."""
+
+    @pytest.mark.parametrize("percents", [[0.3, 0.5, 0.7], [50, 50], [], [0], [101], [float("nan")]])
+    def test_iou_thresholds_that_are_no_percents(self, box_split, percents):
+        """Fractions would be reached by every box (100 %), one given twice would count twice (200 %)."""
+        with pytest.raises(ValueError, match="iou_threshold_list: expected different percents from 1 to 100"):
+            evaluation.BoxEvaluator(
+                data_loaders.configure_metadata(str(box_split[0])), "CUB", "test", [0.0, 0.5], percents, None, False
+            )
+
+    @pytest.mark.parametrize("interval", [1e-12, 0, -1, 2, float("nan")])
+    def test_intervals(self, tmp_path, box_split, interval):
+        with pytest.raises(ValueError, match=r"cam_curve_interval: expected a fraction in \(0, 1\]"):
+            evaluation.evaluate_wsol("no", str(tmp_path / "metadata"), "", "CUB", "test", True, True, IOUS, interval)
+        with pytest.raises(ValueError, match="cam_curve_interval"):
+            inference.CAMComputer(
+                Model(), [], str(box_split[0]), "", IOUS, "CUB", "test", True, cam_curve_interval=interval
+            )
+
+    @pytest.mark.parametrize("thresholds", [[0.5, float("nan")], [1.0], [-0.1], []])
+    def test_thresholds_are_checked_first(self, box_split, thresholds):
+        with pytest.raises(ValueError, match="thresholds: expected"):
+            evaluation.BoxEvaluator(
+                data_loaders.configure_metadata(str(box_split[0])), "CUB", "test", thresholds, IOUS, None, False
+            )
+
+    def test_images_that_count_twice_or_not_at_all(self, box_split):
+        """The counts are the published ones; a warning says that they are not those of the split."""
+        folder, maps = box_split
+        evaluator = make(evaluation.BoxEvaluator, folder, interval=0.1)
+        ids = list(maps)
+        for image_id in [*ids[:5], ids[2], ids[2]]:
+            evaluator.accumulate(maps[image_id], image_id)
+        with pytest.warns(UserWarning) as warned:
+            performance = evaluator.compute()
+        some = {each: maps[each] for each in ids[:5]}
+        expected = expected_hits(some, truth(folder), np.arange(0, 1, 0.1), False)
+        expected += 2 * expected_hits({ids[2]: maps[ids[2]]}, truth(folder), np.arange(0, 1, 0.1), False)
+        assert performance == [(counts * 100.0 / 7).max() for counts in expected] and evaluator.cnt == 7
+        assert [str(each.message).partition(":")[0] for each in warned] == [
+            f"1 images were accumulated more than once and count as often, the first is {ids[2]!r} (3 times)",
+            f"4 of 9 images were not accumulated, the first is {ids[5]!r}",
+        ]
+
+    @pytest.mark.filterwarnings("error")
+    def test_all_images_once_is_no_warning(self, box_split):
+        folder, maps = box_split
+        evaluator = make(evaluation.BoxEvaluator, folder, interval=0.1)
+        for epoch in range(2):
+            evaluator.cnt = 0
+            evaluator.num_correct = {iou: np.zeros(10) for iou in IOUS}
+            for image_id, score_map in maps.items():
+                evaluator.accumulate(score_map, image_id)
+            assert max(evaluator.compute()) > 40 and evaluator.cnt == 9, epoch
+
+    def test_a_mask_that_cannot_be_read_costs_no_other_image(self, mask_split):
+        folder, maps, root = mask_split
+        wanted = {name: np.zeros(1002) for name in ("gt_true_score_hist", "gt_false_score_hist")}
+        for n, image_id in enumerate(maps):
+            if n != 4:
+                whole = make(evaluation.MaskEvaluator, folder, dataset_name="OpenImages", mask_root=str(root))
+                whole.accumulate(maps[image_id], image_id)
+                for name in wanted:
+                    wanted[name] += getattr(whole, name)
+        (root / "4.png").write_bytes(b"no image")
+        evaluator = make(evaluation.MaskEvaluator, folder, dataset_name="OpenImages", mask_root=str(root))
+        for image_id, score_map in maps.items():
+            evaluator.accumulate(score_map, image_id)
+        with pytest.raises(DatasetError, match="^image 'b/4.JPEG': .*4.png"):
+            evaluator.compute()
+        for name, histogram in wanted.items():
+            np.testing.assert_array_equal(getattr(evaluator, name), histogram)
+        with pytest.warns(UserWarning, match="1 of 9 images were not accumulated, the first is 'b/4.JPEG'"):
+            evaluator.compute()
+
+    def test_batches(self, box_split, mask_split):
+        folder, maps = box_split
+        evaluator = make(evaluation.BoxEvaluator, folder, interval=0.1)
+        batch, ids = np.stack(list(maps.values())[:3]), list(maps)[:3]
+        for wrong in (ids[:2], [*ids, ids[0]]):
+            with pytest.raises(ValueError, match=f"image_ids: expected 3, one a score map, found {len(wrong)}"):
+                evaluator.accumulate_batch(batch, wrong)
+        with pytest.raises(KeyError, match="another"):
+            evaluator.accumulate_batch(batch, [*ids[:2], "another.jpg"])
+        with pytest.raises(KeyError, match="another"):
+            evaluator.accumulate(batch[0], "another.jpg")
+        batch[1, 5, 5] = np.nan
+        with pytest.raises(ValueError, match=f"^image {ids[1]!r}: scoremap: expected numbers, found NaN"):
+            evaluator.accumulate_batch(batch, ids)
+        assert evaluator.cnt == 0 and not np.any(list(evaluator.num_correct.values()))
+        for each in (evaluator, make(evaluation.MaskEvaluator, mask_split[0], dataset_name="mine", mask_root="")):
+            each.accumulate_batch(np.empty((0, 224, 224)), [])
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64])
+    def test_narrow_score_maps(self, tmp_path, box_split, dtype):
+        """From files they are what they hold; one by one they must be float64, as published."""
+        folder, maps = box_split
+        narrow = {image_id: each.astype(dtype) for image_id, each in maps.items()}
+        save(narrow, tmp_path / "maps")
+        roots = str(tmp_path / "maps"), str(tmp_path / "metadata"), "none", "CUB", "test"
+        found = evaluation.evaluate_wsol(*roots, True, True, IOUS, 0.01)
+        wide = {image_id: each.astype(np.float64) for image_id, each in narrow.items()}
+        counts = expected_hits(wide, truth(folder), np.arange(0, 1, 0.01), True)
+        assert found == np.average([(each * 100.0 / 9).max() for each in counts])
+        if dtype != np.float64:
+            with pytest.raises(TypeError, match="expected float64"):
+                make(evaluation.BoxEvaluator, folder).accumulate(narrow["b/1.JPEG"], "b/1.JPEG")
+
+    def test_boxes(self):
+        some, other = np.array([[10, 10, 20, 20]], np.uint8), np.array([[30, 30, 200, 250]], np.uint8)
+        assert evaluation.calculate_multiple_iou(some, other).item() == 0  # 20 - 30 + 1 is no 247
+        assert evaluation.calculate_multiple_iou(other, other).item() == 1
+        wide = np.array([[0, 0, 60000, 60000]], np.int32)
+        assert evaluation.calculate_multiple_iou(wide, wide).item() == 1
+        with pytest.raises(RuntimeError, match="num_boxes, 4"):
+            evaluation.calculate_multiple_iou(some[0], some)
+        with pytest.raises(RuntimeError, match="finite"):
+            evaluation.resize_bbox([float("nan"), 0, 1, 1], (10, 10), (224, 224))
+
+    @pytest.mark.parametrize("image_id", ["../out.JPEG", "/tmp/out.JPEG", "a/../../out.JPEG"])
+    def test_score_maps_stay_in_their_folder(self, tmp_path, box_split, image_id):
+        loader = [(torch.rand(1, 3, 224, 224), [0], [image_id])]
+        how = {"log_folder": str(tmp_path / "log"), "cam_curve_interval": 0.1}
+        computer = inference.CAMComputer(Model(), loader, str(box_split[0]), "", IOUS, "CUB", "test", True, **how)
+        before = set(tmp_path.rglob("*"))
+        with pytest.raises(ValueError, match="image_ids: expected relative paths without"):
+            computer.compute_and_evaluate_cams()
+        assert set(tmp_path.rglob("*")) == before
+
+    def test_a_fifo_in_place_of_a_score_map(self, tmp_path, box_split):
+        """Neither written into, which would wait for ever, nor replaced."""
+        path = tmp_path / "log" / "scoremaps" / "a" / "0.JPEG.npy"
+        path.parent.mkdir(parents=True)
+        os.mkfifo(path)
+        loader = [(torch.rand(1, 3, 224, 224), [0], ["a/0.JPEG"])]
+        how = {"log_folder": str(tmp_path / "log"), "cam_curve_interval": 0.1}
+        computer = inference.CAMComputer(Model(), loader, str(box_split[0]), "", IOUS, "CUB", "test", True, **how)
+        with pytest.raises(OSError, match="expected a regular file, found a FIFO"):
+            computer.compute_and_evaluate_cams()
+        assert os.listdir(path.parent) == ["0.JPEG.npy"]
+
+    def test_the_command_says_what_is_wrong_in_a_line(self, tmp_path, box_split):
+        (tmp_path / "train_log").mkdir()
+        (tmp_path / "train_log" / "scoremaps").write_text("no folder")
+        for flags in (["--split", "test"], ["--split", "test", "--cam_curve_interval", "1e-12"]):
+            command = [sys.executable, "-m", "wsolkern.compat.evaluation", "--dataset_name", "CUB", *flags]
+            done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+            assert done.returncode == 1 and "Traceback" not in done.stderr and done.stdout == ""
+            assert done.stderr.count("\n") == 1

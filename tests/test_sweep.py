@@ -144,7 +144,7 @@ def test_wrong_arguments_are_one_line(metadata, store, tmp_path):
     assert "no such folder" in run(tmp_path / "nowhere", "--metadata", metadata, code=2).stderr
     assert "range" in run(store, "--metadata", metadata, "-n", "ivr:0.9..0/0.1", code=2).stderr
     one = run(store, "--metadata", metadata, "-n", "max", "--plot", tmp_path / "one.png", code=2).stderr
-    assert "curves: expected at least one" in one
+    assert "--plot: expected two percentiles of one normalization" in one
     with CamWriter(tmp_path / "scores", Manifest(content="score maps")) as writer:
         writer.add(IDS[:1], np.zeros((1, 224, 224)))
     assert "--score-maps" in run(tmp_path / "scores", "--metadata", metadata, code=2).stderr

@@ -88,8 +88,11 @@ def expect_regular(path: str | os.PathLike, found: os.stat_result) -> None:
         raise error(f"{os.fspath(path)}: expected a regular file, found {kind}")
 
 
-def write_whole(path: str | os.PathLike, content: bytes) -> None:
+def write_whole(path: str | os.PathLike, content: bytes, *, one_of_many: bool = False) -> None:
     """Replaces a file: written beside it, forced to the disk, renamed. A symbolic link's target is replaced.
+
+    Of ``one_of_many`` thousands in a folder each is whole, too, but not forced to the disk one by one, and what kills
+    left is not looked for.
 
     A kill leaves at most a file whose name ends in UNFINISHED, which the next call for the same path removes. Each
     process and thread has a name of its own for that, so that of two at once the last one wins, and both succeed.
@@ -103,12 +106,14 @@ def write_whole(path: str | os.PathLike, content: bytes) -> None:
         with open(_create(unfinished), "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if not one_of_many:
+                os.fsync(file.fileno())
         with suppress(FileNotFoundError):
             os.chmod(unfinished, stat.S_IMODE(os.stat(target).st_mode))
         os.replace(unfinished, target)
-        _remove_abandoned(target)
-        sync_folder(target.parent)
+        if not one_of_many:
+            _remove_abandoned(target)
+            sync_folder(target.parent)
     except OSError as error:
         raise type(error)(error.errno, error.strerror, os.fspath(path)) from error
     finally:

@@ -21,6 +21,7 @@ from wsolkern.cli import (
     store,
     sweep,
     table,
+    terminal,
     train,
 )
 
@@ -71,4 +72,5 @@ def _app_options(
 
 def main() -> None:
     """The entry point."""
+    terminal.prepare_streams()
     app()

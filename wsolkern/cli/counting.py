@@ -5,14 +5,16 @@ Source: none; the counting itself is :mod:`wsolkern.metrics.counting`.
 """
 
 import os
+import tempfile
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from wsolkern.cli import options, terminal
+from wsolkern.cli import options, outputs, terminal
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from wsolkern.datasets.scaling import UnitRange
     from wsolkern.metrics import Evaluator
     from wsolkern.metrics.bootstrap import BootstrapEvaluator
+    from wsolkern.metrics.counting import SplitCount
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class Counted:
     """Image id -> why it was left out."""
     seconds: float
     """What it took, in seconds."""
+    save: Callable[[], None] = lambda: None
+    """Saves the state of --resume once more where that failed before."""
 
     def to_dict(self) -> dict:
         """What the JSON files of all commands begin with."""
@@ -60,7 +65,7 @@ class Counted:
             typer.Exit: Something was left out, and that is not allowed.
         """
         what = f"of {len(self.split.image_ids):,} maps were left out"
-        terminal.list_problems(what, self.problems, "; --json FILE lists all")
+        terminal.list_problems(what, self.problems, "; --json FILE lists all" if self.evaluator.num_images else "")
         if not self.evaluator.num_images:
             raise ValueError(f"{self.root}: no map could be read")
         if self.problems and not allow_missing:
@@ -83,7 +88,7 @@ def count_under_bar(
 def tell_scaled(spans: "UnitRange", what: object) -> None:
     """Says on standard error that CAMs were scaled before, if they were."""
     if spans:
-        terminal.stderr().print(f"{what}: {spans.NOTE}", style="yellow", markup=False)
+        terminal.stderr().print(f"{what}: {spans.NOTE}", style="yellow")
 
 
 def count_split(
@@ -99,10 +104,13 @@ def count_split(
     iou_thresholds: str,
     interval: float,
     resume: Path | None,
+    targets: outputs.Targets,
 ) -> Counted:
     """Counts the maps of a split under a progress bar; score maps if ``normalizations`` is None.
 
-    After Ctrl-C (or SIGTERM) what was counted is in the file of --resume, or in one in the current folder.
+    After Ctrl-C (or SIGTERM) what was counted is in the file of --resume, or in one in the current folder or, where
+    there can be none, in one of the system's folder for temporary files. ``targets`` are the other files that will be
+    written; all are checked first.
 
     Raises:
         ValueError, OSError: As the parts do; a state that is not about this is named.
@@ -113,7 +121,10 @@ def count_split(
     from wsolkern.metrics.counting import SplitCount, evaluator_for, fingerprint, mask_files_of
 
     started = time.perf_counter()
+    targets = {**targets, "--resume": resume}
+    outputs.check_targets(targets, (root, metadata))
     split = load_metadata(metadata, box_format=box_format, box_rounding=box_rounding)
+    outputs.check_masks(targets, split, mask_root)
     evaluator = evaluator_for(
         split,
         normalizations,
@@ -136,19 +147,40 @@ def count_split(
     counting = SplitCount(evaluator, split.image_ids, job, mask_files=mask_files_of(split, mask_root))
     if resume is not None and resume.exists():
         counting.load(resume)
+    failed: list[OSError] = []
     source = open_maps(root, counting.remaining, siblings=split.image_ids, nwc=nwc)
     with terminal.progress_bar() as bar:
         task = bar.add_task("evaluating", total=len(split.image_ids), completed=evaluator.num_images)
         try:
-            problems = counting.run(source, state=resume, progress=lambda done: bar.update(task, completed=done))
+            problems = counting.run(
+                source,
+                state=resume,
+                on_save_error=failed.append,
+                progress=lambda done: bar.update(task, completed=done),
+            )
         except KeyboardInterrupt:
             bar.stop()
-            kept = resume or Path(f"{root.name}-{job[:8]}.state")
-            counting.save(kept)
-            done = f"{evaluator.num_images:,} of {len(split.image_ids):,} images are counted in {kept}"
-            terminal.stderr().print(f"interrupted: {done}; go on with --resume {os.fspath(kept)}", markup=False)
+            kept = _keep(counting, resume or Path(f"{root.resolve().name}-{job[:8]}.state"))
+            done = f"{evaluator.num_images:,} of {len(split.image_ids):,} images are counted"
+            where = f" in {kept}; go on with --resume {kept}" if kept else " and are lost"
+            terminal.stderr().print(f"interrupted: {done}{where}")
             raise typer.Exit(terminal.INTERRUPTED) from None
         bar.update(task, completed=evaluator.num_images + len(problems))
     if normalizations is not None:
         tell_scaled(source.spans, root)
-    return Counted(root, split, evaluator, problems, time.perf_counter() - started)
+    counted = Counted(root, split, evaluator, problems, time.perf_counter() - started)
+    return replace(counted, save=lambda: counting.save(resume)) if failed else counted
+
+
+def _keep(counting: "SplitCount", wanted: Path) -> Path | None:
+    """The file that has the counts now: the one that is wanted, else one among the temporary files, else none."""
+    elsewhere = Path(tempfile.gettempdir(), f"wsolkern-{os.getpid()}")
+    for path in (wanted, elsewhere / wanted.name):
+        try:
+            if path.parent == elsewhere:
+                path.parent.mkdir(mode=0o700)  # an error if somebody made it before
+            counting.save(path)
+            return path
+        except OSError as error:
+            terminal.stderr().print(f"error: {terminal.message(error)}", style="red")
+    return None

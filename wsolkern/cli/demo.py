@@ -12,7 +12,8 @@ from typing import Annotated
 
 import typer
 
-from wsolkern.cli import terminal
+from wsolkern.cli import outputs, terminal
+from wsolkern.files import write_whole
 
 _NORMALIZATIONS = ("minmax", "max", "pas:0.9", "ivr:0.45")
 
@@ -23,7 +24,9 @@ def demo(
     ),
     resolution: Annotated[
         int,
-        typer.Option(min=32, help="Side of the classifier's input in pixels, a multiple of 32: 448 makes 14x14 CAMs."),
+        typer.Option(
+            min=32, max=4096, help="Side of the classifier's input in pixels, a multiple of 32: 448 makes 14x14 CAMs."
+        ),
     ] = 448,
     picture: Annotated[bool, typer.Option("--picture/--no-picture", help="Draw CAMs and boxes.")] = True,
     json_file: Annotated[
@@ -37,13 +40,25 @@ def demo(
     half a minute on two cores and needs no network.
     """
     with terminal.errors_as_messages():
-        content = _run(out, resolution, picture, table=json_file != "-")
-        if json_file is not None:
-            terminal.write_json(content, json_file)
+        from wsolkern.report.drawing import check_picture
+
+        if resolution % 32:
+            raise ValueError(f"--resolution: expected a multiple of 32, found {resolution}")
+        outputs.check_folder("--out", out)
+        with _missing_extra():
+            from wsolkern import demo as photographs
+
+            photographs.check_folder(out)
+            if picture:
+                check_picture(out / "localizations.png")
+        out.mkdir(parents=True, exist_ok=True)
+        files = [out / name for name in ("results.json", "results.md", *(["localizations.png"] if picture else []))]
+        outputs.check_targets({"--json": json_file, **{f"--out {each.name}": each for each in files}}, [out])
+        _run(out, resolution, picture, json_file)
 
 
-def _run(out: Path, resolution: int, picture: bool, *, table: bool) -> dict:
-    """All stages; returns the content of results.json."""
+def _run(out: Path, resolution: int, picture: bool, json_file: str | None) -> None:
+    """All stages."""
     seconds: dict[str, float] = {}
 
     @contextmanager
@@ -72,7 +87,8 @@ def _run(out: Path, resolution: int, picture: bool, *, table: bool) -> dict:
         evaluator = Evaluator(_NORMALIZATIONS, boxes=dict(zip(image_ids, boxes, strict=True)))
         evaluator.update(found.cams, image_ids)
         result = evaluator.compute()
-    if picture:
+
+    def draw() -> None:
         with stage("drawing"), _missing_extra():
             from wsolkern.report.pictures import Localized, draw_localizations
 
@@ -83,22 +99,27 @@ def _run(out: Path, resolution: int, picture: bool, *, table: bool) -> dict:
             ]
             draw_localizations(out / "localizations.png", images, result)
 
-    content = {
-        "wsolkern": wsolkern.__version__,
-        "classifier": f"EfficientNet-Lite0 at {resolution} pixels",
-        "cam_size": list(found.cams.shape[1:]),
-        "seconds": {name: round(value, 3) for name, value in seconds.items()},
-        **result.to_dict(curves=True),
-    }
-    terminal.write_json(content, str(out / "results.json"))
-    (out / "results.md").write_text(markdown_table(result), encoding="utf-8")
-    if table:
-        _print(out, result, found.cams.shape, len(set(crop.photograph.path() for crop in crops)), picture, seconds)
-    return content
+    def content() -> dict:
+        return {
+            "wsolkern": wsolkern.__version__,
+            "classifier": f"EfficientNet-Lite0 at {resolution} pixels",
+            "cam_size": list(found.cams.shape[1:]),
+            "seconds": {name: round(value, 3) for name, value in seconds.items()},
+            **result.to_dict(curves=True),
+        }
+
+    num_photographs = len(set(crop.photograph.path() for crop in crops))
+    steps = [draw] if picture else []
+    if json_file != "-":
+        steps.append(lambda: _print(out, result, found.cams.shape, num_photographs, picture, seconds))
+    steps.append(lambda: terminal.write_json(content(), str(out / "results.json")))
+    steps.append(lambda: write_whole(out / "results.md", markdown_table(result).encode()))
+    if json_file is not None:
+        steps.append(lambda: terminal.write_json(content(), json_file))
+    terminal.deliver(*steps)
 
 
 def _print(out: Path, result, shape, num_photographs: int, picture: bool, seconds: dict[str, float]) -> None:
-    console = terminal.stdout()
     title = (
         f"{result.num_images} images from {num_photographs} photographs, CAMs of {shape[1]}x{shape[2]}, "
         f"{len(result.thresholds)} thresholds, metrics in percent"
@@ -115,13 +136,15 @@ def _print(out: Path, result, shape, num_photographs: int, picture: bool, second
         "all percentiles of IVR": f"wsolkern sweep {cams} --metadata {metadata}",
         "one chosen, and tested": f"wsolkern select {' '.join(halves)}",
     }
-    for name, where in written.items():
-        if where is not None:
-            console.print(f"{name:<26} {where}", markup=False)
-    console.print()
-    for name, value in seconds.items():
-        console.print(f"{name:<26} {value:6.2f} s")
-    console.print(f"{'in all':<26} {sum(seconds.values()):6.2f} s")
+    console = terminal.stdout()
+    with terminal.printing():
+        for name, where in written.items():
+            if where is not None:
+                console.print(f"{name:<26} {where}")
+        console.print()
+        for name, value in seconds.items():
+            console.print(f"{name:<26} {value:6.2f} s")
+        console.print(f"{'in all':<26} {sum(seconds.values()):6.2f} s")
 
 
 @contextmanager

@@ -7,14 +7,13 @@ Source: Kim et al., arXiv 2107.13221, section 6, figures 4 and 6.
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wsolkern.cli import options, terminal
+from wsolkern.cli import options, outputs, terminal
 from wsolkern.cli.counting import count_under_bar, tell_scaled
 
 if TYPE_CHECKING:
@@ -73,8 +72,8 @@ def diagnose(
         from wsolkern.report import diagnostics
 
         options.use_threads(threads)
-        if plot is not None and find_spec("matplotlib") is None:
-            raise ImportError("--plot: needs matplotlib: pip install 'wsolkern[report]'")
+        targets = {"--json": json_file, "--csv": csv_file, "--plot": plot}
+        outputs.check_targets(targets, (*stores, metadata))
         if mask_root is not None and metadata is None:
             raise ValueError("--mask-root: expected --metadata with it, whose mask paths start there")
         opened = [CamStore(path) for path in stores]
@@ -86,13 +85,16 @@ def diagnose(
         split = None
         if metadata is not None:
             split = load_metadata(metadata, box_format=box_format, box_rounding=box_rounding)
-        for store in opened if split is not None else ():
-            store.check_split(split)
+            outputs.check_masks(targets, split, mask_root)
+            for store in opened:
+                store.check_split(split)
+        evaluated = options.parse_size(size)
         with terminal.progress_bar() as bar:
-            reader = _Reader(split, mask_root, nwc, options.parse_size(size), csv_file is not None, bar)
+            reader = _Reader(split, mask_root, nwc, evaluated, csv_file is not None, bar)
             examined = [reader.examine(store) for store in opened]
         runs = [each.extremes for each in examined]
-        if json_file is not None:
+
+        def write_json() -> None:
             content = {
                 "wsolkern": wsolkern.__version__,
                 "size": list(reader.size),
@@ -101,14 +103,21 @@ def diagnose(
                 "stores": [each.to_dict() for each in examined],
             }
             terminal.write_json(content, json_file)
-        if csv_file is not None:
-            diagnostics.write_csv(csv_file, runs)
-        if plot is not None:
-            diagnostics.draw_extremes(plot, runs)
+
+        def finish() -> None:
+            if any([each.report_problems() for each in examined]) and not allow_missing:
+                raise typer.Exit(terminal.PROBLEMS)
+
+        steps = []
         if json_file != "-":
-            _print(examined)
-        if any([each.report_problems() for each in examined]) and not allow_missing:
-            raise typer.Exit(terminal.PROBLEMS)
+            steps.append(lambda: _print(examined))
+        if json_file is not None:
+            steps.append(write_json)
+        if csv_file is not None:
+            steps.append(lambda: diagnostics.write_csv(csv_file, runs))
+        if plot is not None:
+            steps.append(lambda: diagnostics.draw_extremes(plot, runs))
+        terminal.deliver(*steps, finish)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +148,7 @@ class _Examined:
         """Says what was left out; whether anything was."""
         for image_id, reason in islice(self.problems.items(), 1):
             text = f"{len(self.problems):,} maps or shards were left out, the first is {image_id}: {reason}"
-            terminal.stderr().print(f"{self.extremes.name}: {text}", style="yellow", markup=False)
+            terminal.stderr().print(f"{self.extremes.name}: {text}", style="yellow")
         return bool(self.problems)
 
 
@@ -238,21 +247,22 @@ def _print(examined: list[_Examined]) -> None:
     from wsolkern.report import diagnostics
 
     console = terminal.stdout()
-    console.print(diagnostics.rich_table([each.extremes for each in examined]))
-    for each in examined:
-        found, measured = each.extremes.diagnosis, each.comparison
-        console.print(f"{each.extremes.name}{' (NWC)' if each.nwc else ''}", style="bold", markup=False)
-        fence = "Q1 - 1.5 IQR, Tukey's fence; the paper gives no rule"
-        lines = {
-            "std of maxima / std of minima": f"{found.ratio:.2f} (population standard deviations)",
-            "outlier minima": f"{found.num_outlier_minima:,} below {found.outlier_below:.4g} ({fence})",
-            "left out": f"{found.num_constant:,} constant maps, {found.num_not_finite:,} with NaN or infinite values",
-            "recommended": f"{each.recommendation.normalization or 'none'}: {each.recommendation.reason}",
-        }
-        if measured is not None:
-            ahead = f"{measured.better} is ahead by {measured.margin:.2f}" if measured.margin else "they are equal"
-            figures = f"{measured.max:.2f} with max, {measured.ivr:.2f} with {measured.best_ivr}"
-            lines["measured"] = f"{ahead}: {measured.metric} {figures}"
-        for name, text in lines.items():
-            console.print(f"  {name:<30} {text}", markup=False)
-    console.print(diagnostics.CAVEAT, markup=False)
+    with terminal.printing():
+        console.print(diagnostics.rich_table([each.extremes for each in examined]))
+        for each in examined:
+            found, measured = each.extremes.diagnosis, each.comparison
+            console.print(f"{each.extremes.name}{' (NWC)' if each.nwc else ''}", style="bold")
+            fence = "Q1 - 1.5 IQR, Tukey's fence; the paper gives no rule"
+            lines = {
+                "std of maxima / std of minima": f"{found.ratio:.2f} (population standard deviations)",
+                "outlier minima": f"{found.num_outlier_minima:,} below {found.outlier_below:.4g} ({fence})",
+                "left out": f"{found.num_constant:,} constant maps, {found.num_not_finite:,} with NaN or infinity",
+                "recommended": f"{each.recommendation.normalization or 'none'}: {each.recommendation.reason}",
+            }
+            if measured is not None:
+                ahead = f"{measured.better} is ahead by {measured.margin:.2f}" if measured.margin else "they are equal"
+                figures = f"{measured.max:.2f} with max, {measured.ivr:.2f} with {measured.best_ivr}"
+                lines["measured"] = f"{ahead}: {measured.metric} {figures}"
+            for name, text in lines.items():
+                console.print(f"  {name:<30} {text}")
+        console.print(diagnostics.CAVEAT)

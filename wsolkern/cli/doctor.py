@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from wsolkern.cli import terminal
+from wsolkern.cli import outputs, terminal
 
 _BUILD = "pip install --force-reinstall --no-deps .   (in a checkout of wsolkern; needs GCC >= 11 or Clang >= 14)"
 _BUILD_CUDA = (
@@ -48,19 +48,31 @@ def doctor(
     ] = None,
 ) -> None:
     """Tell what is built and what can run here, and how to fix what cannot."""
+    with terminal.errors_as_messages():
+        outputs.check_targets({"--json": json_file})
     findings = examine()
-    if json_file is not None:
-        terminal.write_json({"findings": [asdict(each) for each in findings]}, json_file)
+
+    def finish() -> None:
+        if any(each.state == "broken" for each in findings):
+            raise typer.Exit(terminal.FAILED)
+
+    steps = []
     if json_file != "-":
-        marks = {"ok": "[green]ok[/green]     ", "missing": "[yellow]missing[/yellow]", "broken": "[red]broken[/red] "}
-        console, width = terminal.stdout(), max(len(each.part) for each in findings)
+        steps.append(lambda: _print(findings))
+    if json_file is not None:
+        steps.append(lambda: terminal.write_json({"findings": [asdict(each) for each in findings]}, json_file))
+    terminal.deliver(*steps, finish)
+
+
+def _print(findings: list[Finding]) -> None:
+    colours = {"ok": "green", "missing": "yellow", "broken": "red"}
+    console, width = terminal.stdout(), max(len(each.part) for each in findings)
+    with terminal.printing():
         for each in findings:
-            console.print(f"{marks[each.state]}  {each.part:<{width}}  ", end="")
-            console.print(each.detail, markup=False)
+            console.print(f"{each.state:<7}", style=colours[each.state], end="")
+            console.print(f"  {each.part:<{width}}  {each.detail}")
             if each.fix:
-                console.print(f"{'':{width + 11}}fix: {each.fix}", markup=False, style="bold")
-    if any(each.state == "broken" for each in findings):
-        raise typer.Exit(terminal.FAILED)
+                console.print(f"{'':{width + 11}}fix: {each.fix}", style="bold")
 
 
 def examine() -> list[Finding]:

@@ -70,17 +70,24 @@ def evaluate(
             iou_thresholds=iou_thresholds,
             interval=interval,
             resume=resume,
+            targets={"--json": json_file},
         )
+        steps = []
         if counted.evaluator.num_images:
             from wsolkern.report.tables import markdown_table
 
             result = counted.evaluator.compute()
-            if json_file is not None:
-                terminal.write_json(counted.to_dict() | result.to_dict(curves=curves), json_file)
-            if json_file != "-":
+
+            def show() -> None:
                 if markdown:
-                    typer.echo(markdown_table(result), nl=False)
+                    terminal.print_text(markdown_table(result))
                 else:
                     what = f"{result.num_images:,} images of {counted.split.folder}"
                     terminal.print_result(result, f"{what}, {len(result.thresholds)} thresholds, metrics in percent")
-        counted.finish(allow_missing)
+
+            if json_file != "-":
+                steps.append(show)
+            if json_file is not None:
+                content = counted.to_dict() | result.to_dict(curves=curves)
+                steps.append(lambda: terminal.write_json(content, json_file))
+        terminal.deliver(*steps, counted.save, lambda: counted.finish(allow_missing))

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from wsolkern.cli import options, terminal
+from wsolkern.cli import options, outputs, terminal
 
 
 def extract(
@@ -116,6 +116,7 @@ def extract(
         from wsolkern.datasets.labels import check_labels, line_of
         from wsolkern.models.loading import load_model
 
+        outputs.check_folder("--out", out)
         preprocessing = Preprocessing(
             options.parse_size(size), interpolation, _parse_three("--mean", mean), _parse_three("--std", std), white
         )
@@ -146,7 +147,7 @@ def extract(
         network, sha256, note = load_model(model, options.parse_arguments(argument or []), weights)
         with Ranks.joined() as ranks:
             if note and ranks.rank == 0:
-                terminal.stderr().print(note, markup=False)
+                terminal.stderr().print(note)
             if ranks.num_local > 1:
                 options.share_cores(ranks.num_local)
             place = options.place_of(device, ranks)
@@ -217,7 +218,7 @@ def extract(
                     text = (
                         f"interrupted: the CAMs of {len(writer.image_ids):,} images are kept; the same command goes on"
                     )
-                    terminal.stderr().print(text, markup=False)
+                    terminal.stderr().print(text)
                     raise typer.Exit(terminal.INTERRUPTED) from None
             problems = {image_id: why for each in ranks.gather(mine) for image_id, why in each.items()}
         if ranks.rank == 0:
@@ -237,7 +238,7 @@ def _warn_of_folders(images: Path, num_folders: int, num_classes: int | None) ->
             f"{images}: the model tells {num_classes:,} classes apart; the {num_folders:,} folders are taken for the "
         )
         text += "first of them in the order of their names; if they are others, --metadata says which ones"
-        terminal.stderr().print(text, style="yellow", markup=False)
+        terminal.stderr().print(text, style="yellow")
 
 
 def _parse_three(option: str, text: str) -> tuple[float, ...]:
@@ -265,12 +266,13 @@ def _finish(out: Path, image_ids: tuple[str, ...], problems: dict[str, str], all
     if problems and not num_maps:
         first = next(iter(problems))
         raise ValueError(f"none of {len(image_ids):,} images could be read; {first}: {problems[first]}")
-    terminal.stdout().print(f"{out}: {num_maps:,} CAMs", markup=False)
+    with terminal.printing():
+        terminal.stdout().print(f"{out}: {num_maps:,} CAMs")
     wanted = set(image_ids)
     others = [each for _, entries in store.entries() for each in entries.image_ids if each not in wanted]
     if others:
         text = f"{out}: {len(others):,} of them are of images that were not asked for now, such as {others[0]!r}"
-        terminal.stderr().print(text, markup=False)
+        terminal.stderr().print(text)
     terminal.list_problems(f"of {len(image_ids):,} images were left out", problems)
     if problems and not allow_missing:
         raise typer.Exit(terminal.PROBLEMS)

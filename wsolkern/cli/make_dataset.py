@@ -9,7 +9,9 @@ from typing import Annotated
 
 import typer
 
-from wsolkern.cli import terminal
+from wsolkern.cli import outputs, terminal
+
+_MOST = 100_000  # images of a split: their names have five digits
 
 app = typer.Typer(
     name="make-dataset",
@@ -30,10 +32,10 @@ def digits(
     out: Annotated[
         Path, typer.Argument(metavar="OUT", help="Folder to write: an empty one or none yet.", show_default=False)
     ],
-    train: Annotated[int, typer.Option(min=0, help="Images of train-weaksup.")] = 4000,
-    val: Annotated[int, typer.Option(min=0, help="Images of train-fullsup.")] = 500,
-    test: Annotated[int, typer.Option(min=0, help="Images of the test split.")] = 1000,
-    size: Annotated[int, typer.Option(min=32, help="Side of an image in pixels.")] = 64,
+    train: Annotated[int, typer.Option(min=0, max=_MOST, help="Images of train-weaksup.")] = 4000,
+    val: Annotated[int, typer.Option(min=0, max=_MOST, help="Images of train-fullsup.")] = 500,
+    test: Annotated[int, typer.Option(min=0, max=_MOST, help="Images of the test split.")] = 1000,
+    size: Annotated[int, typer.Option(min=32, max=4096, help="Side of an image in pixels.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="Another one, other images.")] = 0,
 ) -> None:
     """Handwritten digits among pieces of other digits, on photographs of textures.
@@ -44,11 +46,13 @@ def digits(
     with terminal.errors_as_messages():
         from wsolkern.datasets.digits import make_digits
 
+        outputs.check_folder("OUT", out)
         counts = {"train": train, "val": val, "test": test}
         with terminal.progress_bar() as bar:
             task = bar.add_task("digits", total=sum(counts.values()))
             make_digits(out, counts, size=size, seed=seed, progress=lambda done: bar.update(task, completed=done))
         console = terminal.stdout()
-        console.print(f"{out}: {', '.join(f'{number:,} {name}' for name, number in counts.items())}", markup=False)
-        for kind in ("boxes", "masks"):
-            console.print(f"{kind}: {out / 'metadata' / f'digits-{kind}'}", markup=False)
+        with terminal.printing():
+            console.print(f"{out}: {', '.join(f'{number:,} {name}' for name, number in counts.items())}")
+            for kind in ("boxes", "masks"):
+                console.print(f"{kind}: {out / 'metadata' / f'digits-{kind}'}")

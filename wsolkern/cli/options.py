@@ -56,7 +56,10 @@ Size = Annotated[
 ]
 IouThresholds = Annotated[str, typer.Option(help="IoU thresholds as fractions; MaxBoxAccV2 is the mean over them.")]
 Interval = Annotated[
-    float, typer.Option(help="Step between two thresholds on the score map, from 0 up to, not including, 1.")
+    float,
+    typer.Option(
+        help="Step between two thresholds on the score map, from 0 up to, not including, 1; 0.00001 is the smallest."
+    ),
 ]
 AllowMissing = Annotated[
     bool, typer.Option("--allow-missing", help="Exit with 0 even if maps are missing or unreadable.")
@@ -67,7 +70,8 @@ JsonFile = Annotated[
 CsvFile = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the table as CSV.")]
 Markdown = Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")]
 Threads = Annotated[
-    int | None, typer.Option(min=1, help="Threads to compute with; default: all cores, or WSOLKERN_NUM_THREADS.")
+    int | None,
+    typer.Option(min=1, max=1024, help="Threads to compute with; default: all cores, or WSOLKERN_NUM_THREADS."),
 ]
 Resume = Annotated[
     Path | None,
@@ -102,27 +106,35 @@ def use_threads(threads: int | None) -> None:
 
 def parse_size(text: str) -> tuple[int, int]:
     """(height, width) from "224" or "224x320"."""
-    match = re.fullmatch(r"(\d+)(?:x(\d+))?", text.strip())
-    if match is None:
-        raise ValueError(f"--size: expected SIDE or HEIGHTxWIDTH in pixels, found {text!r}")
-    return int(match[1]), int(match[2] or match[1])
+    from wsolkern.ops.inputs import MAX_SIDE
+
+    match = re.fullmatch(r"([0-9]{1,9})(?:x([0-9]{1,9}))?", text.strip())
+    size = match and (int(match[1]), int(match[2] or match[1]))
+    if size is None or not (1 <= min(size) and max(size) <= MAX_SIDE):
+        raise ValueError(
+            f"--size: expected SIDE or HEIGHTxWIDTH in pixels, integers from 1 to {MAX_SIDE}, found {text!r}"
+        )
+    return size
 
 
 def parse_fractions(name: str, text: str) -> list[float]:
-    """Numbers between commas or spaces; ``name`` is the option's, for the error."""
+    """Different fractions in (0, 1] between commas or spaces; ``name`` is the option's, for the error."""
     try:
-        return [float(item) for item in re.split(r"[,\s]+", text) if item]
+        found = [float(item) for item in re.split(r"[,\s]+", text) if item]
     except ValueError:
-        raise ValueError(f"{name}: expected fractions such as {DEFAULT_IOU_THRESHOLDS!r}, found {text!r}") from None
+        found = []
+    if not found or not all(0 < each <= 1 for each in found):
+        raise ValueError(f"{name}: expected fractions such as {DEFAULT_IOU_THRESHOLDS!r}, found {text!r}")
+    if len(set(found)) < len(found):
+        raise ValueError(f"{name}: expected each fraction once, because the mean is over all of them, found {text!r}")
+    return found
 
 
 def thresholds(interval: float) -> "np.ndarray":
     """The thresholds that --interval asks for, float64 [T]."""
-    import numpy as np
+    from wsolkern.ops.inputs import threshold_grid
 
-    if not 0 < interval <= 1:
-        raise ValueError(f"--interval: expected a fraction in (0, 1], found {interval}")
-    return np.arange(0, 1, interval)
+    return threshold_grid(interval, "--interval")
 
 
 def parse_arguments(texts: list[str]) -> dict:
@@ -134,7 +146,7 @@ def parse_arguments(texts: list[str]) -> dict:
             raise ValueError(f"--argument: expected NAME=VALUE, found {text!r}")
         try:
             found[name] = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             found[name] = value
     return found
 
@@ -154,12 +166,17 @@ def place_of(device: str, ranks: "Ranks") -> "torch.device":
     """
     import torch
 
+    from wsolkern.errors import BackendUnavailable
+
     try:
         place = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"--device: {error}") from error
-    if place.type == "cuda":
-        expect_gpu(device)
+        if place.type == "cuda":
+            expect_gpu(device)
+        torch.empty(0, device=place).numpy(force=True)  # "meta" has no values
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        if isinstance(error, BackendUnavailable):
+            raise
+        raise ValueError(f"--device: expected cpu or cuda, found {device!r}, which cannot be used here") from error
     return torch.device("cuda", ranks.local_rank) if device == "cuda" else place
 
 

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wsolkern.cli import counting, options, terminal
+from wsolkern.cli import counting, options, outputs, terminal
+from wsolkern.files import write_whole
 
 if TYPE_CHECKING:
     import torch
@@ -119,6 +120,7 @@ def profile(
             raise ValueError("STORE, --metadata, --run: expected a store or folder with --metadata, or --run alone")
         if run is not None and (normalizations or mask_root or score_maps or limit or device != "cpu"):
             raise ValueError("--run: expected no options about maps with it: the function chooses them itself")
+        outputs.check_targets({"--json": json_file, "--trace": trace}, (maps, metadata))
         if trace is not None:
             import torch  # noqa: F401 (the trace is its, and its absence must not cost a run)
         counted = None
@@ -132,7 +134,7 @@ def profile(
                 maps, split, normalizations, mask_root, score_maps, size, interval, _cuda(device), limit
             )
             work = evaluation.run
-        found = _take(work, repeat, trace)
+        found, traced = _take(work, repeat, trace is not None)
         if run is None:
             counted = evaluation.counted(found.profile.seconds)
         content = {
@@ -140,12 +142,17 @@ def profile(
             **({} if counted is None else counted.to_dict() | {"num_images": counted.evaluator.num_images}),
             **found.to_dict(),
         }
-        if json_file is not None:
-            terminal.write_json(content, json_file)
+        steps = []
         if json_file != "-":
-            _print(found, run or f"{counted.evaluator.num_images:,} images of {counted.split.folder}")
+            what = run or f"{counted.evaluator.num_images:,} images of {counted.split.folder}"
+            steps.append(lambda: _print(found, what))
+        if json_file is not None:
+            steps.append(lambda: terminal.write_json(content, json_file))
+        if trace is not None:
+            steps.append(lambda: write_whole(trace, traced))
         if counted is not None:
-            counted.finish(allow_missing)
+            steps.append(lambda: counted.finish(allow_missing))
+        terminal.deliver(*steps)
 
 
 @dataclass(frozen=True)
@@ -271,12 +278,12 @@ class _Evaluation:
         return counting.Counted(self._root, self._split, self._evaluator, self._problems, seconds)
 
 
-def _take(work: Callable[[], object], repeat: int, trace: Path | None) -> _Findings:
-    """Runs the work profiled, and unprofiled in between if it is repeated."""
+def _take(work: Callable[[], object], repeat: int, with_trace: bool) -> tuple[_Findings, bytes]:
+    """Runs the work profiled, and unprofiled in between if it is repeated; gives the trace's file, too, if wanted."""
     from wsolkern.ops import backends
     from wsolkern.profiling import HOST, Profile
 
-    profiles, unprofiled = [], []
+    profiles, unprofiled, trace = [], [], b""
     if repeat > 1:
         work()  # so that the first pass that is timed is no colder than the others
         for _ in range(repeat):
@@ -286,8 +293,8 @@ def _take(work: Callable[[], object], repeat: int, trace: Path | None) -> _Findi
             with Profile() as taken:
                 work()
             profiles.append(taken)
-    if trace is not None:
-        traced = _traced(work, trace)
+    if with_trace:
+        traced, trace = _traced(work)
         profiles = profiles or [traced]
     elif not profiles:
         with Profile() as taken:
@@ -297,7 +304,7 @@ def _take(work: Callable[[], object], repeat: int, trace: Path | None) -> _Findi
     num_threads = backends.num_threads()
     places = {each.place for each in median.stages}
     bandwidths = {each: _host_copy(num_threads) if each == HOST else _device_copy(each) for each in sorted(places)}
-    return _Findings(median, bandwidths, [each.seconds for each in profiles], unprofiled, num_threads)
+    return _Findings(median, bandwidths, [each.seconds for each in profiles], unprofiled, num_threads), trace
 
 
 def _host_copy(num_threads: int) -> float:
@@ -332,8 +339,8 @@ def _device_copy(place: str) -> float:
     return 2 * source.nbytes / statistics.median(seconds)
 
 
-def _traced(work: Callable[[], object], path: Path) -> "Profile":
-    """A profile whose spans are written, with all that torch did, as one trace."""
+def _traced(work: Callable[[], object]) -> "tuple[Profile, bytes]":
+    """A profile, and its spans with all that torch did as the file of one trace."""
     import torch
     from torch.profiler import ProfilerActivity, record_function
 
@@ -364,11 +371,10 @@ def _traced(work: Callable[[], object], path: Path) -> "Profile":
         }
         for span in taken.spans
     ]
-    path.write_text(json.dumps(content), encoding="utf-8")
     if taken.num_spans_left_out:
-        text = f"{path}: the last {taken.num_spans_left_out:,} stages of the core are not in it; --limit makes it whole"
-        terminal.stderr().print(text, markup=False)
-    return taken
+        text = f"the last {taken.num_spans_left_out:,} stages of the core are not in it; --limit makes it whole"
+        terminal.stderr().print(f"--trace: {text}")
+    return taken, json.dumps(content).encode()
 
 
 def _function(name: str) -> Callable[[], None]:
@@ -435,14 +441,15 @@ def _print(found: _Findings, what: str) -> None:
             f"{stage.num_bytes / 1e6:,.1f}" if stage.num_bytes else "",
             "" if row.copy_fraction is None else f"{row.copy_fraction:.0%}",
         )
-    console.print(table)
-    if found.num_maps:
-        console.print(f"  {found.num_maps / found.profile.seconds:,.0f} maps/s in all", markup=False)
-    for place, bandwidth in found.bandwidths.items():
-        threads = f" by {found.num_threads} threads" if place == "host" else ""
-        console.print(f"  copy bandwidth on {place}{threads}: {bandwidth / 1e9:.1f} GB/s", markup=False)
-    if found.overhead is not None:
-        off, on = (statistics.median(each) * 1e3 for each in (found.unprofiled, found.profiled))
-        text = f"medians of {len(found.profiled)} alternating passes, {found.overhead:+.1%} in the median pair"
-        console.print(f"  profiling off {off:,.1f} ms, on {on:,.1f} ms: {text}", markup=False)
-    console.print(found.limit(), markup=False)
+    with terminal.printing():
+        console.print(table)
+        if found.num_maps:
+            console.print(f"  {found.num_maps / found.profile.seconds:,.0f} maps/s in all")
+        for place, bandwidth in found.bandwidths.items():
+            threads = f" by {found.num_threads} threads" if place == "host" else ""
+            console.print(f"  copy bandwidth on {place}{threads}: {bandwidth / 1e9:.1f} GB/s")
+        if found.overhead is not None:
+            off, on = (statistics.median(each) * 1e3 for each in (found.unprofiled, found.profiled))
+            text = f"medians of {len(found.profiled)} alternating passes, {found.overhead:+.1%} in the median pair"
+            console.print(f"  profiling off {off:,.1f} ms, on {on:,.1f} ms: {text}")
+        console.print(found.limit())

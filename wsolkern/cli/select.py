@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wsolkern.cli import counting, options, terminal
+from wsolkern.cli import counting, options, outputs, terminal
+from wsolkern.files import write_whole
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -49,7 +50,7 @@ def select(
     num_val_per_class: Annotated[
         int, typer.Option(min=0, help="Choose on the first so many val images of each class only; 0: on all of them.")
     ] = 0,
-    num_bootstrap: Annotated[int, typer.Option(min=1, help="Resamples of the test images.")] = 1000,
+    num_bootstrap: Annotated[int, typer.Option(min=1, max=1_000_000, help="Resamples of the test images.")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="What they are drawn with.")] = 0,
     confidence: Annotated[float, typer.Option(help="Confidence of the intervals, a fraction.")] = 0.95,
     nwc: options.Nwc = False,
@@ -78,6 +79,8 @@ def select(
 
         started = time.perf_counter()
         options.use_threads(threads)
+        targets = {"--json": json_file, "--csv": csv_file}
+        outputs.check_targets(targets, (val, val_metadata, test, test_metadata))
         bootstrap.interval_rank(num_bootstrap, confidence)
         how = {
             "mask_root": mask_root,
@@ -89,9 +92,14 @@ def select(
             load_metadata(each, box_format=box_format, box_rounding=box_rounding)
             for each in (val_metadata, test_metadata)
         )
-        metric = metric or ("PxAP" if val_split.kind == "masks" else "MaxBoxAccV2")
         for split in (val_split, test_split):
-            if metric in selection.METRICS and (metric == "PxAP") != (split.kind == "masks"):
+            outputs.check_masks(targets, split, mask_root)
+        if metric is None:
+            metric = "PxAP" if val_split.kind == "masks" else "MaxBoxAccV2"
+        if metric not in selection.METRICS:
+            raise ValueError(f"--metric: expected one of {', '.join(selection.METRICS)}, found {metric!r}")
+        for split in (val_split, test_split):
+            if (metric == "PxAP") != (split.kind == "masks"):
                 raise ValueError(f"--metric: {split.folder} localizes objects with {split.kind}, found {metric}")
         if select_threshold and metric == "PxAP":
             raise ValueError("--select-threshold: PxAP is an area over all thresholds, there is none to choose")
@@ -116,7 +124,18 @@ def select(
         on_test.finish(allow_missing=True)
         figures = evaluator.compute(num_bootstrap, seed=seed, confidence=confidence)
 
-        if json_file is not None:
+        def show() -> None:
+            images = [f"{on.evaluator.num_images:,} images of {on.split.folder}" for on in (on_val, on_test)]
+            lines = report.caption(choices, figures, *images, fixed=select_threshold)
+            shown = report.columns(choices, figures, fixed=select_threshold)
+            if markdown:
+                terminal.print_text(report.markdown(lines, shown))
+            else:
+                console = terminal.stdout()
+                with terminal.printing():
+                    console.print(*lines, *report.rich_tables(shown, console.width), sep="\n")
+
+        def write_json() -> None:
             content = {
                 "wsolkern": wsolkern.__version__,
                 "val": _about(on_val) | {"num_val_per_class": num_val_per_class},
@@ -130,17 +149,16 @@ def select(
                 "bootstrap": figures.to_dict(),
             }
             terminal.write_json(content, json_file)
-        if csv_file is not None:
-            csv_file.write_text(report.csv_text(choices, figures, fixed=select_threshold), encoding="utf-8")
+
+        steps = []
         if json_file != "-":
-            images = [f"{on.evaluator.num_images:,} images of {on.split.folder}" for on in (on_val, on_test)]
-            lines = report.caption(choices, figures, *images, fixed=select_threshold)
-            shown = report.columns(choices, figures, fixed=select_threshold)
-            if markdown:
-                typer.echo(report.markdown(lines, shown), nl=False)
-            else:
-                console = terminal.stdout()
-                console.print(*lines, *report.rich_tables(shown, console.width), sep="\n", markup=False)
+            steps.append(show)
+        if json_file is not None:
+            steps.append(write_json)
+        if csv_file is not None:
+            text = report.csv_text(choices, figures, fixed=select_threshold)
+            steps.append(lambda: write_whole(csv_file, text.encode()))
+        terminal.deliver(*steps)
     if not allow_missing and (on_val.problems or on_test.problems):
         raise typer.Exit(terminal.PROBLEMS)
 

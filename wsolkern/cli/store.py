@@ -4,6 +4,7 @@ In: CAM stores; folders of CAMs or score maps, one file an image. Out: the same;
 Source: file names of the folders as in Choe et al.'s evaluation, ``<image id>.npy``.
 """
 
+import io
 import os
 from collections import Counter
 from dataclasses import asdict
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wsolkern.cli import terminal
+from wsolkern.cli import outputs, terminal
 from wsolkern.cli.options import JsonFile, Nwc, Size, parse_size
+from wsolkern.files import write_whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,6 +44,7 @@ def info(store: Store, json_file: JsonFile = None) -> None:
     with terminal.errors_as_messages():
         from wsolkern.cams import CamStore
 
+        outputs.check_targets({"--json": json_file}, [store])
         opened = CamStore(store)
         sizes: Counter[str] = Counter()
         with terminal.progress_bar(unit="maps") as bar:
@@ -59,20 +62,13 @@ def info(store: Store, json_file: JsonFile = None) -> None:
             "bytes": sum(shard.bytes for shard in opened.shards),
             "damaged": opened.problems,
         }
-        if json_file is not None:
-            terminal.write_json(content, json_file)
+        damaged = "shards are damaged (wsolkern store verify --repair takes them out)"
+        steps = []
         if json_file != "-":
-            counts = ", ".join(f"{count:,} of {size}" for size, count in content["sizes"].items())
-            rows = {
-                **content["manifest"],
-                "maps": f"{opened.num_maps:,}" + (f": {counts}" if counts else ""),
-                "shards": f"{len(opened.shards):,}, {content['bytes']:,} bytes",
-            }
-            console = terminal.stdout()
-            for name, value in rows.items():
-                shown = ", ".join(f"{key} {each}" for key, each in value.items()) if isinstance(value, dict) else value
-                console.print(f"{name:<18} {'-' if shown in (None, '') else shown}", markup=False)
-        _finish("shards are damaged (wsolkern store verify --repair takes them out)", opened.problems)
+            steps.append(lambda: _print_info(content))
+        if json_file is not None:
+            steps.append(lambda: terminal.write_json(content, json_file))
+        terminal.deliver(*steps, lambda: _finish(damaged, opened.problems))
 
 
 @app.command()
@@ -95,17 +91,14 @@ def verify(
             try:
                 store, problems = _verify(path, repair)
             except DatasetError as error:
-                file, _, problem = str(error).partition(": ")
-                damaged[file] = problem
+                damaged[str(path)] = str(error).removeprefix(f"{path}: ")
                 continue
             state = "all is well"
             if problems:
                 num_maps = sum(shard.num_maps for shard in store.shards if shard.file in problems)
                 state = f"{len(problems)} damaged, which held {num_maps:,} maps"
                 state += " and are taken out: the next run makes these maps again" if repair else ""
-            terminal.stdout().print(
-                f"{path}: {store.num_maps:,} maps in {len(store.shards):,} shards, {state}", markup=False
-            )
+            _say(f"{path}: {store.num_maps:,} maps in {len(store.shards):,} shards, {state}")
             damaged |= {os.path.join(path, file): problem for file, problem in problems.items()}
         _finish("files are damaged", damaged)
 
@@ -125,10 +118,11 @@ def merge(
     with terminal.errors_as_messages():
         from wsolkern.cams import CamStore, merge_stores
 
+        outputs.check_folder("OUT", out)
         with terminal.progress_bar(unit="maps") as bar:
             task = bar.add_task("merging", total=sum(CamStore(path).num_maps for path in stores))
             problems = merge_stores(out, stores, progress=lambda done: bar.update(task, completed=done))
-        terminal.stdout().print(f"{out}: {CamStore(out).num_maps:,} maps", markup=False)
+        _say(f"{out}: {CamStore(out).num_maps:,} maps")
         _finish("shards are damaged, their maps are left out", problems)
 
 
@@ -166,7 +160,7 @@ def import_(
     store does not have yet.
     """
     with terminal.errors_as_messages():
-        from wsolkern.cams import CamWriter, Manifest
+        from wsolkern.cams import CamStore, CamWriter, Manifest
         from wsolkern.datasets import MapFolder, load_metadata
 
         if metadata is not None:
@@ -174,6 +168,11 @@ def import_(
             image_ids, labels = truth.image_ids, truth.class_labels
         else:
             image_ids, labels = _ids_of_files(folder), {}
+        outputs.check_folder("STORE", store)
+        if CamStore.is_at(folder):
+            raise ValueError(f"{folder}: is a CAM store already: wsolkern store merge copies it")
+        if store.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"{store}: expected a store outside of {folder}, whose files are taken for maps")
         content = "score maps" if score_maps else "cams"
         manifest = Manifest(content, dataset, split, method, backbone)
         MapFolder(folder, ())  # before the store is made
@@ -190,7 +189,7 @@ def import_(
         if problems and not num_maps:
             first = next(iter(problems))
             raise ValueError(f"{folder}: none of {len(image_ids):,} maps could be read; {first}: {problems[first]}")
-        terminal.stdout().print(f"{store}: {num_maps:,} maps", markup=False)
+        _say(f"{store}: {num_maps:,} maps")
         _finish(f"of {len(image_ids):,} maps were left out", problems)
 
 
@@ -212,7 +211,8 @@ def export(
 ) -> None:
     """Write a store as one .npy file an image, over what is there.
 
-    With a normalization these are the published evaluation's score maps, to the bit.
+    With a normalization these are the published evaluation's score maps, to the bit. Each file is written whole or not
+    at all.
     """
     with terminal.errors_as_messages():
         import numpy as np
@@ -220,12 +220,18 @@ def export(
         from wsolkern import normalize
         from wsolkern.cams import CamStore
         from wsolkern.datasets.ids import check_image_ids
+        from wsolkern.normalization import Normalization
 
         opened, shape = CamStore(store), parse_size(size)
+        if out.resolve().is_relative_to(store.resolve()):
+            raise ValueError(f"{out}: expected a folder outside of the store {store}")
         if nwc and not opened.manifest.nwc:
             raise ValueError(f"--nwc: {store} was made without NWC maps")
         if normalization is not None and opened.manifest.content == "score maps":
             raise ValueError(f"--normalization: {store} holds score maps, which are normalized already")
+        if normalization is not None:
+            Normalization.parse(normalization)
+        outputs.check_folder("OUT", out)
         with terminal.progress_bar(unit="maps") as bar:
             task = bar.add_task("exporting", total=opened.num_maps)
             for records in opened.records():
@@ -236,9 +242,30 @@ def export(
                 for image_id, each in zip(records.image_ids, maps, strict=True):
                     path = out / f"{image_id}.npy"
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    np.save(path, each)
+                    file = io.BytesIO()
+                    np.save(file, each)
+                    write_whole(path, file.getvalue(), one_of_many=True)
                 bar.advance(task, len(maps))
         _finish("shards are damaged, their maps are left out", opened.problems)
+
+
+def _print_info(content: dict) -> None:
+    counts = ", ".join(f"{count:,} of {size}" for size, count in content["sizes"].items())
+    rows = {
+        **content["manifest"],
+        "maps": f"{content['num_maps']:,}" + (f": {counts}" if counts else ""),
+        "shards": f"{content['num_shards']:,}, {content['bytes']:,} bytes",
+    }
+    console = terminal.stdout()
+    with terminal.printing():
+        for name, value in rows.items():
+            shown = ", ".join(f"{key} {each}" for key, each in value.items()) if isinstance(value, dict) else value
+            console.print(f"{name:<18} {'-' if shown in (None, '') else shown}")
+
+
+def _say(text: str) -> None:
+    with terminal.printing():
+        terminal.stdout().print(text)
 
 
 def _verify(path: Path, repair: bool) -> tuple["CamStore", dict[str, str]]:

@@ -57,6 +57,8 @@ def sweep(
 
         options.use_threads(threads)
         wanted = dict.fromkeys(map(str, parse_all(normalizations or _DEFAULT_NORMALIZATIONS)))  # each one once
+        if plot is not None and not report.has_curve(wanted):
+            raise ValueError("--plot: expected two percentiles of one normalization at least, found no such two")
         counted = counting.count_split(
             cams,
             metadata,
@@ -69,24 +71,36 @@ def sweep(
             iou_thresholds=iou_thresholds,
             interval=interval,
             resume=resume,
+            targets={"--json": json_file, "--csv": csv_file, "--plot": plot},
         )
+        steps = []
         if counted.evaluator.num_images:
             result = counted.evaluator.compute()
             found = report.percentile_curves(result)
             title = f"{result.num_images:,} images of {counted.split.folder}"
-            if json_file is not None:
-                content = counted.to_dict() | result.to_dict(curves=curves)
-                terminal.write_json(content | {"percentile_curves": [each.to_dict() for each in found]}, json_file)
-            if csv_file is not None:
-                report.write_csv(csv_file, result)
-            if plot is not None:
-                report.draw_percentile_curves(plot, found, title)
-            if json_file != "-":
+
+            def show() -> None:
                 if markdown:
-                    typer.echo(markdown_table(result), nl=False)
+                    terminal.print_text(markdown_table(result))
                 else:
                     heading = f"{title}, {len(result.thresholds)} thresholds, metrics in percent"
                     terminal.print_result(result, heading)
                     shown = [each for each in found if each.metric != "MaxBoxAcc"]
-                    terminal.stdout().print(*map(report.curve_table, shown), sep="")
-        counted.finish(allow_missing)
+                    console = terminal.stdout()
+                    mark = "#" if console.options.ascii_only else "█"
+                    with terminal.printing():
+                        console.print(*(report.curve_table(each, mark) for each in shown), sep="")
+
+            def write_json() -> None:
+                content = counted.to_dict() | result.to_dict(curves=curves)
+                terminal.write_json(content | {"percentile_curves": [each.to_dict() for each in found]}, json_file)
+
+            if json_file != "-":
+                steps.append(show)
+            if json_file is not None:
+                steps.append(write_json)
+            if csv_file is not None:
+                steps.append(lambda: report.write_csv(csv_file, result))
+            if plot is not None:
+                steps.append(lambda: report.draw_percentile_curves(plot, found, title))
+        terminal.deliver(*steps, counted.save, lambda: counted.finish(allow_missing))

@@ -4,6 +4,7 @@ In: stores whose manifests name data set, split, method and backbone; metadata. 
 Source: Kim et al., arXiv 2107.13221, tables 1 and 2; IVR's percentile is selected on train-fullsup, as there.
 """
 
+import io
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -13,10 +14,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wsolkern.cli import options, terminal
+from wsolkern.cli import options, outputs, terminal
 from wsolkern.cli.counting import count_under_bar
+from wsolkern.files import write_whole
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress
 
     from wsolkern.cams import CamStore
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
 _VALIDATION = ("val", "train-fullsup")  # the split that percentiles are selected on: its folder, its name in papers
 _PERCENTILES = "ivr:0.00..0.95/0.05"  # what is tried on it
+_WIDEST = 10_000  # columns of a file
 _BASELINE = "CAM"  # the method whose percentile serves all of them
 
 
@@ -112,6 +116,8 @@ def table(
         from wsolkern.report import paper
 
         options.use_threads(threads)
+        targets = {"--json": json_file, "--out": out}
+        outputs.check_targets(targets, (*(runs or ()), metadata_root))
         counting, figures, notes, content = None, [], [], {}
         if runs:
             counting = _Counting(
@@ -122,6 +128,7 @@ def table(
                 size=options.parse_size(size),
                 iou_thresholds=tuple(options.parse_fractions("--iou-thresholds", iou_thresholds)),
                 interval=interval,
+                targets=targets,
             )
             if published and counting.iou_thresholds != paper.IOU_THRESHOLDS:
                 raise ValueError(
@@ -135,16 +142,23 @@ def table(
         tables = [paper.arrange(figures, each, published=published) for each in layouts]
         if published and runs and any(not backbone for each in tables for _, backbone, _ in each.columns):
             notes.append("The paper's table 2 has columns of its own, since its numbers here name no backbone")
-        if json_file is not None:
-            content |= {"tables": [{"layout": each.layout, "cells": paper.records(each)} for each in tables]}
-            terminal.write_json(content, json_file)
+
+        def write_json() -> None:
+            cells = [{"layout": each.layout, "cells": paper.records(each)} for each in tables]
+            terminal.write_json({**content, "tables": cells}, json_file)
+
+        def finish() -> None:
+            if counting is not None and counting.report_problems() and not allow_missing:
+                raise typer.Exit(terminal.PROBLEMS)
+
+        steps = []
         if out is not None:
-            with open(out, "w", encoding="utf-8") as file:
-                _write(tables, notes, format_, file)
+            steps.append(lambda: _write(out, tables, notes, format_))
         elif json_file != "-":
-            _write(tables, notes, format_, None)
-        if counting is not None and counting.report_problems() and not allow_missing:
-            raise typer.Exit(terminal.PROBLEMS)
+            steps.append(lambda: _print(tables, notes, format_))
+        if json_file is not None:
+            steps.append(write_json)
+        terminal.deliver(*steps, finish)
 
 
 @dataclass(frozen=True)
@@ -188,6 +202,7 @@ class _Counting:
     size: tuple[int, int]
     iou_thresholds: tuple[float, ...]
     interval: float
+    targets: outputs.Targets
     problems: dict[str, dict[str, str]] = field(default_factory=dict)
     """Store -> image id -> why its map was left out."""
     _splits: dict[Path, "Metadata"] = field(default_factory=dict)
@@ -216,6 +231,7 @@ class _Counting:
         if folder not in self._splits:
             how = {"box_format": self.box_format, "box_rounding": self.box_rounding}
             self._splits[folder] = load_metadata(folder, **how)
+            outputs.check_masks(self.targets, self._splits[folder], self.mask_roots.get(run.dataset))
         return self._splits[folder]
 
     def evaluator(self, run: _Run, normalizations: str | list[str]) -> "Evaluator":
@@ -259,7 +275,7 @@ class _Counting:
         for path, problems in self.problems.items():
             image_id, reason = next(iter(problems.items()))
             text = f"{path}: {len(problems):,} maps were left out, such as that of {image_id!r}: {reason}"
-            terminal.stderr().print(text, style="yellow", markup=False)
+            terminal.stderr().print(text, style="yellow")
         return bool(self.problems)
 
 
@@ -438,25 +454,36 @@ def _about(cells: list[_Run], counting: _Counting, percentiles: dict[str, _Perce
     }
 
 
-def _write(tables: list["PaperTable"], notes: list[str], format_: Format, file) -> None:
-    """Writes to a file, or to standard output if it is None."""
-    from rich.console import Console
+def _write(out: Path, tables: list["PaperTable"], notes: list[str], format_: Format) -> None:
+    """Writes a file; a table that cannot go there is printed after all."""
+    file = io.StringIO()
+    _format(terminal.console(file, _WIDEST), tables, notes, format_)
+    try:
+        write_whole(out, file.getvalue().encode())
+    except OSError:
+        _print(tables, notes, format_)
+        raise
 
+
+def _print(tables: list["PaperTable"], notes: list[str], format_: Format) -> None:
+    with terminal.printing():
+        _format(terminal.stdout(), tables, notes, format_)
+
+
+def _format(console: "Console", tables: list["PaperTable"], notes: list[str], format_: Format) -> None:
+    """Writes to a console's file, as wide as the console is."""
     from wsolkern.report import paper
+    from wsolkern.report.plain import markdown_text
 
     if format_ is Format.text:
-        console = terminal.stdout() if file is None else Console(file=file, width=10_000, highlight=False)
         for each in tables:
             console.print(*paper.rich_tables(each, console.width), sep="")
         for note in notes:
-            console.print(note, markup=False)
-        return
-    if format_ is Format.csv:
-        text = paper.csv_text(tables)
+            console.print(note)
+    elif format_ is Format.csv:
+        console.file.write(paper.csv_text(tables))
     elif format_ is Format.latex:
-        text = "\n".join(paper.latex(each, notes) for each in tables)
+        console.file.write("\n".join(paper.latex(each, notes) for each in tables))
     else:
-        text = "\n".join(
-            (*(f"{paper.title(each)}.\n\n{paper.markdown(each)}" for each in tables), *(f"{each}.\n" for each in notes))
-        )
-    typer.echo(text, nl=False, file=file)
+        titled = [f"{paper.title(each)}.\n\n{paper.markdown(each)}" for each in tables]
+        console.file.write("\n".join((*titled, *(f"{markdown_text(each)}.\n" for each in notes))))

@@ -5,14 +5,17 @@ Source: none.
 """
 
 import json
+import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import cache
 from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import typer
+
+from wsolkern.files import write_whole
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,40 +23,151 @@ if TYPE_CHECKING:
 
     from wsolkern.metrics import Result
 
-PROBLEMS, FAILED, INTERRUPTED = 1, 2, 130  # exit codes: some maps were left out; nothing could be done; Ctrl-C
+# Exit codes: some maps were left out; nothing could be done, or not all written; Ctrl-C; nobody reads what is printed,
+# as a shell says of other programs then.
+PROBLEMS, FAILED, INTERRUPTED, UNREAD = 1, 2, 130, 141
 
 _NUM_LISTED = 10  # problems printed
+_WIDTH = 200  # columns where there is no terminal
 
 
 def stdout() -> "Console":
     """Where results go; tables are never squeezed to a pipe's 80 columns."""
-    return _console(sys.stdout)
+    return console(sys.stdout)
 
 
 def stderr() -> "Console":
     """Where progress and messages go."""
-    return _console(sys.stderr)
+    return console(_Messages(sys.stderr))
 
 
-def _console(stream) -> "Console":
+def console(file: TextIO, width: int = _WIDTH) -> "Console":
+    """Prints on a file, so many columns wide, or on a terminal, as wide as that is."""
+    found = _plain_console()(file=file)
+    return found if found.is_terminal else _plain_console()(file=file, width=width)
+
+
+@cache
+def _plain_console() -> type["Console"]:
+    """A console that takes no text for a command: [brackets] and :names: stay, control characters are spelled out."""
     from rich.console import Console
+    from rich.segment import Segment
 
-    console = Console(file=stream, highlight=False, soft_wrap=True)
-    return console if console.is_terminal else Console(file=stream, highlight=False, width=200)
+    from wsolkern.report.plain import visible
+
+    class PlainConsole(Console):
+        def __init__(self, **how):
+            super().__init__(markup=False, emoji=False, highlight=False, soft_wrap=True, **how)
+
+        def render(self, renderable, options=None):
+            for text, style, control in super().render(renderable, options):
+                yield Segment(text if control else visible(text, lines=True), style, control)
+
+        def on_broken_pipe(self) -> None:
+            raise  # the error that rich is handling; `printing` says what comes of it
+
+    return PlainConsole
+
+
+class _Messages:
+    """Standard error: that a message cannot be written, as on a full disk, ends no command."""
+
+    def __init__(self, file: TextIO):
+        self._file = file
+
+    def __getattr__(self, name: str):
+        return getattr(self._file, name)
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            return self._file.write(text)
+        _discard(self._file)
+        return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._file.flush()
+        except OSError:
+            _discard(self._file)
+
+
+def _discard(stream: TextIO) -> None:
+    """Drops what a stream has still to write and all that comes; else it fails again when the process ends."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+def prepare_streams() -> None:
+    """Lets any text be printed, whatever the encoding, also to a stream that is closed."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # else the next file that is opened would take its place
+            setattr(sys, name, open(os.devnull, "w"))
+        getattr(sys, name).reconfigure(errors="backslashreplace")
+
+
+@contextmanager
+def printing() -> Iterator[None]:
+    """What is in the block prints on standard output and does nothing else.
+
+    Raises:
+        OSError: It cannot be written, as on a full disk; the message names it.
+        typer.Exit: Nobody reads it any more, as behind ``| head``.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError as error:
+        _discard(sys.stdout)
+        if isinstance(error, BrokenPipeError):
+            raise typer.Exit(UNREAD) from None
+        raise OSError(f"standard output: {message(error)}") from error
+
+
+def deliver(*steps: Callable[[], object]) -> None:
+    """Takes all steps that a result goes out by, whichever of them fail: printing, files, a list of what is missing.
+
+    Raises:
+        typer.Exit: Some did, or ended the command.
+    """
+    codes = set()
+    for step in steps:
+        try:
+            with errors_as_messages():
+                step()
+        except typer.Exit as ended:
+            codes.add(ended.exit_code)
+    for code in (FAILED, PROBLEMS, UNREAD):
+        if code in codes:
+            raise typer.Exit(code)
 
 
 def print_result(result: "Result", title: str) -> None:
     """The table on standard output, as wide as that is."""
     from wsolkern.report.tables import rich_tables
 
-    console = stdout()
-    console.print(*rich_tables(result, title, console.width), sep="")
+    out = stdout()
+    with printing():
+        out.print(*rich_tables(result, title, out.width), sep="")
+
+
+def print_text(text: str) -> None:
+    """A text that ends its own lines on standard output."""
+    with printing():
+        sys.stdout.write(text)
 
 
 def progress_bar(unit: str = "images") -> "Progress":
     """A bar on standard error with how many are done, their rate and the time left."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TimeRemainingColumn
     from rich.text import Text
+
+    from wsolkern.report.plain import visible
+
+    class Description(ProgressColumn):
+        def render(self, task):
+            return Text(visible(task.description))
 
     class Rate(ProgressColumn):
         def render(self, task):
@@ -61,7 +175,7 @@ def progress_bar(unit: str = "images") -> "Progress":
             return Text("" if speed is None else f"{speed:,.0f} {unit}/s")
 
     return Progress(
-        TextColumn("{task.description}"),
+        Description(),
         BarColumn(),
         MofNCompleteColumn(),
         Rate(),
@@ -72,17 +186,26 @@ def progress_bar(unit: str = "images") -> "Progress":
 
 @contextmanager
 def errors_as_messages() -> Iterator[None]:
-    """What a user can mend (arguments, files, packages) becomes one line on standard error and exit code 2."""
+    """What a user can mend (arguments, files, packages, memory) becomes one line on standard error and exit code 2."""
     from wsolkern.errors import BackendUnavailable
 
     try:
         yield
-    except (BackendUnavailable, ImportError, OSError, ValueError) as error:
-        typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
+    except (BackendUnavailable, ImportError, MemoryError, OSError, ValueError) as error:
+        stderr().print(f"error: {message(error)}", style="red")
         raise typer.Exit(FAILED) from error
 
 
-def list_problems(what: str, problems: dict[str, str], more: str = "") -> None:
+def message(error: BaseException) -> str:
+    """What an error says, a file before what is wrong with it."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return f"not enough memory: {error}".rstrip(": ") if isinstance(error, MemoryError) else str(error)
+
+
+def list_problems(what: str, problems: Mapping[str, str], more: str = "") -> None:
     """Prints the first problems on standard error, under a line with their number and ``what``.
 
     Args:
@@ -92,18 +215,18 @@ def list_problems(what: str, problems: dict[str, str], more: str = "") -> None:
     """
     if not problems:
         return
-    console = stderr()
-    console.print(f"{len(problems):,} {what}:", style="yellow", markup=False)
+    out = stderr()
+    out.print(f"{len(problems):,} {what}:", style="yellow")
     for name, problem in islice(problems.items(), _NUM_LISTED):
-        console.print(f"  {name}: {problem}", markup=False)
+        out.print(f"  {name}: {problem}")
     if len(problems) > _NUM_LISTED:
-        console.print(f"  and {len(problems) - _NUM_LISTED:,} more{more}")
+        out.print(f"  and {len(problems) - _NUM_LISTED:,} more{more}")
 
 
 def write_json(content: dict, where: str) -> None:
-    """Writes to a file, or to standard output if ``where`` is "-"."""
+    """Writes to a file, whole or not at all, or to standard output if ``where`` is "-"."""
     text = json.dumps(content, indent=2) + "\n"
     if where == "-":
-        sys.stdout.write(text)
+        print_text(text)
     else:
-        Path(where).write_text(text, encoding="utf-8")
+        write_whole(where, text.encode())

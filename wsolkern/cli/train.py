@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wsolkern.cli import options, terminal
+from wsolkern.cli import options, outputs, terminal
 
 if TYPE_CHECKING:
     from wsolkern.training import Outcome
@@ -118,6 +118,7 @@ def train(
 
         options.find_modules_here()
         options.use_threads(threads)
+        outputs.check_folder("--out", out)
         settings = {each.name: given[each.name] for each in fields(Recipe) if each.name in given}
         chosen = Recipe.read(recipe, settings | options.parse_arguments(option or []))
         data = TrainingData.load(dataset, metadata, mask_root, box_format=box_format, box_rounding=box_rounding)
@@ -129,7 +130,7 @@ def train(
                 torch.cuda.set_device(place)
             is_first = ranks.rank == 0
             for remark in data.remarks if is_first else ():
-                terminal.stderr().print(f"{metadata}: {remark}", style="yellow", markup=False)
+                terminal.stderr().print(f"{metadata}: {remark}", style="yellow")
             with terminal.progress_bar("batches") as bar:
                 task = bar.add_task("training", total=None, visible=is_first)
 
@@ -138,7 +139,7 @@ def train(
 
                 def on_epoch(row: dict) -> None:
                     if is_first:
-                        bar.console.print(_line(row), markup=False)
+                        bar.console.print(_line(row))
 
                 try:
                     outcome = run(
@@ -157,7 +158,7 @@ def train(
                     bar.stop()
                     if is_first:
                         text = f"interrupted: the same command goes on from the last checkpoint in {out}"
-                        terminal.stderr().print(text, markup=False)
+                        terminal.stderr().print(text)
                     raise typer.Exit(terminal.INTERRUPTED) from None
         if is_first:
             _finish(out, outcome, len(data.labels) + len(data.val.image_ids), allow_missing)
@@ -175,11 +176,11 @@ def _line(row: dict) -> str:
 def _finish(out: Path, outcome: "Outcome", num_images: int, allow_missing: bool) -> None:
     """Says what has come of it."""
     best, state = outcome.best, "was finished already" if outcome.was_finished else "is finished"
-    terminal.stdout().print(
-        f"{out}: {state}, {len(outcome.log)} epochs; best: epoch {best['epoch']} with {outcome.column} "
-        f"{best[outcome.column]:.2f}",
-        markup=False,
-    )
+    with terminal.printing():
+        terminal.stdout().print(
+            f"{out}: {state}, {len(outcome.log)} epochs; best: epoch {best['epoch']} with {outcome.column} "
+            f"{best[outcome.column]:.2f}"
+        )
     terminal.list_problems(f"of {num_images:,} images were left out", outcome.problems)
     if outcome.problems and not allow_missing:
         raise typer.Exit(terminal.PROBLEMS)

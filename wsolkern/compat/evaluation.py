@@ -10,7 +10,8 @@ section 4.
 import argparse
 import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -30,9 +31,10 @@ from wsolkern.datasets import MapFolder, load_mask
 from wsolkern.datasets.masks import load_grey
 from wsolkern.datasets.metadata import read_kind, scale_boxes
 from wsolkern.datasets.tables import Problems
+from wsolkern.errors import DatasetError
 from wsolkern.metrics import box_accuracy, max_box_acc, pxap
 from wsolkern.ops import backends
-from wsolkern.ops.inputs import on_host, plain
+from wsolkern.ops.inputs import check_thresholds, on_host, plain, threshold_grid
 
 __all__ = [
     "BoxEvaluator",
@@ -70,11 +72,14 @@ def calculate_multiple_iou(box_a: np.ndarray, box_b: np.ndarray) -> np.ndarray:
         float64 [A, B].
 
     Raises:
-        RuntimeError: A negative number, or a box that ends before it begins.
+        RuntimeError: A negative number, another shape, or a box that ends before it begins.
     """
     for boxes in (box_a, box_b):
         check_box_convention(boxes, "x0y0x1y1")
-    a, b = box_a[:, None], box_b[None, :]
+        if boxes.ndim != 2:
+            raise RuntimeError(f"boxes: expected shape [num_boxes, 4], found {boxes.shape}")
+    # Differences of unsigned numbers would wrap, those of narrow ones, too.
+    a, b = (each if each.dtype.kind == "f" else each.astype(np.int64) for each in (box_a[:, None], box_b[None, :]))
     sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]) + 1
     intersection = np.maximum(0, sides).prod(axis=-1)
     union = (a[..., 2:] - a[..., :2] + 1).prod(axis=-1) + (b[..., 2:] - b[..., :2] + 1).prod(axis=-1) - intersection
@@ -130,7 +135,7 @@ def load_mask_image(file_path: str, resize_size: tuple[int, int]) -> np.ndarray:
 def get_mask(mask_root: str, mask_paths: Iterable[str], ignore_path: str | None) -> np.ndarray:
     """Ground truth of an image, uint8 [224, 224]: 1 object, 0 background, 255 ignored.
 
-    Nothing is ignored if there is no ignore path or no such file.
+    Nothing is ignored if there is no ignore path.
 
     Raises:
         DatasetError: A mask is missing, or a file is no image.
@@ -163,12 +168,14 @@ class CamDataset:
 class LocalizationEvaluator:
     """What evaluators share: settings, :meth:`accumulate` for every score map, :meth:`compute` at the end.
 
+    Settings that no figure can come of are a ValueError here, before any score map.
+
     Args:
         metadata: Paths from ``configure_metadata``.
         dataset_name: "CUB", "ILSVRC", "OpenImages" or any other name.
         split: Such as "val" or "test".
         cam_threshold_list: Fractions of a map's maximum level, T of them, in [0, 1); not decreasing for masks.
-        iou_threshold_list: IoU thresholds in percent.
+        iou_threshold_list: IoU thresholds in percent, in [1, 100], each once.
         mask_root: Folder that the mask paths start from.
         multi_contour_eval: All contours (MaxBoxAccV2) instead of the largest one (MaxBoxAcc).
     """
@@ -190,6 +197,13 @@ class LocalizationEvaluator:
         self.iou_threshold_list = iou_threshold_list
         self.mask_root = mask_root
         self.multi_contour_eval = multi_contour_eval
+        check_thresholds(cam_threshold_list)
+        # As fractions they would be thresholds below 1 %, which every box reaches; twice, they would count twice.
+        percents = list(iou_threshold_list)
+        if not percents or not all(1 <= each <= 100 for each in percents) or len(set(percents)) < len(percents):
+            raise ValueError(
+                f"iou_threshold_list: expected different percents from 1 to 100, such as 50, found {percents}"
+            )
 
     def accumulate(self, scoremap: np.ndarray, image_id: str) -> None:
         raise NotImplementedError
@@ -212,6 +226,7 @@ class _Count:
 
     def __set__(self, evaluator: "_BatchEvaluator", value) -> None:
         evaluator.flush()
+        evaluator._times.clear()  # the counts are somebody else's now
         setattr(evaluator, self._name, value)
 
 
@@ -219,13 +234,16 @@ class _BatchEvaluator(LocalizationEvaluator):
     """Score maps are kept, checked, until a batch is full or somebody reads a count; then they are counted together.
 
     Ground truth comes in pixels of the score map. For maps of another size than 224 x 224 that is a warning, because
-    the published evaluator brings it to 224 x 224 whatever the map's size.
+    the published evaluator brings it to 224 x 224 whatever the map's size. As there, an image that is accumulated twice
+    (padding of a sampler) counts twice, and one that is not (a loader that drops its last batch) does not count;
+    :meth:`compute` warns of both.
     """
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self._maps = np.empty((0, *_SIZE))  # room for _BATCH of them once there is one
         self._ids: list[str] = []
+        self._times: Counter[str] = Counter()  # image id -> how often it was counted
         self._warned = False
 
     def accumulate(self, scoremap: np.ndarray, image_id: str) -> None:
@@ -258,6 +276,10 @@ class _BatchEvaluator(LocalizationEvaluator):
         scoremaps = plain(scoremaps, "scoremaps")
         for image_id in image_ids:
             self._check_known(image_id)
+        if len(scoremaps) != len(image_ids):
+            raise ValueError(f"image_ids: expected {len(scoremaps)}, one a score map, found {len(image_ids)}")
+        if not len(image_ids):
+            return
         if scoremaps.shape[1:] != _SIZE and not self._warned:
             self._warned = True
             warnings.warn(
@@ -267,6 +289,7 @@ class _BatchEvaluator(LocalizationEvaluator):
             )
         try:
             self._count(scoremaps, image_ids)
+            self._times.update(image_ids)
         except ValueError:
             for scoremap, image_id in zip(scoremaps, image_ids, strict=True):
                 try:
@@ -276,10 +299,45 @@ class _BatchEvaluator(LocalizationEvaluator):
             raise
 
     def flush(self) -> None:
-        """Counts the score maps that are still kept."""
+        """Counts the score maps that are still kept.
+
+        Raises:
+            ValueError, OSError: One of them cannot be counted, because its mask cannot be read; all others are.
+        """
         image_ids, self._ids = self._ids, []
-        if image_ids:
-            self.accumulate_batch(self._maps[: len(image_ids)], image_ids)
+        if not image_ids:
+            return
+        maps, first = self._maps[: len(image_ids)], None
+        try:
+            self.accumulate_batch(maps, image_ids)
+        except (OSError, ValueError):
+            for place, image_id in enumerate(image_ids):
+                try:
+                    self.accumulate_batch(maps[place : place + 1], [image_id])
+                except (OSError, ValueError) as error:
+                    first = first or (image_id, error)
+            if first is None:
+                return
+            image_id, error = first
+            kind, named = OSError if isinstance(error, OSError) else DatasetError, f"image {image_id!r}: "
+            raise kind(f"{named}{str(error).removeprefix(named)}") from error
+
+    def _warn_of_counts(self, image_ids: Collection[str]) -> None:
+        """Says how the images that were accumulated since counts were set differ from those of the split."""
+        twice = [image_id for image_id, times in self._times.items() if times > 1]
+        if twice:
+            warnings.warn(
+                f"{len(twice):,} images were accumulated more than once and count as often, the first is {twice[0]!r} "
+                f"({self._times[twice[0]]} times): the performance is not that of {len(self._times):,} images",
+                stacklevel=3,
+            )
+        if 0 < len(self._times) < len(image_ids):
+            absent = next(each for each in image_ids if each not in self._times)
+            warnings.warn(
+                f"{len(image_ids) - len(self._times):,} of {len(image_ids):,} images were not accumulated, the first "
+                f"is {absent!r}: the performance is that of the others",
+                stacklevel=3,
+            )
 
     def _check_known(self, image_id: str) -> None:
         raise NotImplementedError
@@ -334,6 +392,7 @@ class BoxEvaluator(_BatchEvaluator):
         """
         if self.cnt == 0:
             raise RuntimeError("no score map was accumulated")
+        self._warn_of_counts(self.image_ids)
         return [max_box_acc(box_accuracy(self.num_correct[iou], self.cnt)) for iou in self.iou_threshold_list]
 
     def _check_known(self, image_id: str) -> None:
@@ -384,6 +443,7 @@ class MaskEvaluator(_BatchEvaluator):
         super().__init__(*args, **kwargs)
         if self.dataset_name in ("CUB", "ILSVRC"):
             raise ValueError(f"dataset_name: expected a data set with masks, found {self.dataset_name!r}")
+        check_thresholds(self.cam_threshold_list, sorted_=True)
         self.mask_paths, self.ignore_paths = get_mask_paths(self.metadata)
         self.num_bins = len(self.cam_threshold_list) + 2
         self.threshold_list_right_edge = np.append(self.cam_threshold_list, [1.0, 2.0, 3.0])
@@ -399,6 +459,7 @@ class MaskEvaluator(_BatchEvaluator):
         histogram = np.stack([self.gt_true_score_hist, self.gt_false_score_hist])
         if histogram[0].sum() == 0:
             raise RuntimeError("masks: expected at least one object pixel in all images together, found none")
+        self._warn_of_counts(self.mask_paths)
         return pxap(histogram)
 
     def _check_known(self, image_id: str) -> None:
@@ -453,22 +514,23 @@ def evaluate_wsol(
         split: "val" (train-fullsup), "test" or any other.
         multi_contour_eval: All contours instead of the largest one.
         multi_iou_eval: The mean over IoU thresholds instead of the value at 50.
-        iou_threshold_list: IoU thresholds in percent.
-        cam_curve_interval: Step between thresholds.
+        iou_threshold_list: IoU thresholds in percent, in [1, 100], each once.
+        cam_curve_interval: Step between thresholds, 0.00001 at least.
 
     Returns:
         Percent: box accuracy at the best threshold, of each IoU threshold or of 50; PxAP for masks.
 
     Raises:
         DatasetError: Something is wrong with the metadata, a mask or a score map's file; the message names them.
-        ValueError: A map that is no score map, or no 50 among the IoU thresholds where it is needed.
+        ValueError: A map that is no score map, thresholds that are none, or no 50 among the IoU thresholds where it is
+            needed.
     """
     metadata = configure_metadata(os.path.join(metadata_root, dataset_name, split))
     evaluator = evaluator_class(dataset_name, metadata)(
         metadata=metadata,
         dataset_name=dataset_name,
         split=split,
-        cam_threshold_list=list(np.arange(0, 1, cam_curve_interval)),
+        cam_threshold_list=list(threshold_grid(cam_curve_interval, "cam_curve_interval")),
         iou_threshold_list=iou_threshold_list,
         mask_root=os.path.join(mask_root, dataset_name),
         multi_contour_eval=multi_contour_eval,
@@ -516,8 +578,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = vars(parser.parse_args(arguments))
     try:
         evaluate_wsol(**options)
-    except ValueError as error:
-        parser.exit(1, f"{parser.prog}: {error}\n")
+    except (MemoryError, OSError, RuntimeError, ValueError) as error:
+        parser.exit(1, f"{parser.prog}: {error}\n".encode(errors="backslashreplace").decode())
 
 
 if __name__ == "__main__":

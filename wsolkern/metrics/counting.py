@@ -24,7 +24,7 @@ from wsolkern.datasets import Metadata, load_mask
 from wsolkern.files import read_regular, stamp, write_whole
 from wsolkern.metrics import sealed
 from wsolkern.metrics.evaluator import Evaluator
-from wsolkern.normalization import Normalization
+from wsolkern.normalization import Normalization, parse_all
 from wsolkern.ops import DEFAULT_THRESHOLDS
 from wsolkern.ops.backends import num_threads
 from wsolkern.profiling import stage, timed
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from wsolkern.datasets import MapFolder
 
+MAX_COUNT_BYTES = 2 << 30
 _STATE = {"content": "wsolkern counts of a split", "version": 3}
 _ADVICE = "delete the file to start anew"
 _NUM_LISTED = 3  # images that one message names
@@ -57,8 +58,18 @@ def evaluator_for(
         size, thresholds, iou_thresholds: As for :class:`Evaluator`.
 
     Raises:
-        ValueError: A mask root is missing, or given for boxes; else as :class:`Evaluator`.
+        ValueError: A mask root is missing, or given for boxes; the counts of so many settings need more than
+            MAX_COUNT_BYTES of memory; else as :class:`Evaluator`.
     """
+    if normalizations is not None:
+        normalizations = parse_all(normalizations)
+        num_bytes = 16 * len(normalizations) * len(thresholds) * len(iou_thresholds)
+        if num_bytes > MAX_COUNT_BYTES:
+            raise ValueError(
+                f"normalizations, thresholds, iou_thresholds: {len(normalizations):,} x {len(thresholds):,} x "
+                f"{len(iou_thresholds):,} counts need {num_bytes / 2**30:,.1f} GiB of memory, expected at most "
+                f"{MAX_COUNT_BYTES / 2**30:g}: take fewer"
+            )
     how = {"thresholds": thresholds, "iou_thresholds": iou_thresholds, "size": size}
     if split.kind == "boxes":
         if mask_root is not None:
@@ -175,6 +186,7 @@ class SplitCount:
         save_seconds: float = 10.0,
         batch_size: int = 64,
         progress: Callable[[int], None] | None = None,
+        on_save_error: Callable[[OSError], object] | None = None,
     ) -> dict[str, str]:
         """Counts what the source gives.
 
@@ -184,6 +196,8 @@ class SplitCount:
             save_seconds: See there.
             batch_size: Most maps of a batch.
             progress: Called with the number of images that are done, those left out included.
+            on_save_error: Called with what keeps ``state`` from being written, and the counting goes on; without it
+                that is raised.
 
         Returns:
             Image id -> why it was left out.
@@ -195,6 +209,15 @@ class SplitCount:
         self._source = source
         self._expect_unchanged()
         saved = time.monotonic()
+
+        def save() -> None:
+            try:
+                self.save(state)
+            except OSError as error:
+                if on_save_error is None:
+                    raise
+                on_save_error(error)
+
         with interrupts_wait() as interrupted:
 
             def on_batch(image_ids: tuple[str, ...], maps: np.ndarray) -> None:
@@ -202,14 +225,14 @@ class SplitCount:
                 if progress is not None:
                     progress(self.evaluator.num_images + len(source.problems))
                 if state is not None and time.monotonic() - saved >= save_seconds:
-                    self.save(state)
+                    save()
                     saved = time.monotonic()
                 if interrupted():
                     raise KeyboardInterrupt
 
             problems = count_maps(self, source, batch_size=batch_size, on_batch=on_batch)
         if state is not None:
-            self.save(state)
+            save()
         return problems
 
     def update(self, cams, image_ids: Sequence[str]) -> None:

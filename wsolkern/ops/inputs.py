@@ -17,6 +17,7 @@ Normalizations: TypeAlias = str | Normalization | Iterable[str | Normalization]
 
 DEFAULT_THRESHOLDS = np.arange(0, 1, 0.001)  # the published grid, 1000 fractions
 DEFAULT_THRESHOLDS.setflags(write=False)
+MAX_THRESHOLDS = 100_000  # of a grid; there are 256 levels
 
 MAX_SIDE = 4096  # pixels; what the native core is built and tested for
 MAX_COORDINATE = 1 << 20  # pixels; the area of a box and the sum of two stay far from overflow
@@ -181,6 +182,19 @@ def check_thresholds(value: object, *, sorted_: bool = False) -> np.ndarray:
             f"thresholds: expected them in increasing order, found {thresholds[at]!s} before {thresholds[at + 1]!s}"
         )
     return thresholds
+
+
+def threshold_grid(interval: float, name: str = "interval") -> np.ndarray:
+    """The fractions from 0 up to, not including, 1 in steps of ``interval``, float64 [T], as ``np.arange`` makes them.
+
+    Raises:
+        ValueError: The interval is not in (0, 1], or so small that there are more than MAX_THRESHOLDS.
+    """
+    if not (0 < interval <= 1 and 1 / interval < MAX_THRESHOLDS + 0.5):
+        raise ValueError(
+            f"{name}: expected a fraction in (0, 1] that gives at most {MAX_THRESHOLDS:,} thresholds, found {interval}"
+        )
+    return np.arange(0, 1, interval)
 
 
 def check_iou_thresholds(value: object) -> np.ndarray:

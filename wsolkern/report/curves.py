@@ -5,17 +5,22 @@ Source: figure 5 of Kim et al., arXiv 2107.13221.
 """
 
 import csv
+import io
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from wsolkern.files import write_whole
 from wsolkern.metrics import NormalizationResult, Result
 from wsolkern.metrics.result import usual_iou_threshold
 from wsolkern.metrics.selection import DECIMALS
 from wsolkern.normalization import Normalization
+from wsolkern.report.plain import visible
+from wsolkern.report.tables import plain_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -54,6 +59,12 @@ class PercentileCurve:
         }
 
 
+def has_curve(normalizations: Iterable[str]) -> bool:
+    """Whether a result of these, each of which is there once, will hold a curve."""
+    names = Counter(name for each in normalizations for name, _ in _positions(Normalization.parse(each)))
+    return max(names.values(), default=0) > 1
+
+
 def percentile_curves(result: Result) -> list[PercentileCurve]:
     """The curves that a result holds: of each normalization with at least two percentiles, each metric measured.
 
@@ -75,23 +86,23 @@ def percentile_curves(result: Result) -> list[PercentileCurve]:
     return curves
 
 
-def curve_table(curve: PercentileCurve) -> "Table":
-    """A curve for the terminal: bars show how far a value is above the lowest, or above 10 percent below the peak."""
-    from rich import box
-    from rich.table import Table
+def curve_table(curve: PercentileCurve, mark: str = "█") -> "Table":
+    """A curve for the terminal: bars show how far a value is above the lowest, or above 10 percent below the peak.
 
+    Args:
+        curve: The curve.
+        mark: The character that bars are made of.
+    """
     high = curve.values.max()
     low = max(curve.values.min(), high - _SPAN)
-    table = Table(
-        title=f"{curve.metric} over P, {curve.name}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
-    )
+    table = plain_table(f"{curve.metric} over P, {curve.name}")
     table.add_column("P", justify="right")
     table.add_column(curve.metric, justify="right")
     table.add_column("", no_wrap=True)
     for index, (percentile, value) in enumerate(zip(curve.percentiles, curve.values, strict=True)):
         filled = round(_BAR * max(0, value - low) / (high - low)) if high > low else 0
         is_peak = index == curve.peak
-        bar = "█" * filled + (" peak" if is_peak else "")
+        bar = mark * filled + (" peak" if is_peak else "")
         table.add_row(f"{percentile:g}", f"{value:.2f}", bar, style="bold" if is_peak else None)
     return table
 
@@ -100,23 +111,26 @@ def draw_percentile_curves(path: str | os.PathLike, curves: Sequence[PercentileC
     """Draws curves into one picture, an axis a metric, peaks marked.
 
     Args:
-        path: PNG file to write.
+        path: File to write, in the format that its name ends in (.png, .pdf, ...).
         curves: What to draw.
         title: What stands above it.
 
     Raises:
         ImportError: matplotlib is not installed (the ``report`` extra).
-        ValueError: There is no curve.
+        ValueError: There is no curve, or the name ends in no format.
+        OSError: The file cannot be written; it is as it was then.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+
+    from wsolkern.report.drawing import PLAIN, save_picture
 
     if not curves:
         raise ValueError("curves: expected at least one, that is two percentiles of one normalization, found none")
     metrics = list(dict.fromkeys(curve.metric for curve in curves))
     figure = Figure(figsize=(5.2 * len(metrics), 4.0), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title)
+    figure.suptitle(visible(title), **PLAIN)
     for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
         for index, curve in enumerate(each for each in curves if each.metric == metric):
             colour = _COLOURS[index % len(_COLOURS)]
@@ -128,16 +142,17 @@ def draw_percentile_curves(path: str | os.PathLike, curves: Sequence[PercentileC
         axes.margins(y=0.15)
         axes.grid(alpha=0.3)
         axes.legend()
-    figure.savefig(path, dpi=130)
+    save_picture(path, figure, dpi=130)
 
 
 def write_csv(path: str | os.PathLike, result: Result) -> None:
     """Writes a result as CSV, one row a normalization, numbers with all their digits."""
     rows = [_csv_row(row, result) for row in result]
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    file = io.StringIO()
+    writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, file.getvalue().encode())
 
 
 def _csv_row(row: NormalizationResult, result: Result) -> dict:

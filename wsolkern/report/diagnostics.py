@@ -5,6 +5,7 @@ Source: Kim et al., arXiv 2107.13221, section 6; the pictures are laid out as it
 """
 
 import csv
+import io
 import math
 import os
 from collections.abc import Iterable, Sequence
@@ -13,8 +14,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from wsolkern.files import write_whole
 from wsolkern.metrics.diagnostics import Diagnosis, has_range
 from wsolkern.report import paper
+from wsolkern.report.plain import visible
 from wsolkern.report.tables import plain_table
 
 if TYPE_CHECKING:
@@ -88,7 +91,7 @@ class RunExtremes:
 
 def rich_table(runs: Sequence[RunExtremes]) -> "Table":
     """The distributions, two rows a run."""
-    from rich.markup import escape
+    from rich.text import Text
 
     table = plain_table()
     for heading in ("store", "maps", "of each map"):
@@ -98,7 +101,7 @@ def rich_table(runs: Sequence[RunExtremes]) -> "Table":
     for run in runs:
         for first, name, each in ((True, "minimum", run.diagnosis.minima), (False, "maximum", run.diagnosis.maxima)):
             numbers = [f"{value:.4g}" for value in vars(each).values()]
-            labels = (escape(run.name), f"{run.diagnosis.num_maps:,}") if first else ("", "")
+            labels = (Text(visible(run.name)), f"{run.diagnosis.num_maps:,}") if first else ("", "")
             table.add_row(*labels, name, *numbers, end_section=not first)
     return table
 
@@ -111,18 +114,20 @@ def write_csv(path: str | os.PathLike, runs: Iterable[RunExtremes]) -> None:
     """
     runs = list(runs)
     families = [name.partition(":")[0] for name in runs[0].localized] if runs else []
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(
-            ["store", "image_id", "minimum", "maximum", "is_outlier_minimum", *(f"right_{each}" for each in families)]
-        )
-        for run in runs:
-            used, outlier = has_range(run.minima, run.maxima), run.minima < run.diagnosis.outlier_below
-            for place, image_id in enumerate(run.image_ids):
-                extremes = float(run.minima[place]), float(run.maxima[place])
-                is_outlier = bool(outlier[place]) if used[place] else ""
-                right = (bool(each[place]) for each in run.localized.values())
-                writer.writerow([run.name, image_id, *extremes, is_outlier, *right])
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(
+        ["store", "image_id", "minimum", "maximum", "is_outlier_minimum", *(f"right_{each}" for each in families)]
+    )
+    for run in runs:
+        name = visible(run.name)
+        used, outlier = has_range(run.minima, run.maxima), run.minima < run.diagnosis.outlier_below
+        for place, image_id in enumerate(run.image_ids):
+            extremes = float(run.minima[place]), float(run.maxima[place])
+            is_outlier = bool(outlier[place]) if used[place] else ""
+            right = (bool(each[place]) for each in run.localized.values())
+            writer.writerow([name, visible(image_id), *extremes, is_outlier, *right])
+    write_whole(path, file.getvalue().encode())
 
 
 def draw_extremes(path: str | os.PathLike, runs: Sequence[RunExtremes]) -> None:
@@ -133,15 +138,18 @@ def draw_extremes(path: str | os.PathLike, runs: Sequence[RunExtremes]) -> None:
     leaves out are not drawn.
 
     Args:
-        path: PNG file to write.
+        path: File to write, in the format that its name ends in (.png, .pdf, ...).
         runs: What to draw, at least one.
 
     Raises:
         ImportError: matplotlib is not installed (the ``report`` extra).
-        ValueError: There is nothing to draw.
+        ValueError: There is nothing to draw, or the name ends in no format.
+        OSError: The file cannot be written; it is as it was then.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+
+    from wsolkern.report.drawing import save_picture
 
     if not runs:
         raise ValueError("runs: expected at least one, found none")
@@ -168,14 +176,17 @@ def draw_extremes(path: str | os.PathLike, runs: Sequence[RunExtremes]) -> None:
     _legend(
         figure, ("box right", "box wrong, at the best threshold for IoU 0.7") if by_box else ("map", "outlier minimum")
     )
-    figure.savefig(path, dpi=120, facecolor=_DARK)
+    save_picture(path, figure, dpi=120, facecolor=_DARK)
 
 
 def _draw_panel(axis, run: RunExtremes, subtitle: str, marked: np.ndarray) -> None:
+    from wsolkern.report.drawing import PLAIN
+
     used = has_range(run.minima, run.maxima)
     for shown, colour in ((used & ~marked, _POINT), (used & marked, _MARKED)):
         axis.scatter(run.minima[shown], run.maxima[shown], s=5, color=colour, alpha=0.6, linewidths=0)
-    axis.set_title(f"{os.path.basename(run.name)}\n{subtitle}", color="white", fontsize=10)
+    name = visible(os.path.basename(os.path.normpath(run.name)))
+    axis.set_title(f"{name}\n{subtitle}", color="white", fontsize=10, **PLAIN)
     axis.set_facecolor(_DARK)
     axis.set_xlabel("minimum", color=_FAINT, fontsize=9)
     axis.set_ylabel("maximum", color=_FAINT, fontsize=9)

@@ -14,10 +14,12 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from wsolkern.report.plain import latex_text, markdown_text, visible
 from wsolkern.report.tables import plain_table
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
     from wsolkern.metrics import Result
 
@@ -304,13 +306,11 @@ def rich_tables(table: PaperTable, width: int) -> "list[Table]":
 
 def markdown(table: PaperTable) -> str:
     """The table as Markdown, which has one line of headings: a column's says data set, backbone and metric."""
-    headings = [
-        _markdown_text(" ".join((*name, heading))) for name, columns in table.groups() for heading, _ in columns
-    ]
+    headings = [markdown_text(" ".join((*name, heading))) for name, columns in table.groups() for heading, _ in columns]
     lines = [["method", "normalization", *headings], ["---", "---", *("---:" for _ in headings)]]
     for first, _, row in _blocks(table):
         cells = [_cell(table, row, column, "**{}**") for column in table.columns]
-        lines.append([_markdown_text(row[0]) if first else "", NORMALIZATIONS[row[1]], *cells])
+        lines.append([markdown_text(row[0]) if first else "", NORMALIZATIONS[row[1]], *cells])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -320,14 +320,14 @@ def latex(table: PaperTable, notes: Sequence[str] = ()) -> str:
     titles, rules, start = ["", ""], [], 3
     for name, columns in groups:
         end = start + len(columns) - 1
-        titles.append(rf"\multicolumn{{{len(columns)}}}{{c}}{{{_latex_text(' '.join(name))}}}")
+        titles.append(rf"\multicolumn{{{len(columns)}}}{{c}}{{{latex_text(' '.join(name))}}}")
         rules.append(rf"\cmidrule(lr){{{start}-{end}}}")
         start = end + 1
-    headings = [_latex_text(heading) for _, columns in groups for heading, _ in columns]
+    headings = [latex_text(heading) for _, columns in groups for heading, _ in columns]
     lines = [
         r"\begin{table}",
         r"\centering",
-        rf"\caption{{{'. '.join(map(_latex_text, (title(table), *notes)))}.}}",
+        rf"\caption{{{'. '.join(map(latex_text, (title(table), *notes)))}.}}",
         rf"\begin{{tabular}}{{ll{'r' * len(headings)}}}",
         r"\toprule",
         rf"{' & '.join(titles)} \\",
@@ -337,7 +337,7 @@ def latex(table: PaperTable, notes: Sequence[str] = ()) -> str:
     for first, _, row in _blocks(table):
         cells = [_cell(table, row, column, r"\textbf{{{}}}", missing="--", minus="$-$") for column in table.columns]
         lines += [r"\midrule"] if first else []
-        lines.append(rf"{' & '.join([_latex_text(row[0]) if first else '', NORMALIZATIONS[row[1]], *cells])} \\")
+        lines.append(rf"{' & '.join([latex_text(row[0]) if first else '', NORMALIZATIONS[row[1]], *cells])} \\")
     lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
     return "".join(f"{line}\n" for line in lines)
 
@@ -351,7 +351,7 @@ def csv_text(tables: Iterable[PaperTable]) -> str:
         for record in records(table):
             for name in ("published", "difference"):
                 record[name] = None if record[name] is None else f"{record[name]:.2f}"
-            writer.writerow(record)
+            writer.writerow({name: visible(cell) if isinstance(cell, str) else cell for name, cell in record.items()})
     return out.getvalue()
 
 
@@ -387,7 +387,7 @@ def _blocks(table: PaperTable) -> Iterable[tuple[bool, bool, tuple[str, str]]]:
 
 
 def _rich_table(table: PaperTable, groups, caption: str | None) -> "Table":
-    from rich.markup import escape
+    from rich.text import Text
 
     made = plain_table(caption)
     height = max(len(name) for name, _ in groups)
@@ -398,17 +398,17 @@ def _rich_table(table: PaperTable, groups, caption: str | None) -> "Table":
             # The title of a group stands above its first column.
             above = () if place else name
             lines = (*[""] * (height - len(above)), *above, heading)
-            made.add_column(escape("\n".join(lines)), justify="right", no_wrap=True)
+            made.add_column(Text("\n".join(map(visible, lines))), justify="right", no_wrap=True)
     for first, last, row in _blocks(table):
-        cells = [_cell(table, row, column, "[bold]{}[/bold]") for _, columns in groups for _, column in columns]
-        made.add_row(escape(row[0]) if first else "", NORMALIZATIONS[row[1]], *cells, end_section=last)
+        cells = [_rich_cell(table, row, column) for _, columns in groups for _, column in columns]
+        name = Text(visible(row[0]) if first else "")
+        made.add_row(name, NORMALIZATIONS[row[1]], *cells, end_section=last)
     return made
 
 
-def _markdown_text(text: str) -> str:
-    return re.sub(r"([\\`*_|<\[\]])", r"\\\1", text)
+def _rich_cell(table: PaperTable, row, column) -> "Text":
+    from rich.text import Text
 
-
-def _latex_text(text: str) -> str:
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "–": "--"}
-    return re.sub(r"[\\~^–&%$#_{}]", lambda found: special.get(found[0], f"\\{found[0]}"), text)
+    number, *others = _cell(table, row, column, "{}").split(" ", 1)
+    style = "bold" if table.is_best(row, column) else ""
+    return Text.assemble((number, style), *(f" {each}" for each in others))

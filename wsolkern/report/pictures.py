@@ -13,6 +13,7 @@ import numpy as np
 from wsolkern.metrics import Result
 from wsolkern.ops import normalize, threshold_boxes
 from wsolkern.ops.boxes import ious_reference
+from wsolkern.report.plain import visible
 
 _COLOURS = ("#ff3b30", "#34d158", "#2f8fff")  # red, green, blue, as in the paper
 _TRUTH = "#ffffff"
@@ -56,7 +57,7 @@ def draw_localizations(
     nearest to a ground-truth box. Below a score map stands the IoU of each such box, in its colour if it is a hit.
 
     Args:
-        path: PNG file to write.
+        path: File to write, in the format that its name ends in (.png, .pdf, ...).
         images: What to draw, a row each.
         result: Names normalizations and best thresholds; it must have been computed with boxes.
         size: Height and width that maps were evaluated at, in pixels.
@@ -64,10 +65,13 @@ def draw_localizations(
 
     Raises:
         ImportError: matplotlib is not installed (the ``report`` extra).
-        ValueError: There is nothing to draw, or the result has no boxes.
+        ValueError: There is nothing to draw, the result has no boxes, or the name ends in no format.
+        OSError: The file cannot be written; it is as it was then.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+
+    from wsolkern.report.drawing import save_picture
 
     rows = list(result)
     if not images or rows[0].best_threshold_v2 is None:
@@ -92,7 +96,8 @@ def draw_localizations(
             middle = (cell.x0 + cell.x1) / 2
             figure.text(middle, 1 - 0.72 / height, row.normalization, color="white", fontsize=13, ha="center")
     _legend(figure, list(result.iou_thresholds), height)
-    figure.savefig(path, dpi=120, facecolor=_DARK, pil_kwargs={"compress_level": 4})
+    quick = {"pil_kwargs": {"compress_level": 4}} if os.fspath(path).lower().endswith(".png") else {}
+    save_picture(path, figure, dpi=120, facecolor=_DARK, **quick)
 
 
 def boxes_that_count(score_map: np.ndarray, truth: np.ndarray, best: dict[float, float]) -> list[Found]:
@@ -107,11 +112,13 @@ def boxes_that_count(score_map: np.ndarray, truth: np.ndarray, best: dict[float,
 
 
 def _draw_truth(axis, image: Localized, size: tuple[int, int]) -> None:
+    from wsolkern.report.drawing import PLAIN
+
     _show(axis, image.pixels)
     for box in image.boxes:
         _rectangle(axis, image, size, box, _TRUTH, linewidth=2.2)
     axis.annotate(
-        image.title,
+        visible(image.title),
         (0.5, 0),
         (0, -3),
         xycoords="axes fraction",
@@ -120,6 +127,7 @@ def _draw_truth(axis, image: Localized, size: tuple[int, int]) -> None:
         va="top",
         color="white",
         fontsize=10,
+        **PLAIN,
     )
 
 

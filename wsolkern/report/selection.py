@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from wsolkern.metrics.selection import best
+from wsolkern.report.plain import markdown_text
 from wsolkern.report.tables import plain_table
 
 if TYPE_CHECKING:
@@ -79,12 +80,12 @@ def rich_tables(shown: list[tuple[str, list[str]]], width: int) -> "list[Table]"
 def markdown(lines: Sequence[str], shown: list[tuple[str, list[str]]]) -> str:
     """The caption's lines and the columns as Markdown."""
     table = [
-        [heading for heading, _ in shown],
+        [markdown_text(heading) for heading, _ in shown],
         ["---", *["---:"] * (len(shown) - 1)],
-        *(list(row) for row in zip(*(cells for _, cells in shown), strict=True)),
+        *([markdown_text(cell.strip()) for cell in row] for row in zip(*(cells for _, cells in shown), strict=True)),
     ]
-    rows = (f"| {' | '.join(cell.strip() for cell in row)} |" for row in table)
-    return "\n".join(["  \n".join(lines), "", *rows, ""]).replace("*", r"\*")
+    rows = (f"| {' | '.join(row)} |" for row in table)
+    return "\n".join(["  \n".join(map(markdown_text, lines)), "", *rows, ""])
 
 
 def csv_text(choices: "Sequence[Choice]", bootstrap: "Bootstrap", *, fixed: bool) -> str:

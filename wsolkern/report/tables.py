@@ -7,6 +7,7 @@ Source: the columns are those of Choe et al., arXiv 2007.04178, tables 2 and 3, 
 from typing import TYPE_CHECKING
 
 from wsolkern.metrics.result import usual_iou_threshold
+from wsolkern.report.plain import visible
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -54,7 +55,10 @@ def plain_table(title: str | None = None) -> "Table":
     """An empty table as all of the project's look in a terminal."""
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
+    # What is not ours is a Text: in a string, a console that is not the commands' own takes brackets for its markup.
+    title = title and Text(visible(title), "table.title")
     return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
 
 
