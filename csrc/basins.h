@@ -71,6 +71,7 @@ void find_basins(const LevelImage& image, const Runs& runs, Basins& basins) {
   Saddle* saddle = basins.saddles.data();
 
   for (int y = 0; y < height; ++y) {
+    if (y % kRowsPerPoll == kRowsPerPoll - 1) poll(kStepsPerClock);
     const int16_t* levels = image.row(y);
     for (uint32_t run = runs.row_begin[y]; run + 2 < runs.row_begin[y + 1]; ++run)
       if (const int16_t level = levels[start[run + 1] - 1]) *saddle++ = {level, run, run + 1};
@@ -97,6 +98,7 @@ void find_basins(const LevelImage& image, const Runs& runs, Basins& basins) {
 
   basins.saddles.resize(saddle - basins.saddles.data());
 
+  poll(kStepsPerClock);
   // Follow the joins to their end; number the ends.
   basins.peak.clear();
   std::vector<uint32_t>& number = basins.next_run;  // of the basin, per run that is an end; the list overwrites it
@@ -112,6 +114,7 @@ void find_basins(const LevelImage& image, const Runs& runs, Basins& basins) {
       number[run] = uint32_t(basins.peak.size());
       basins.peak.push_back(peak[run]);
     }
+  poll(kStepsPerClock);
   basins.first_run.assign(basins.size(), kNoRun);
   basins.num_runs.assign(basins.size(), 0);
   for (int y = 0; y < height; ++y)
@@ -123,6 +126,7 @@ void find_basins(const LevelImage& image, const Runs& runs, Basins& basins) {
       ++basins.num_runs[basin];
     }
 
+  poll(kStepsPerClock);
   // Saddles within one basin say nothing.
   size_t kept = 0;
   for (const Saddle& each : basins.saddles) {

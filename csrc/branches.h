@@ -44,6 +44,8 @@ struct Branches {
   }
 
  private:
+  static constexpr size_t kSaddlesPerPoll = 1 << 16;
+
   uint32_t find(uint32_t b) {
     while (leader[b] != b) b = leader[b] = leader[leader[b]];
     return b;
@@ -92,9 +94,13 @@ struct Branches {
       }
     }
 
+    poll(kStepsPerClock);
     sort_saddles(basins.saddles, image.top);
+    poll(kStepsPerClock);
     order.clear();
+    size_t num_met = 0;
     for (const Saddle& saddle : sorted) {
+      if (++num_met % kSaddlesPerPoll == 0) poll(kStepsPerClock);
       uint32_t major = find(saddle.a), minor = find(saddle.b);
       if (major == minor) continue;
       if (num_runs[major] < num_runs[minor]) std::swap(major, minor);

@@ -101,6 +101,7 @@ class ComponentTree {
     branches_.grow(image, runs_, basins_, false);
     silhouettes_.reset(branches_.at.size());
     for (const uint32_t b : branches_.order) {
+      poll();
       const Branch& branch = branches_.at[b];
       if (branch.peak == branch.join) continue;
       const uint32_t first = uint32_t(pieces_.all.size());
@@ -126,6 +127,7 @@ class ComponentTree {
     silhouettes_.reset(branches_.at.size());
     const auto grown = [](const Extent& e) { return Extent{e.x0 - 1, e.y0 - 1, e.x1 + 1, e.y1 + 1}; };
     for (const uint32_t b : branches_.order) {
+      poll();
       const Branch& branch = branches_.at[b];
       if (branch.peak == branch.join || !worth(grown(branch.extent))) continue;
       silhouettes_.walk(inverted_, runs_, basins_, branches_, b, [&](int lowest, int highest, const Extent& extent) {

@@ -6,6 +6,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "gil.h"
 #include "launch.h"
 
 namespace py = pybind11;
@@ -75,8 +76,8 @@ void box_hits(uintptr_t images, int64_t num_maps, int height, int width, int mos
   problem.scratch = pointer<char>(scratch);
   problem.scratch_bytes = plan.scratch_bytes;
   problem.num_blocks = plan.num_blocks;
-  const py::gil_scoped_release release;
-  expect(launch(problem, plan, pointer<int64_t>(counts), device, pointer<void>(stream)));
+  without_gil(
+      [&](PyThreadState*) { expect(launch(problem, plan, pointer<int64_t>(counts), device, pointer<void>(stream))); });
 }
 
 BatchProblem box_problem_of(int64_t num_maps, int height, int width, int num_thresholds, bool largest) {
@@ -100,8 +101,7 @@ void threshold_boxes(uintptr_t images, int64_t num_maps, int height, int width, 
   list.batch.scratch = pointer<char>(scratch);
   list.batch.scratch_bytes = plan.scratch_bytes;
   list.batch.num_blocks = plan.num_blocks;
-  const py::gil_scoped_release release;
-  expect(launch(list, plan, device, pointer<void>(stream)));
+  without_gil([&](PyThreadState*) { expect(launch(list, plan, device, pointer<void>(stream))); });
 }
 
 }  // namespace

@@ -262,11 +262,11 @@ class Workspace {
   LevelHits found_;
 
   static std::span<const double> scores_of_levels() {
-    static const std::vector<double> scores = [] {
+    static const std::vector<double>& scores = *new std::vector<double>([] {  // never destroyed, as the pool
       std::vector<double> all;
       for (int k = 1; k <= kLevels; ++k) all.push_back(score_of_level(k));
       return all;
-    }();
+    }());
     return scores;
   }
 

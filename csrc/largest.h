@@ -89,6 +89,7 @@ class LargestSearch {
   }
 
   int64_t measure(uint32_t i, int level) {
+    poll(kStepsPerClock / 8);
     return areas_.twice(image_, runs_, basins_, branches_, pieces_.ranges[i].branch, level);
   }
   // Whether the first pixel of branch i's component comes after branch j's in raster order.
@@ -117,6 +118,7 @@ class LargestSearch {
   template <class Settle>
   void narrow(int lowest, int highest, std::vector<uint32_t> contenders, bool only_hits_matter, Settle& settle) {
     const auto drop_the_beaten = [&] {
+      poll(unsigned(1 + contenders.size() / 256));
       std::erase_if(contenders, [&](uint32_t i) { return !lives_within(i, lowest, highest) || is_beaten(i, lowest); });
     };
     drop_the_beaten();

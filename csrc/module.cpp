@@ -4,13 +4,19 @@
 // _native_avx2, _native_avx512), so that no instruction leaks into code that runs elsewhere; wsolkern/ops/backends.py
 // picks one. Outputs are allocated by the caller. Axes: N maps, H W pixels, T thresholds, M normalizations, D IoU
 // thresholds.
+#include <pthread.h>
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
+#include <unistd.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#endif
 
 #include <optional>
 
 #include "evaluate.h"
+#include "gil.h"
 
 namespace py = pybind11;
 using namespace wsolkern;
@@ -21,7 +27,7 @@ template <class T>
 using Array = py::array_t<T, py::array::c_style>;  // bound with noconvert(): a wrong dtype or layout is an error
 
 WorkspacePool<Workspace>& pool() {
-  static WorkspacePool<Workspace> the_pool;
+  static WorkspacePool<Workspace>& the_pool = *new WorkspacePool<Workspace>;
   return the_pool;
 }
 
@@ -55,10 +61,58 @@ std::span<const Affine> affine_span(const Array<double>& affine) {
   return {reinterpret_cast<const Affine*>(affine.data()), size_t(affine.size() / 2)};
 }
 
+// Signals come to the main thread alone.
+bool is_main_thread() {
+#if defined(__linux__)
+  return syscall(SYS_gettid) == getpid();
+#elif defined(__APPLE__)
+  return pthread_main_np();
+#else
+  return false;
+#endif
+}
+
+// See for_each_map. Where a signal's handler raises an exception, as that of Ctrl-C does, all threads stop, and that
+// exception is raised.
+template <class Work, class Finish>
+void parallel(size_t n, int threads, Work&& work, Finish&& finish) {
+  try {
+    without_gil([&](PyThreadState* state) {
+      const auto handler_raises = [state] {
+        if (!is_main_thread()) return false;
+        take_gil(state);
+        const bool raises = PyErr_CheckSignals() != 0;
+        PyEval_SaveThread();
+        return raises;
+      };
+      for_each_map(pool(), n, threads, handler_raises, work, finish);
+    });
+  } catch (const Stopped&) {
+    throw py::error_already_set();
+  }
+}
+
 template <class Work>
 void parallel(size_t n, int threads, Work&& work) {
-  const py::gil_scoped_release release;
-  for_each_map(pool(), n, threads, work, [](Workspace&) {});
+  parallel(n, threads, work, [](Workspace&) {});
+}
+
+// A child must not wait for a lock that a thread of its parent held when it was forked.
+void keep_locks_through_forks() {
+  static const bool done = [] {
+    const auto unlock = [] {
+      stage_profile().unlock();
+      pool().unlock();
+    };
+    pthread_atfork(
+        [] {
+          pool().lock();
+          stage_profile().lock();
+        },
+        unlock, unlock);
+    return true;
+  }();
+  (void)done;
 }
 
 void resize(const Array<double>& src, Array<double>& out, int threads) {
@@ -179,9 +233,8 @@ void box_hits(const Array<double>& maps, std::pair<int, int> size, const Array<i
   // A normalized map's largest level is 255, so its counts per level add up, and thresholds are looked up at the end. A
   // score map's can be less: then each threshold is looked up at once.
   const size_t num_rows = num_contours * num_normalizations * num_ious;
-  const py::gil_scoped_release release;
-  for_each_map(
-      pool(), num_maps, threads,
+  parallel(
+      num_maps, threads,
       [&](Workspace& workspace, size_t n) {
         const GroundTruth ground_truth(truth + offsets[n], size_t(offsets[n + 1] - offsets[n]),
                                        problem.iou_thresholds.data(), problem.iou_thresholds.size());
@@ -278,9 +331,8 @@ void pixel_histograms(const Array<double>& maps, std::pair<int, int> size, const
   int64_t* const out_total = total ? total->mutable_data() : nullptr;
   uint8_t* const out_degenerate = degenerate.mutable_data();
   if (out_each) std::fill(out_each, out_each + out->size(), 0);
-  const py::gil_scoped_release release;
-  for_each_map(
-      pool(), num_maps, threads,
+  parallel(
+      num_maps, threads,
       [&](Workspace& workspace, size_t n) {
         std::vector<int64_t>& sums = workspace.counts;  // [M, 2, bins]
         if (out_total) sums.resize(num_normalizations * 2 * num_bins);
@@ -334,6 +386,7 @@ std::vector<std::string> cpu_supports() {
 
 PYBIND11_MODULE(WSOLKERN_MODULE, module) {
   using py::arg;
+  keep_locks_through_forks();
   module.doc() = "The native core of wsolkern; use wsolkern.ops.";
   module.attr("isa") = WSOLKERN_ISA;
   module.def("cpu_supports", &cpu_supports, "Instruction sets, of those wsolkern is built for, that this CPU has.");

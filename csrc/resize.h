@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "simd.h"
+#include "stop.h"
 
 namespace wsolkern {
 
@@ -34,6 +35,7 @@ class Resize {
     filtered.resize(size_t(4) * to_width_);
     int held[4] = {-1, -1, -1, -1};  // which source row each scratch row holds
     for (int y = 0; y < to_height_; ++y) {
+      if (y % 64 == 63) poll(kStepsPerClock);
       const double* source[4];
       for (int tap = 0; tap < 4; ++tap) {
         const int row = rows_[y].index[tap];

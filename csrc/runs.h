@@ -13,8 +13,11 @@
 #include <vector>
 
 #include "level_image.h"
+#include "stop.h"
 
 namespace wsolkern {
+
+constexpr int kRowsPerPoll = 64;
 
 struct Runs {
   // Row y has runs row_begin[y] ... row_begin[y + 1] - 2; the entry after its last run is an end mark whose start is
@@ -41,6 +44,7 @@ inline void find_runs(const LevelImage& image, Runs& runs) {
   const size_t most_in_row = (width + 1) / 2 + 1;
   size_t count = 0;
   for (int y = 0; y < height; ++y) {
+    if (y % kRowsPerPoll == kRowsPerPoll - 1) poll(kStepsPerClock);
     const int16_t* levels = image.row(y);
     if (count + most_in_row > runs.start.size()) {
       runs.start.resize(2 * runs.start.size() + most_in_row);

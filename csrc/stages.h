@@ -68,6 +68,9 @@ class StageProfile {
     on_ = false;
   }
   bool on() const { return on_.load(std::memory_order_relaxed); }
+  // While a process is forked; see WorkspacePool.
+  void lock() { mutex_.lock(); }
+  void unlock() { mutex_.unlock(); }
 
  private:
   friend class StageClock;
@@ -79,7 +82,7 @@ class StageProfile {
 };
 
 inline StageProfile& stage_profile() {
-  static StageProfile the_profile;
+  static StageProfile& the_profile = *new StageProfile;  // threads may be at work when the process ends
   return the_profile;
 }
 

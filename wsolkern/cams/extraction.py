@@ -41,7 +41,7 @@ from wsolkern.cams.writer import CamWriter
 from wsolkern.datasets.ids import check_image_ids
 from wsolkern.datasets.images import ImageBatch, ImageFolder
 from wsolkern.datasets.labels import check_labels
-from wsolkern.metrics.counting import interrupts_wait
+from wsolkern.interrupts import interrupts_wait
 from wsolkern.ops import backends
 from wsolkern.ops.inputs import plain
 from wsolkern.profiling import stage, timed

@@ -10,11 +10,8 @@ import hashlib
 import json
 import os
 import re
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +19,7 @@ import numpy as np
 
 from wsolkern.datasets import Metadata, load_mask
 from wsolkern.files import read_regular, stamp, write_whole
+from wsolkern.interrupts import interrupts_raise, unbroken
 from wsolkern.metrics import sealed
 from wsolkern.metrics.evaluator import Evaluator
 from wsolkern.normalization import Normalization, parse_all
@@ -132,7 +130,8 @@ def count_maps(
             with stage("read", device) as timer:
                 timer.moved(maps.nbytes, len(maps))
                 maps = torch.from_numpy(maps).to(device)
-        count(image_ids, maps)
+        with unbroken():
+            count(image_ids, maps)
     return source.problems | failed
 
 
@@ -140,7 +139,8 @@ class SplitCount:
     """The counting of one split, which can stop at any moment and go on later from a file.
 
     A killed process loses what it counted since the last save; an interrupted one (SIGINT, SIGTERM) loses nothing:
-    :meth:`run` finishes its batch and raises KeyboardInterrupt, and :meth:`save` keeps the rest.
+    :meth:`run` finishes the batch that it is counting, if there is one, and raises KeyboardInterrupt, and :meth:`save`
+    keeps the rest.
 
     Args:
         evaluator: What counts; empty, or with the counts of a state of its own.
@@ -218,7 +218,7 @@ class SplitCount:
                     raise
                 on_save_error(error)
 
-        with interrupts_wait() as interrupted:
+        with interrupts_raise():
 
             def on_batch(image_ids: tuple[str, ...], maps: np.ndarray) -> None:
                 nonlocal saved
@@ -227,12 +227,10 @@ class SplitCount:
                 if state is not None and time.monotonic() - saved >= save_seconds:
                     save()
                     saved = time.monotonic()
-                if interrupted():
-                    raise KeyboardInterrupt
 
             problems = count_maps(self, source, batch_size=batch_size, on_batch=on_batch)
-        if state is not None:
-            save()
+            if state is not None:
+                save()
         return problems
 
     def update(self, cams, image_ids: Sequence[str]) -> None:
@@ -372,18 +370,3 @@ def fingerprint(split: Metadata, mask_root: str | os.PathLike | None, maps: obje
     ]
     content = [maps, split.image_ids, dict(split.image_sizes), truth]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
-@contextmanager
-def interrupts_wait() -> Iterator[Callable[[], bool]]:
-    """Holds SIGINT and SIGTERM back, so that they fall between two batches; gives what tells whether one came."""
-    if threading.current_thread() is not threading.main_thread():  # only there do signals arrive
-        yield lambda: False
-        return
-    came: list[int] = []
-    before = {number: signal.signal(number, lambda n, _: came.append(n)) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(came)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -19,8 +19,9 @@ import torch
 from wsolkern.cams import Ranks, cam_model
 from wsolkern.datasets import ImageFolder, Metadata, Preprocessing
 from wsolkern.datasets.images import ImageBatch
+from wsolkern.interrupts import interrupts_raise, interrupts_wait
 from wsolkern.metrics import Evaluator
-from wsolkern.metrics.counting import count_maps, evaluator_for, interrupts_wait
+from wsolkern.metrics.counting import count_maps, evaluator_for
 from wsolkern.ops import backends
 from wsolkern.training import augmentation, checkpoints, optimization
 from wsolkern.training.data import TrainingData
@@ -79,14 +80,14 @@ def train(
         on_epoch: Called with each new row of the log.
 
     Raises:
-        KeyboardInterrupt: SIGINT or SIGTERM came; the batch was finished and a checkpoint is written.
+        KeyboardInterrupt: SIGINT or SIGTERM came; while it trained, the batch was finished and a checkpoint is written.
         ValueError: Before the first epoch: the folder is another run's; a class is out of range; no image of a split
             can be read; the network has no CAMs, or cannot be trained. Later: the loss or a logit is no number.
         ImportError: TensorBoard is not installed.
     """
     data.expect_classes(recipe.num_classes or None)
     recipe = recipe.for_data(data.num_classes, data.sha256())
-    with _threads():
+    with interrupts_raise(), _threads():
         trainer = _Trainer(recipe, data, Path(run), ranks, torch.device(device), num_readers, checkpoint_batches)
         progress = trainer.progress
         was_finished = progress.epoch == recipe.epochs
