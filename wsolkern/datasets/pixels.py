@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-_EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "HSV")
+_EIGHT_BITS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 _BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLE_FORMAT = 258, 262, 274, 339  # tags
 _WHITE_IS_ZERO, _SIGNED = 0, 2
 _TURNS = {  # orientation -> what shows the stored pixels as they are meant
@@ -57,15 +57,9 @@ def read_rgb(file: BinaryIO, listed: tuple[int, int] | None = None) -> tuple[Ima
         Exception: Whatever a damaged file makes its decoder raise.
     """
     image = open_image(file)
-    is_tiff = image.format == "TIFF"  # Pillow turns these itself, and takes the tag away
-    orientation = image.tag_v2.get(_ORIENTATION) if is_tiff else None
-    image.load()
-    if not is_tiff:
-        with suppress(Exception):  # whatever damaged Exif data raises: without them there is no tag
-            orientation = image.getexif().get(_ORIENTATION)
-    turn = (_TURNS_BACK if is_tiff else _TURNS).get(orientation)
+    orientation, turn = load(image)
     size = image.size
-    turned = size[::-1] if turn is not None and orientation >= 5 else size
+    turned = size[::-1] if orientation >= 5 else size
     if listed is not None and tuple(listed) not in (size, turned):
         also = f" ({turned[0]} x {turned[1]} turned by its orientation tag)" if turned != size else ""
         raise ValueError(
@@ -79,6 +73,24 @@ def read_rgb(file: BinaryIO, listed: tuple[int, int] | None = None) -> tuple[Ima
     return (rgb if tuple(listed) == size else rgb.transpose(turn)), False
 
 
+def load(image: Image.Image) -> tuple[int, Image.Transpose | None]:
+    """Decodes an image.
+
+    Returns:
+        (orientation, turn): orientation 1 to 8, and what turns the pixels as they are now to the other reading, as
+        displayed if they are as stored. Pillow turns TIFF files itself: these are as displayed.
+    """
+    tiff = image.format == "TIFF"
+    orientation = image.tag_v2.get(_ORIENTATION) if tiff else None  # loading takes it away
+    image.load()
+    if not tiff:
+        with suppress(Exception):  # whatever damaged Exif data raise: then there is no tag
+            orientation = image.getexif().get(_ORIENTATION)
+    if orientation not in _TURNS:
+        return 1, None
+    return orientation, (_TURNS_BACK if tiff else _TURNS)[orientation]
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
     """An image in RGB.
 
@@ -86,7 +98,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     several frames. Unsigned values of 9 to 16 bits are scaled from their own range, floats from [0, 1].
 
     Raises:
-        ValueError: The values have no defined black and white: signed or 32-bit integers, floats outside [0, 1], LAB.
+        ValueError: The values have no defined black and white: signed or 32-bit integers, floats outside [0, 1].
     """
     if image.mode == "RGB":  # converting would copy: 2% of reading a photograph
         return image
@@ -112,20 +124,24 @@ def _eight_bits(image: Image.Image) -> np.ndarray:
                 "scale them, or save it with 8 bits a channel"
             )
     else:
-        white = (1 << _bits(image)) - 1
-    if image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        bits = unsigned_bits(image)
+        if bits is None:
+            raise ValueError("32-bit integers have no defined white; save it with 8 or 16 bits")
+        white = (1 << bits) - 1
+    if is_white_zero(image):
         values = white - values
     return (values * (255 / white) + 0.5).astype(np.uint8)
 
 
-def _bits(image: Image.Image) -> int:
-    """How many bits the values of an image of unsigned integers have.
-
-    Raises:
-        ValueError: They may have 32.
-    """
+def unsigned_bits(image: Image.Image) -> int | None:
+    """How many bits the values of a grey image of integers have; None if they are signed or may have more than 16."""
     if image.format == "TIFF" and image.mode != "I":
         return image.tag_v2[_BITS][0]
     if image.mode != "I" or image.format in ("PNG", "PPM"):  # of which there are none with more
         return 16
-    raise ValueError("32-bit integers have no defined white; save it with 8 or 16 bits")
+    return None
+
+
+def is_white_zero(image: Image.Image) -> bool:
+    """Whether 0 is white, which Pillow takes care of up to 8 bits only."""
+    return image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
