@@ -139,7 +139,7 @@ class TestMetadata:
         with pytest.raises(DatasetError) as raised:
             load_metadata(tmp_path)
         first, *listed, last = str(raised.value).split("\n")
-        assert first == f"{tmp_path}: 19 problems" and last == "  and 11 more" and len(listed) == 8
+        assert first == f"{tmp_path}: 19 problems" and last == "  and 9 more" and len(listed) == 10
         assert listed[0].startswith("  class_labels.txt:1: ") and listed[1].startswith("  localization.txt:18: ")
 
     def test_bad_numbers_are_not_reported_twice(self, tmp_path):
@@ -147,10 +147,16 @@ class TestMetadata:
         with pytest.raises(DatasetError, match=r": 1 problem\n  image_sizes.txt:2: expected integers, found '\?,200'$"):
             load_metadata(tmp_path)
 
+    def test_the_line_of_an_image(self, tmp_path):
+        split = load_metadata(write(tmp_path, {**BOXES, "class_labels.txt": "\n" + BOXES["class_labels.txt"]}))
+        assert [split.line_of("class_labels.txt", each) for each in split.image_ids] == [2, 3, 4]
+        assert split.line_of("localization.txt", "b/2.JPEG") == 1 and split.line_of("image_ids.txt", "c 3.png") == 3
+        assert split.line_of("class_labels.txt", "none.jpg") is None and split.line_of("none.txt", "a/1.jpg") is None
+
     def test_a_file_that_is_no_text(self, tmp_path):
         write(tmp_path, BOXES)
         (tmp_path / "image_sizes.txt").write_bytes(b"a\xff,1,1")
-        with pytest.raises(DatasetError, match="image_sizes.txt: cannot be read: .*position 1"):
+        with pytest.raises(DatasetError, match="image_sizes.txt:1: expected UTF-8, found the byte 0xff"):
             load_metadata(tmp_path)
 
 

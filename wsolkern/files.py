@@ -13,7 +13,7 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -50,9 +50,29 @@ def open_regular(path: str | os.PathLike, *, buffering: int = -1) -> BinaryIO:
 
 
 def read_regular(path: str | os.PathLike) -> bytes:
-    """All of a file; see :func:`open_regular`."""
+    """All of a file; see :func:`open_regular`. One that does not fit in memory is an OSError, too."""
     with open_regular(path) as file:
-        return file.read()
+        try:
+            return file.read()
+        except MemoryError:
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM), os.fspath(path)) from None
+
+
+def stamp(paths: Iterable[str | os.PathLike]) -> int:
+    """What tells later whether files are still those they are now: a number of 64 bits for all of them, never 0.
+
+    It is made of their sizes and times of modification. A file that is missing is one without either.
+    """
+    mark = 0
+    for path in paths:
+        try:
+            found = os.stat(path)
+            size, time_ns = found.st_size, found.st_mtime_ns
+        except OSError:
+            size = time_ns = -1
+        # Odd factors: two times of one size never give the same.
+        mark = ((mark + size) * 0x9E3779B97F4A7C15 + time_ns * 0xC2B2AE3D27D4EB4F) & 0xFFFFFFFFFFFFFFFF
+    return mark or 1
 
 
 def expect_regular(path: str | os.PathLike, found: os.stat_result) -> None:

@@ -20,10 +20,14 @@ This equals the published order of operations (subtract, clamp, divide) to the b
 monotonically, so the maximum and the order statistics of the shifted map are the shifted ones of F.
 """
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
+from numbers import Real
+
+import numpy as np
 
 # Ranks that are not an index into the sorted map; `csrc/statistics.h` reads the same numbers.
 RANK_ZERO = -2  # offset 0
@@ -32,6 +36,8 @@ RANK_EXTREME = -1  # offset min(F), divisor from max(F)
 _PATTERN = re.compile(r"(?P<name>minmax|max|pas|ivr)(?::(?P<p>[^+:]+))?(?:\+pas:(?P<q>[^+:]+))?")
 _RANGE = re.compile(r"(\d*\.?\d+)\.\.(\d*\.?\d+)/(\d*\.?\d+)")  # first..last/step, in place of a percentile
 _MOST_STEPS = 1000  # percentiles of one range; more is a slip of the pen
+# A percentile so close to a number of so few decimals is that number with the rounding errors of the steps up to it.
+_SHORT = {8: (6, 1e-12), 4: (4, 5e-7)}  # bytes of a float: decimals, distance
 _FORMULAS = {
     "minmax": ("(F - min F) / (max F - min F)", "equation 3"),
     "max": ("max(0, F) / max F", "equation 4"),
@@ -45,13 +51,21 @@ _FORMULAS = {
 class Normalization:
     """One normalization, as ``Normalization.parse("ivr:0.45")`` makes it; ``str`` gives the string back.
 
+    A percentile may be any real number: of Python, numpy (0-d arrays, too), a Fraction, a Decimal. It becomes a Python
+    float, the one that is printed and that ``int(n * p)`` is computed with:
+
+    - a float32 or float16 is the shortest decimal number that it stands for: 0.45, not 0.44999998807907104;
+    - 0.15000000000000002, which is what 3 * 0.05 gives, is 0.15: what is within 1e-12 of a number of six decimals
+      (float32: 5e-7, four decimals) is that number, unless that is 1;
+    - -0.0 is 0.0.
+
     Args:
         name: "minmax", "max", "pas", "ivr" or "ivr+pas".
         ivr: Percentile that IVR subtracts, a fraction in [0, 1); for "ivr" and "ivr+pas".
         pas: Percentile that PaS divides by, a fraction in [0, 1); for "pas" and "ivr+pas".
 
     Raises:
-        ValueError: An unknown name, a percentile that is missing, superfluous or outside [0, 1).
+        ValueError: An unknown name, a percentile that is missing, superfluous, no real number or outside [0, 1).
     """
 
     name: str
@@ -59,15 +73,16 @@ class Normalization:
     pas: float | None = None
 
     def __post_init__(self):
-        if self.name not in _FORMULAS:
+        if not isinstance(self.name, str) or self.name not in _FORMULAS:
             raise ValueError(f"normalization {self.name!r}: expected one of {', '.join(_FORMULAS)}")
+        object.__setattr__(self, "name", str(self.name))
         for part in ("ivr", "pas"):
             value, wanted = getattr(self, part), part in self.name.split("+")
             if (value is not None) != wanted:
                 needs = "needs" if wanted else "takes no"
                 raise ValueError(f"normalization {self.name!r} {needs} percentile {part!r}, found {value!r}")
-            if value is not None and not 0 <= value < 1:
-                raise ValueError(f"normalization {self.name!r}: percentile {value!r} is not a fraction in [0, 1)")
+            if value is not None:
+                object.__setattr__(self, part, _percentile(self.name, value))
 
     @classmethod
     def parse(cls, text: "str | Normalization") -> "Normalization":
@@ -80,7 +95,7 @@ class Normalization:
             raise ValueError(f"normalization {text!r}: {expected}")
         name, p, q = match["name"], match["p"], match["q"]
         try:
-            p, q = (None if part is None else float(part) for part in (p, q))
+            p, q = (None if part is None else _number(part) for part in (p, q))
         except ValueError:
             raise ValueError(f"normalization {text!r}: {expected}") from None
         if name == "ivr" and q is not None:
@@ -119,6 +134,31 @@ class Normalization:
         if self.pas is not None:
             divisor = int(num_pixels * self.pas)
         return offset, divisor
+
+
+def _number(text: str) -> float:
+    """As ``float``, but for underscores and the digits of other scripts."""
+    if not text.isascii() or "_" in text:
+        raise ValueError(text)
+    return float(text)
+
+
+def _percentile(name: str, value: object) -> float:
+    """A percentile as the Python float that it stands for; see :class:`Normalization`."""
+    number = value[()] if type(value) is np.ndarray and value.ndim == 0 else value
+    if not isinstance(number, (Real, Decimal)) or isinstance(number, (bool, np.timedelta64)):
+        raise ValueError(f"normalization {name!r}: expected a real number as percentile, found {value!r}")
+    narrow = isinstance(number, np.floating) and number.itemsize < 8
+    try:
+        found = float(str(number) if narrow else number)
+    except (ValueError, OverflowError):  # a signaling NaN, 10**400
+        found = math.nan
+    decimals, distance = _SHORT.get(number.itemsize if narrow else 8, (0, 0))
+    if 0 < abs(found) < 1 and abs((short := round(found, decimals)) - found) <= distance and short != 1:
+        found = short
+    if not 0 <= found < 1:
+        raise ValueError(f"normalization {name!r}: percentile {value!r} is not a fraction in [0, 1)")
+    return found + 0.0  # 0 of -0
 
 
 def parse_all(normalizations: "str | Normalization | Iterable[str | Normalization]") -> tuple[Normalization, ...]:

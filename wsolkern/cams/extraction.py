@@ -22,6 +22,7 @@ from wsolkern.cams.heads import Place, find_head, head_weights, logits_of, poole
 from wsolkern.cams.writer import CamWriter
 from wsolkern.datasets.images import ImageBatch, ImageFolder
 from wsolkern.ops import backends
+from wsolkern.ops.inputs import plain
 from wsolkern.profiling import stage, timed
 
 if TYPE_CHECKING:
@@ -300,7 +301,7 @@ def _on_host(found, num_images: int) -> Look:
     """
     import torch
 
-    found = found if isinstance(found, Look) else Look(found)
+    found = Look(*(plain(each, "model") for each in (found if isinstance(found, Look) else [found])))
     cams = found.cams
     if isinstance(cams, np.ndarray):
         cams = torch.from_numpy(cams)

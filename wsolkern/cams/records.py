@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from wsolkern.ops.inputs import on_host
+from wsolkern.datasets.ids import check_image_ids
+from wsolkern.ops.inputs import on_host, plain
 
 NUM_TOP = 5  # logits kept of each image
 
@@ -48,7 +49,7 @@ def make_records(image_ids: Iterable[str], cams, nwc_cams=None, classes=None, lo
         raise ValueError(f"image_ids: expected a sequence of ids, found the single string {image_ids!r}")
     image_ids = tuple(image_ids)
     check_image_ids(image_ids)
-    cams = _copy_maps("cams", cams)
+    cams = _copy_maps("cams", plain(cams, "cams"))
     num_maps = len(cams)
     if len(image_ids) != num_maps:
         raise ValueError(f"image_ids: expected {num_maps}, one for each map, found {len(image_ids)}")
@@ -56,7 +57,7 @@ def make_records(image_ids: Iterable[str], cams, nwc_cams=None, classes=None, lo
         twice = next(each for place, each in enumerate(image_ids) if each in image_ids[:place])
         raise ValueError(f"image_ids: expected distinct ids, found {twice!r} more than once")
     if nwc_cams is not None:
-        nwc_cams = _copy_maps("nwc_cams", nwc_cams)
+        nwc_cams = _copy_maps("nwc_cams", plain(nwc_cams, "nwc_cams"))
         if (nwc_cams.shape, nwc_cams.dtype) != (cams.shape, cams.dtype):
             raise ValueError(
                 f"nwc_cams: expected {cams.dtype} {list(cams.shape)} as the cams, "
@@ -65,41 +66,25 @@ def make_records(image_ids: Iterable[str], cams, nwc_cams=None, classes=None, lo
     return Records(image_ids, cams, nwc_cams, _copy_classes(classes, num_maps), *_top5(logits, num_maps))
 
 
-def check_image_ids(image_ids: Sequence[str]) -> None:
-    """Ids become lines of a text and names of files below a folder.
-
-    Raises:
-        ValueError: One cannot; it is named.
-    """
-    for image_id in image_ids:
-        if not isinstance(image_id, str) or not image_id or "\n" in image_id or "\0" in image_id:
-            raise ValueError(f"image_ids: expected non-empty strings of one line, found {image_id!r}")
-        if image_id[0] == "/" or (".." in image_id and ".." in image_id.split("/")):
-            raise ValueError(f"image_ids: expected relative paths without '..', found {image_id!r}")
-    try:
-        "".join(image_ids).encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"image_ids: expected text that UTF-8 can hold, found {error.object[error.start]!r}"
-        ) from error
-
-
-def _on_host(values) -> np.ndarray:
-    """A numpy array of a torch tensor or of anything else."""
-    return np.asarray(on_host(values))
+def _on_host(name: str, values) -> np.ndarray:
+    """A numpy array of a torch tensor or of anything else; what has 16 bits as float32, which holds all its values."""
+    values = plain(values, name)
+    if str(getattr(values, "dtype", "")).removeprefix("torch.") in ("float16", "bfloat16"):
+        values = values.float() if hasattr(values, "detach") else values.astype(np.float32)
+    return np.asarray(on_host(values, name))
 
 
 def _copy_maps(name: str, maps) -> np.ndarray:
     dtype, shape = str(getattr(maps, "dtype", type(maps).__name__)), list(getattr(maps, "shape", ()))
     if dtype.removeprefix("torch.") not in ("float32", "float64") or len(shape) != 3 or 0 in shape[1:]:
         raise ValueError(f"{name}: expected float32 or float64 [N, h, w], found {dtype} {shape}")
-    return np.array(_on_host(maps), order="C")
+    return np.array(_on_host(name, maps), order="C")
 
 
 def _copy_classes(classes, num_maps: int) -> np.ndarray:
     if classes is None:
         return np.full(num_maps, -1, np.int64)
-    found = _on_host(classes)
+    found = _on_host("classes", classes)
     if found.shape != (num_maps,) or (num_maps and found.dtype.kind not in "iu"):
         raise ValueError(f"classes: expected {num_maps} integers, found {found.dtype} {list(found.shape)}")
     if num_maps and found.min() < -1:
@@ -112,7 +97,7 @@ def _top5(logits, num_maps: int) -> tuple[np.ndarray, np.ndarray]:
     classes, values = np.full((num_maps, NUM_TOP), -1, np.int64), np.full((num_maps, NUM_TOP), np.nan, np.float32)
     if logits is None:
         return classes, values
-    found = _on_host(logits.float() if hasattr(logits, "detach") else logits)
+    found = _on_host("logits", logits)
     if found.ndim != 2 or len(found) != num_maps or found.shape[1] == 0 or found.dtype.kind != "f":
         raise ValueError(f"logits: expected float [{num_maps}, K], found {found.dtype} {list(found.shape)}")
     number = min(NUM_TOP, found.shape[1])

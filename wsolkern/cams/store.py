@@ -194,9 +194,23 @@ class CamSource:
         self.problems: dict[str, str] = {}
         """Image id -> why it has no map, of those looked for so far; what is absent is known after the last batch."""
         self._store, self._nwc = store, nwc
+        self._shard: layout.Shard | None = None  # of the last batch
 
     def __len__(self) -> int:
         return len(self.image_ids)
+
+    def stamps(self, image_ids: Iterable[str]) -> np.ndarray:
+        """What tells later whether the maps of some images of the last batch are still those that were read.
+
+        Returns:
+            uint64 [N], from the SHA-256 of the shard they are in.
+        """
+        return np.full(len(list(image_ids)), _stamp(self._shard), np.uint64)
+
+    def changed(self, image_ids: Sequence[str], stamps: np.ndarray) -> list[str]:
+        """The images, of some, whose maps are not those that :meth:`stamps` was about: the shard is not there."""
+        there = np.array([_stamp(shard) for shard in self._store.shards], np.uint64)
+        return [image_ids[place] for place in np.flatnonzero(~np.isin(stamps, there))]
 
     def batches(self, size: int = 64) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
         """Reads all wanted maps in the order of the store.
@@ -216,8 +230,9 @@ class CamSource:
     def _batches(self, size: int) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
         self.problems.clear()
         remaining = set(self.image_ids)
-        for part in (part for _, records in self._store.contents() for part in records):
+        for shard, part in ((shard, part) for shard, records in self._store.contents() for part in records):
             rows = _take(part.image_ids, remaining)
+            self._shard = shard
             for start in range(0, len(rows), size):
                 batch = part.pick(rows[start : start + size])
                 yield batch.image_ids, batch.nwc_cams if self._nwc else batch.cams
@@ -247,6 +262,10 @@ def open_maps(
     if nwc:
         raise ValueError(f"nwc: {os.fspath(root)} is no CAM store, and only stores keep NWC maps")
     return MapFolder(root, image_ids, siblings=siblings)
+
+
+def _stamp(shard: layout.Shard) -> int:
+    return int(shard.sha256[:16], 16) or 1
 
 
 def _take(image_ids: tuple[str, ...], remaining: set[str]) -> range | list[int]:

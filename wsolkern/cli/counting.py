@@ -43,6 +43,8 @@ class Counted:
             "wsolkern": wsolkern.__version__,
             "maps": str(self.root),
             "metadata": self.split.folder,
+            "box_format": self.split.box_format,
+            "box_rounding": self.split.box_rounding,
             "size": list(self.evaluator.size),
             "num_missing": len(self.problems),
             "missing": self.problems,
@@ -82,6 +84,8 @@ def count_split(
     normalizations: list[str] | None,
     *,
     mask_root: Path | None,
+    box_format: str,
+    box_rounding: str,
     nwc: bool,
     size: str,
     iou_thresholds: str,
@@ -98,10 +102,10 @@ def count_split(
     """
     from wsolkern.cams import CamStore, open_maps
     from wsolkern.datasets import load_metadata
-    from wsolkern.metrics.counting import SplitCount, evaluator_for, fingerprint
+    from wsolkern.metrics.counting import SplitCount, evaluator_for, fingerprint, mask_files_of
 
     started = time.perf_counter()
-    split = load_metadata(metadata)
+    split = load_metadata(metadata, box_format=box_format, box_rounding=box_rounding)
     evaluator = evaluator_for(
         split,
         normalizations,
@@ -119,7 +123,7 @@ def count_split(
         if normalizations is None and manifest.content == "cams":
             raise ValueError(f"{root}: holds raw CAMs, expected score maps: wsolkern evaluate --cams")
     job = fingerprint(split, mask_root, maps)
-    counting = SplitCount(evaluator, split.image_ids, job)
+    counting = SplitCount(evaluator, split.image_ids, job, mask_files=mask_files_of(split, mask_root))
     if resume is not None and resume.exists():
         counting.load(resume)
     source = open_maps(root, counting.remaining, siblings=split.image_ids, nwc=nwc)

@@ -43,6 +43,8 @@ def diagnose(
         ),
     ] = None,
     mask_root: options.MaskRoot = None,
+    box_format: options.BoxFormat = "xyxy",
+    box_rounding: options.BoxRounding = "none",
     nwc: options.Nwc = False,
     size: options.Size = "224",
     allow_missing: options.AllowMissing = False,
@@ -81,7 +83,9 @@ def diagnose(
                 raise ValueError(f"{store.path}: expected CAMs, found {store.manifest.content}: normalized already")
             if nwc and not store.manifest.nwc:
                 raise ValueError(f"--nwc: {store.path} holds no CAMs without negative weights (NWC)")
-        split = None if metadata is None else load_metadata(metadata)
+        split = None
+        if metadata is not None:
+            split = load_metadata(metadata, box_format=box_format, box_rounding=box_rounding)
         with terminal.progress_bar() as bar:
             reader = _Reader(split, mask_root, nwc, options.parse_size(size), csv_file is not None, bar)
             examined = [reader.examine(store) for store in opened]

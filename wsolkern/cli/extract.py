@@ -115,7 +115,7 @@ def extract(
         if classes not in ("labels", "predicted"):
             raise ValueError(f"--classes: expected labels or predicted, found {classes!r}")
         if metadata is not None:
-            truth = load_metadata(metadata)
+            truth = load_metadata(metadata, localization=False)
             image_ids, labels = truth.image_ids, truth.class_labels
             *_, dataset_guess, split_guess = ("", *metadata.resolve().parts)
         else:

@@ -32,6 +32,21 @@ Metadata = Annotated[
 MaskRoot = Annotated[
     Path | None, typer.Option(help="Folder that the mask paths of localization.txt start from (PxAP).")
 ]
+BoxFormat = Annotated[
+    str,
+    typer.Option(
+        metavar="xyxy|xywh",
+        help="What the boxes of localization.txt are: x0,y0,x1,y1, or x,y,width,height (x1 is x + width then).",
+    ),
+]
+BoxRounding = Annotated[
+    str,
+    typer.Option(
+        metavar="none|nearest|floor|outward",
+        help="How their fractions are rounded: none takes integers only; outward is down for x0, y0 and up for x1, y1. "
+        "Where boxes are rounded, what is at most one pixel outside the image comes to its edge.",
+    ),
+]
 Nwc = Annotated[
     bool,
     typer.Option("--nwc", help="Take the NWC maps (negative classifier weights are 0) of a store that has them."),

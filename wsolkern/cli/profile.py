@@ -73,6 +73,8 @@ def profile(
         ),
     ] = None,
     mask_root: options.MaskRoot = None,
+    box_format: options.BoxFormat = "xyxy",
+    box_rounding: options.BoxRounding = "none",
     normalizations: options.normalizations(_DEFAULT_NORMALIZATIONS) = None,
     score_maps: Annotated[
         bool, typer.Option("--score-maps", help="The maps are normalized already; a store knows that itself.")
@@ -123,8 +125,11 @@ def profile(
         if run is not None:
             work = _function(run)
         else:
+            from wsolkern.datasets import load_metadata
+
+            split = load_metadata(metadata, box_format=box_format, box_rounding=box_rounding)
             evaluation = _Evaluation(
-                maps, metadata, normalizations, mask_root, score_maps, size, interval, _cuda(device), limit
+                maps, split, normalizations, mask_root, score_maps, size, interval, _cuda(device), limit
             )
             work = evaluation.run
         found = _take(work, repeat, trace)
@@ -238,11 +243,9 @@ class _Findings:
 class _Evaluation:
     """What ``wsolkern evaluate`` does between opening the maps and computing the metrics, as often as it is run."""
 
-    def __init__(self, root, metadata, normalizations, mask_root, score_maps, size, interval, device, limit):
+    def __init__(self, root, split, normalizations, mask_root, score_maps, size, interval, device, limit):
         from wsolkern.cams import CamStore
-        from wsolkern.datasets import load_metadata
 
-        split = load_metadata(metadata)
         if CamStore.is_at(root):
             score_maps = score_maps or CamStore(root).manifest.content == "score maps"
         if score_maps and normalizations:

@@ -29,6 +29,8 @@ def select(
     test: Annotated[Path, typer.Option(help="CAM store, or folder of CAMs, of the test split.")],
     test_metadata: Annotated[Path, typer.Option(help="Its metadata, such as metadata/CUB/test.")],
     mask_root: options.MaskRoot = None,
+    box_format: options.BoxFormat = "xyxy",
+    box_rounding: options.BoxRounding = "none",
     normalizations: options.normalizations(_DEFAULT_NORMALIZATIONS) = None,
     metric: Annotated[
         str | None,
@@ -83,7 +85,10 @@ def select(
             "thresholds": options.thresholds(interval),
             "iou_thresholds": options.parse_fractions("--iou-thresholds", iou_thresholds),
         }
-        val_split, test_split = load_metadata(val_metadata), load_metadata(test_metadata)
+        val_split, test_split = (
+            load_metadata(each, box_format=box_format, box_rounding=box_rounding)
+            for each in (val_metadata, test_metadata)
+        )
         metric = metric or ("PxAP" if val_split.kind == "masks" else "MaxBoxAccV2")
         for split in (val_split, test_split):
             if metric in selection.METRICS and (metric == "PxAP") != (split.kind == "masks"):
@@ -167,6 +172,8 @@ def _about(on: counting.Counted) -> dict:
     return {
         "maps": str(on.root),
         "metadata": on.split.folder,
+        "box_format": on.split.box_format,
+        "box_rounding": on.split.box_rounding,
         "num_images": on.evaluator.num_images,
         "num_missing": len(on.problems),
         "missing": on.problems,

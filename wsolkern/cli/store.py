@@ -170,7 +170,7 @@ def import_(
         from wsolkern.datasets import MapFolder, load_metadata
 
         if metadata is not None:
-            truth = load_metadata(metadata)
+            truth = load_metadata(metadata, localization=False)
             image_ids, labels = truth.image_ids, truth.class_labels
         else:
             image_ids, labels = _ids_of_files(folder), {}

@@ -62,6 +62,8 @@ def table(
         list[str] | None,
         typer.Option(metavar="DATASET=DIR", help="Folder that the mask paths of a data set start from (PxAP)."),
     ] = None,
+    box_format: options.BoxFormat = "xyxy",
+    box_rounding: options.BoxRounding = "none",
     layout: Annotated[
         Layout | None,
         typer.Option(
@@ -115,6 +117,8 @@ def table(
             counting = _Counting(
                 metadata_root=metadata_root,
                 mask_roots=_by_dataset(mask_root or []),
+                box_format=box_format,
+                box_rounding=box_rounding,
                 size=options.parse_size(size),
                 iou_thresholds=tuple(options.parse_fractions("--iou-thresholds", iou_thresholds)),
                 interval=interval,
@@ -179,6 +183,8 @@ class _Counting:
 
     metadata_root: Path | None
     mask_roots: dict[str, Path]
+    box_format: str
+    box_rounding: str
     size: tuple[int, int]
     iou_thresholds: tuple[float, ...]
     interval: float
@@ -208,7 +214,8 @@ class _Counting:
                 f"--metadata-root: {run.path} needs its ground truth in {looked_for}, found no such folder"
             )
         if folder not in self._splits:
-            self._splits[folder] = load_metadata(folder)
+            how = {"box_format": self.box_format, "box_rounding": self.box_rounding}
+            self._splits[folder] = load_metadata(folder, **how)
         return self._splits[folder]
 
     def evaluator(self, run: _Run, normalizations: str | list[str]) -> "Evaluator":

@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 PROBLEMS, FAILED, INTERRUPTED = 1, 2, 130  # exit codes: some maps were left out; nothing could be done; Ctrl-C
 
-_NUM_LISTED = 20  # problems printed
+_NUM_LISTED = 10  # problems printed
 
 
 def stdout() -> "Console":
@@ -93,7 +94,7 @@ def list_problems(what: str, problems: dict[str, str], more: str = "") -> None:
         return
     console = stderr()
     console.print(f"{len(problems):,} {what}:", style="yellow", markup=False)
-    for name, problem in list(problems.items())[:_NUM_LISTED]:
+    for name, problem in islice(problems.items(), _NUM_LISTED):
         console.print(f"  {name}: {problem}", markup=False)
     if len(problems) > _NUM_LISTED:
         console.print(f"  and {len(problems) - _NUM_LISTED:,} more{more}")

@@ -86,6 +86,8 @@ def train(
         ),
     ] = None,
     mask_root: options.MaskRoot = None,
+    box_format: options.BoxFormat = "xyxy",
+    box_rounding: options.BoxRounding = "none",
     device: Annotated[
         str, typer.Option(help="cpu or cuda; under torchrun each process takes a GPU of its own.")
     ] = "cpu",
@@ -118,7 +120,7 @@ def train(
         options.use_threads(threads)
         settings = {each.name: given[each.name] for each in fields(Recipe) if each.name in given}
         chosen = Recipe.read(recipe, settings | options.parse_arguments(option or []))
-        data = TrainingData.load(dataset, metadata, mask_root)
+        data = TrainingData.load(dataset, metadata, mask_root, box_format=box_format, box_rounding=box_rounding)
         with Ranks.joined() as ranks:
             if ranks.num_local > 1:
                 options.share_cores(ranks.num_local)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from wsolkern.datasets import metadata as files
+from wsolkern.datasets.tables import ImageIds, Problems
 
 _FILES = ("image_ids", "image_ids_proxy", "class_labels", "image_sizes", "localization")
 
@@ -34,20 +35,25 @@ def configure_metadata(metadata_root: str) -> _Paths:
 
 def get_image_ids(metadata, proxy: bool = False) -> list[str]:
     """The image ids, in the order of the file; ``proxy`` reads image_ids_proxy.txt instead."""
-    return list(_read(files.read_image_ids, metadata["image_ids_proxy" if proxy else "image_ids"]))
+    ids, _ = _read(files.read_image_ids, metadata["image_ids_proxy" if proxy else "image_ids"])
+    return list(ids.listed)
 
 
 def get_class_labels(metadata) -> dict[str, int]:
     """Image id -> class."""
-    return _read(files.read_class_labels, metadata["class_labels"])
+    ids = ImageIds()
+    labels = _read(files.read_class_labels, metadata["class_labels"], ids).numbers[:, 0]
+    return dict(zip(ids.places, labels.tolist(), strict=True))
 
 
 def get_bounding_boxes(metadata) -> dict[str, list[tuple[int, int, int, int]]]:
     """Image id -> boxes, (x0, y0, x1, y1) in pixels of the original image."""
-    _, image_ids, rows = _read(files.read_boxes, metadata["localization"])
-    boxes: dict[str, list] = {}
-    for image_id, box in zip(image_ids, map(tuple, rows.tolist()), strict=True):
-        boxes.setdefault(image_id, []).append(box)
+    ids = ImageIds()
+    table = _read(files.read_boxes, metadata["localization"], ids)
+    boxes: dict[str, list] = {image_id: [] for image_id in ids.places}
+    per_image = list(boxes.values())
+    for place, box in zip(table.places.tolist(), map(tuple, table.numbers.tolist()), strict=True):
+        per_image[place].append(box)
     return boxes
 
 
@@ -58,12 +64,14 @@ def get_mask_paths(metadata) -> tuple[dict[str, list[str]], dict[str, str]]:
 
 def get_image_sizes(metadata) -> dict[str, tuple[int, int]]:
     """Image id -> (width, height) in pixels."""
-    return _read(files.read_image_sizes, metadata["image_sizes"])
+    ids = ImageIds()
+    sizes = _read(files.read_image_sizes, metadata["image_sizes"], ids).numbers
+    return dict(zip(ids.places, map(tuple, sizes.tolist()), strict=True))
 
 
-def _read(read: Callable, path: str):
+def _read(read: Callable, path: str, *ids: ImageIds):
     """What a reader makes of a file that has nothing wrong with it; a DatasetError names file and line of the rest."""
-    problems: list[str] = []
-    content = read(Path(path), problems)
-    files.raise_problems(Path(path).parent, problems)
+    problems = Problems()
+    content = read(Path(path), *ids, problems)
+    problems.raise_if_any(Path(path).parent)
     return content

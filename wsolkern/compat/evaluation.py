@@ -28,10 +28,11 @@ from wsolkern.compat.data_loaders import (
 from wsolkern.compat.util import check_box_convention, check_scoremap_validity, t2n
 from wsolkern.datasets import MapFolder, load_mask
 from wsolkern.datasets.masks import load_grey
-from wsolkern.datasets.metadata import raise_problems, read_kind, scale_boxes
+from wsolkern.datasets.metadata import read_kind, scale_boxes
+from wsolkern.datasets.tables import Problems
 from wsolkern.metrics import box_accuracy, max_box_acc, pxap
 from wsolkern.ops import backends
-from wsolkern.ops.inputs import on_host
+from wsolkern.ops.inputs import on_host, plain
 
 __all__ = [
     "BoxEvaluator",
@@ -254,6 +255,7 @@ class _BatchEvaluator(LocalizationEvaluator):
         Errors are those of :meth:`accumulate`.
         """
         self.flush()
+        scoremaps = plain(scoremaps, "scoremaps")
         for image_id in image_ids:
             self._check_known(image_id)
         if scoremaps.shape[1:] != _SIZE and not self._warned:
@@ -312,7 +314,9 @@ class BoxEvaluator(_BatchEvaluator):
         self.original_bboxes = get_bounding_boxes(self.metadata)
         self.image_sizes = get_image_sizes(self.metadata)
         missing = [each for each in self.image_ids if each not in self.original_bboxes or each not in self.image_sizes]
-        raise_problems(self.metadata["image_ids"], [f"{each!r} has no box or no image size" for each in missing])
+        problems = Problems()
+        problems.add_all(len(missing), (f"{each!r} has no box or no image size" for each in missing))
+        problems.raise_if_any(self.metadata["image_ids"])
         counts = [len(self.original_bboxes[each]) for each in self.image_ids]
         rows = np.array([box for each in self.image_ids for box in self.original_bboxes[each]])
         check_box_convention(rows, "x0y0x1y1")
@@ -422,10 +426,9 @@ def evaluator_class(dataset_name: str, metadata) -> type[LocalizationEvaluator]:
     """
     kind = {"CUB": "boxes", "ILSVRC": "boxes", "OpenImages": "masks"}.get(dataset_name)
     if kind is None:
-        problems: list[str] = []
-        path = Path(metadata["localization"])
+        path, problems = Path(metadata["localization"]), Problems()
         kind = read_kind(path, problems)
-        raise_problems(path.parent, problems)
+        problems.raise_if_any(path.parent)
     return BoxEvaluator if kind == "boxes" else MaskEvaluator
 
 
@@ -478,7 +481,9 @@ def evaluate_wsol(
     folder = MapFolder(scoremap_root, get_image_ids(metadata))
     for image_ids, scoremaps in folder.batches(_BATCH):
         evaluator.accumulate_batch(scoremaps, image_ids)
-    raise_problems(scoremap_root, [f"{image_id!r}: {problem}" for image_id, problem in folder.problems.items()])
+    problems = Problems()
+    problems.add_all(len(folder.problems), (f"{image_id!r}: {why}" for image_id, why in folder.problems.items()))
+    problems.raise_if_any(scoremap_root)
     performance = evaluator.compute()
     performance = np.average(performance) if averaged else performance[iou_threshold_list.index(50)]
     print(f"localization: {performance}")

@@ -6,10 +6,12 @@ Source: the module ``util`` of Choe et al.'s evaluator: names, signatures and ki
 
 import numpy as np
 
+from wsolkern.ops.inputs import on_host, plain
+
 
 def t2n(t) -> np.ndarray:
     """A torch tensor on any device as a float64 numpy array."""
-    return t.detach().cpu().numpy().astype(np.float64)
+    return on_host(t, "t").astype(np.float64)
 
 
 def check_scoremap_validity(scoremap: np.ndarray) -> None:
@@ -19,6 +21,7 @@ def check_scoremap_validity(scoremap: np.ndarray) -> None:
         TypeError: Not a numpy array, or another dtype.
         ValueError: Another number of axes, a NaN, a value outside [0, 1].
     """
+    scoremap = plain(scoremap, "scoremap")
     if not isinstance(scoremap, np.ndarray):
         raise TypeError(f"scoremap: expected a numpy array, found {type(scoremap).__name__}")
     if scoremap.dtype != np.float64:
@@ -39,6 +42,7 @@ def check_box_convention(boxes: np.ndarray, convention: str) -> None:
         RuntimeError: A negative number, another shape, or a box that ends before it begins.
         ValueError: No such convention.
     """
+    boxes = plain(boxes, "boxes")
     if (boxes < 0).any():
         raise RuntimeError(f"boxes: expected no negative number, found {boxes.min()}")
     if boxes.ndim not in (1, 2) or boxes.shape[-1] != 4:

@@ -17,6 +17,7 @@ import numpy as np
 from safetensors import safe_open
 
 from wsolkern.errors import DatasetError
+from wsolkern.files import stamp
 
 _SUFFIXES = (".npy", ".npz", ".safetensors")
 _NUM_READERS = 2  # threads; they read this many batches ahead of the one that was asked for
@@ -50,6 +51,8 @@ class MapFolder:
         self.image_ids = tuple(image_ids)
         self.problems: dict[str, str] = {}
         """Image id -> why its map could not be read, of the images read so far."""
+        self._archive_stamp = stamp([self.root])
+        self._stamps: dict[str, int] = {}  # of the images in the batches that are on their way
         self._archive = _open_archive(self.root) if self.root.is_file() else None
         if self._archive is None and not self.root.is_dir():
             raise DatasetError(f"{self.root}: no such folder of maps")
@@ -66,9 +69,33 @@ class MapFolder:
             DatasetError: It cannot be read; the message says why.
         """
         groups, problems = self._read_window((image_id,))
+        self._stamps.pop(image_id, None)
         if problems:
             raise DatasetError(f"{self.root}: map of {image_id!r}: {problems[image_id]}")
         return groups[0][1][0]
+
+    def stamps(self, image_ids: Iterable[str]) -> np.ndarray:
+        """What tells later whether the maps of some images of the last batch are still those that were read.
+
+        Returns:
+            uint64 [N], from the sizes and times of modification that their files had before they were read.
+        """
+        return np.array([self._stamps[each] for each in image_ids], np.uint64)
+
+    def changed(self, image_ids: Sequence[str], stamps: np.ndarray) -> list[str]:
+        """The images, of some, whose maps are not those that :meth:`stamps` was about: other files, or none."""
+
+        def is_same(image_id: str, was: int) -> bool:
+            try:
+                return self._stamp(self._find(image_id)) == was
+            except ValueError:
+                return False
+
+        return [each for each, was in zip(image_ids, stamps.tolist(), strict=True) if not is_same(each, was)]
+
+    def _stamp(self, name: str) -> int:
+        """Of the file of that name, or of the one for all."""
+        return self._archive_stamp if self._archive else stamp([f"{self.root}/{name}"])
 
     def batches(self, size: int = 64) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
         """Reads all maps, while the caller works on those it has.
@@ -108,6 +135,8 @@ class MapFolder:
                     image_ids, maps = groups.pop(0)
                     map_bytes = max(map_bytes, maps[0].nbytes)
                     yield image_ids, maps
+                for image_id in window:
+                    self._stamps.pop(image_id, None)
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -129,6 +158,7 @@ class MapFolder:
                 found[image_id] = self._find(image_id)
             except ValueError as error:
                 problems[image_id] = str(error)
+        self._stamps.update((image_id, self._stamp(name)) for image_id, name in found.items())
         if not self._archive:
             _announce(f"{self.root}/{name}" for name in found.values())
         for image_id, name in found.items():

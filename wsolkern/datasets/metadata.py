@@ -5,15 +5,55 @@ Source: the file layout of Choe et al., arXiv 2007.04178; boxes are scaled as it
 """
 
 import os
+import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from wsolkern.errors import DatasetError
+from wsolkern.datasets import box_formats
+from wsolkern.datasets.tables import (
+    ImageIds,
+    Problems,
+    Table,
+    find_line,
+    first_fields,
+    read_numbers,
+    read_texts,
+    shorten,
+)
 
-_NUM_LISTED = 8  # problems that one error spells out; it counts the rest
 _MAX_SIDE = 1 << 20  # pixels of an image; more is a slip of the pen
+_MAX_CLASS = (1 << 31) - 1
+
+
+class _Rows(Mapping):
+    """Rows of one array by image id: what a dictionary would hold, without an object an image."""
+
+    def __init__(self, places: dict[str, int], values: np.ndarray, ends: np.ndarray | None = None):
+        self._places = places  # image id -> number from 0, in order
+        self._values = values
+        self._ends = ends  # int64 [n + 1]: an image has the rows from its end to the next; None: one row each
+
+    def __getitem__(self, image_id: str):
+        place = self._places[image_id]
+        if self._ends is not None:
+            return self._values[self._ends[place] : self._ends[place + 1]]
+        value = self._values[place].tolist()
+        return tuple(value) if isinstance(value, list) else value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, image_id: object) -> bool:
+        return image_id in self._places
+
+    def __repr__(self) -> str:
+        return f"<{len(self):,} images>"
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,20 +64,24 @@ class Metadata:
     """The folder it was read from."""
     image_ids: tuple[str, ...]
     """The images, in the order of image_ids.txt; the other fields hold these ids and no others."""
-    kind: str
-    """What localizes the objects: "boxes" or "masks"."""
-    class_labels: dict[str, int]
+    kind: str | None
+    """What localizes the objects: "boxes" or "masks"; None if localization.txt was not asked for."""
+    class_labels: Mapping[str, int]
     """Class of an image; empty if class_labels.txt is missing or empty."""
-    image_sizes: dict[str, tuple[int, int]]
-    """Width and height of an image, in pixels; empty for masks whose image_sizes.txt is missing or empty."""
-    boxes: dict[str, np.ndarray]
+    image_sizes: Mapping[str, tuple[int, int]]
+    """Width and height of an image, in pixels; empty where image_sizes.txt may be, and is, missing or empty."""
+    boxes: Mapping[str, np.ndarray]
     """Boxes of an image, int32 [n, 4], n >= 1, x0 y0 x1 y1 in pixels of the original image; empty for masks."""
-    mask_paths: dict[str, tuple[str, ...]]
+    mask_paths: Mapping[str, tuple[str, ...]]
     """Mask files of an image, one an instance, relative to the mask root; empty for boxes."""
-    ignore_paths: dict[str, str | None]
+    ignore_paths: Mapping[str, str | None]
     """File of the region of an image that does not count, relative to the mask root, or None; empty for boxes."""
+    box_format: str = "xyxy"
+    """How the file writes its boxes, as :func:`load_metadata` was told."""
+    box_rounding: str = "none"
+    """How their fractions were rounded."""
 
-    def resized_boxes(self, size: tuple[int, int] = (224, 224)) -> dict[str, np.ndarray]:
+    def resized_boxes(self, size: tuple[int, int] = (224, 224)) -> Mapping[str, np.ndarray]:
         """The boxes in pixels of a map.
 
         Args:
@@ -51,25 +95,53 @@ class Metadata:
         counts = [len(boxes) for boxes in self.boxes.values()]
         image_sizes = np.repeat([self.image_sizes[image_id] for image_id in self.boxes], counts, axis=0)
         scaled = scale_boxes(np.concatenate(list(self.boxes.values())), image_sizes, size)
-        return dict(zip(self.boxes, _split(scaled, counts), strict=True))
+        places = {image_id: place for place, image_id in enumerate(self.boxes)}
+        return _Rows(places, scaled, np.cumsum([0, *counts]))
+
+    def line_of(self, name: str, image_id: str) -> int | None:
+        """The first line of a file that is about an image, for messages; the file is read anew for every call.
+
+        Args:
+            name: Such as "class_labels.txt".
+            image_id: The image.
+
+        Returns:
+            The line's number from 1, or None if there is none or the file cannot be read any more.
+        """
+        return find_line(Path(self.folder, name), image_id)
 
 
-def load_metadata(folder: str | os.PathLike) -> Metadata:
+def load_metadata(
+    folder: str | os.PathLike,
+    *,
+    box_format: str = "xyxy",
+    box_rounding: str = "none",
+    localization: bool = True,
+) -> Metadata:
     """Reads and checks one split of a data set.
 
-    The files are UTF-8 with one record a line; empty lines are left out:
+    The files are UTF-8 with one record a line; empty lines are left out, and a field with commas is put in quotation
+    marks:
 
     - ``image_ids.txt``: ``id``;
     - ``localization.txt``: ``id,x0,y0,x1,y1`` for a box or ``id,mask_path,ignore_path`` for a mask, told apart by the
       number of columns; one or more lines an image. The ignore path may be empty, and an image has at most one;
     - ``image_sizes.txt``: ``id,width,height``; for masks it may be missing or empty;
-    - ``class_labels.txt``: ``id,class``; it may be missing or empty.
+    - ``class_labels.txt``: ``id,class``, classes from 0; it may be missing or empty.
 
-    Boxes lie inside their image; x1 = width and y1 = height, one past the last pixel, are accepted. Lines about ids
-    that image_ids.txt does not have are left out: a shorter image_ids.txt selects a subset.
+    Ids are relative paths without ``..``. Boxes lie inside their image; x1 = width and y1 = height, one past the last
+    pixel, are accepted. Lines about ids that image_ids.txt does not have are left out: a shorter image_ids.txt selects
+    a subset.
 
     Args:
         folder: The split's folder, such as ``metadata/CUB/test``.
+        box_format: What the four numbers of a box are: "xyxy" for x0,y0,x1,y1 or "xywh" for x,y,width,height, which
+            become x0 = x, y0 = y, x1 = x + width, y1 = y + height, as the published metadata of CUB were made.
+        box_rounding: "none": boxes are integers. Otherwise they may have fractions, and corners become whole pixels:
+            "nearest" (halves up), "floor", or "outward" (x0, y0 down, x1, y1 up); what is then at most one pixel
+            outside its image comes to the edge.
+        localization: False leaves localization.txt alone, and image_sizes.txt may be missing or empty: for what needs
+            images and classes only.
 
     Returns:
         The split.
@@ -77,40 +149,55 @@ def load_metadata(folder: str | os.PathLike) -> Metadata:
     Raises:
         DatasetError: A file, a record or a column is missing, an id is there twice, a number is none, a box is outside
             its image or ends before it begins. The one error lists the first such problems, each with file and line,
-            and how many more there are.
+            how many more there are, and what may be behind them.
+        ValueError: No such format or rounding.
     """
-    folder = Path(folder)
-    problems: list[str] = []
-    image_ids = read_image_ids(folder / "image_ids.txt", problems)
-    kind = read_kind(folder / "localization.txt", problems)
-    class_labels = read_class_labels(folder / "class_labels.txt", problems, optional=True)
-    image_sizes = read_image_sizes(folder / "image_sizes.txt", problems, optional=kind != "boxes")
-    boxes, mask_paths, ignore_paths, located = {}, {}, {}, ()
+    box_formats.check_format(box_format, box_rounding)
+    folder, problems = Path(folder), Problems()
+    ids, lines = read_image_ids(folder / "image_ids.txt", problems)
+    labels = read_class_labels(folder / "class_labels.txt", ids, problems, optional=True)
+    located, boxes, mask_paths, ignore_paths = (), {}, {}, {}
+    kind = read_kind(folder / "localization.txt", problems) if localization else None
+    sizes = read_image_sizes(folder / "image_sizes.txt", ids, problems, optional=kind != "boxes")
     if kind == "boxes":
-        lines, located, rows = read_boxes(folder / "localization.txt", problems)
-        boxes = _group_boxes(lines, located, rows, image_ids, image_sizes, problems)
-        located = set(located)
+        table = read_boxes(folder / "localization.txt", ids, problems, fractions=box_rounding != "none")
+        located, rows = table.places, _corners(table, ids, sizes, box_format, box_rounding, problems)
     elif kind == "masks":
-        located, ignore_paths = read_masks(folder / "localization.txt", problems)
-        mask_paths = {image_id: tuple(located.get(image_id, ())) for image_id in image_ids}
+        known, ignored = read_masks(folder / "localization.txt", problems)
+        located = np.array([ids.places[each] for each in known if each in ids.places], np.int32)
 
-    # An empty table is a file that may be missing, or one whose absence is a problem already.
-    for name, table in (
-        ("class_labels.txt", class_labels),
-        ("image_sizes.txt", image_sizes),
+    for name, found in (
+        ("class_labels.txt", labels.places),
+        ("image_sizes.txt", sizes.places),
         ("localization.txt", located),
     ):
-        problems += missing_lines(image_ids, table, name)
-    raise_problems(folder, problems)
+        if len(found):  # else it may be missing, or its absence is a problem already
+            there = np.zeros(len(ids.places), bool)
+            there[found] = True
+            missing = np.flatnonzero(~there[: len(ids.listed)])
+            problems.add_all(
+                len(missing),
+                (f"image_ids.txt:{lines[each]}: {ids.at(each)!r} has no line in {name}" for each in missing.tolist()),
+            )
+    problems.raise_if_any(folder)
+
+    ids.forget_others()
+    if kind == "boxes":
+        boxes = _Rows(ids.places, *_by_image(table.places, rows, len(ids.listed)))
+    elif kind == "masks":
+        mask_paths = {image_id: tuple(known[image_id]) for image_id in ids.listed}
+        ignore_paths = {image_id: ignored[image_id] or None for image_id in ids.listed}
     return Metadata(
         folder=str(folder),
-        image_ids=tuple(image_ids),
+        image_ids=ids.listed,
         kind=kind,
-        class_labels={image_id: class_labels[image_id] for image_id in image_ids} if class_labels else {},
-        image_sizes={image_id: image_sizes[image_id] for image_id in image_ids} if image_sizes else {},
+        class_labels=_one_each(labels, ids),
+        image_sizes=_one_each(sizes, ids),
         boxes=boxes,
         mask_paths=mask_paths,
-        ignore_paths={image_id: ignore_paths[image_id] or None for image_id in mask_paths},
+        ignore_paths=ignore_paths,
+        box_format=box_format,
+        box_rounding=box_rounding,
     )
 
 
@@ -130,190 +217,166 @@ def scale_boxes(boxes: np.ndarray, image_sizes: np.ndarray, size: tuple[int, int
 
 
 # The files, one function each. What is wrong goes into ``problems``, and reading goes on: what they return is usable
-# only if there are none in the end.
+# only if there are none in the end. ``places`` numbers the image ids and grows by those that it does not have.
 
 
-def read_image_ids(path: Path, problems: list[str]) -> dict[str, int]:
-    """image_ids.txt: id -> the line it is on."""
-    lines, (image_ids,) = _table(path, ("id",), problems)
-    return _unique(path, lines, image_ids, lines, problems)
+def read_image_ids(path: Path, problems: Problems) -> tuple[ImageIds, np.ndarray]:
+    """image_ids.txt: the ids, and the line of each, int32 [n]."""
+    lines, (image_ids,) = read_texts(path, ("id",), problems)
+    ids = ImageIds(tuple(image_ids))
+    if len(ids.places) < len(image_ids):
+        first: dict[str, int] = {}
+        for line, image_id in zip(lines.tolist(), image_ids, strict=True):
+            if first.setdefault(image_id, line) != line:
+                problems.add("{}:{}: {!r} is on line {} already", path.name, line, image_id, first[image_id])
+        return ImageIds(tuple(first)), np.array(list(first.values()), np.int32)
+    return ids, lines
 
 
-def read_class_labels(path: Path, problems: list[str], *, optional: bool = False) -> dict[str, int]:
-    """class_labels.txt: id -> class."""
-    lines, (image_ids, *columns) = _table(path, ("id", "class"), problems, optional=optional)
-    labels = _integers(path, lines, columns, problems)
-    return _unique(path, lines, image_ids, labels[:, 0].tolist(), problems)
+def read_class_labels(path: Path, ids: ImageIds, problems: Problems, *, optional: bool = False) -> Table:
+    """class_labels.txt: the class of each image, [n, 1]."""
+    table = read_numbers(path, ("id", "class"), ids, problems, optional=optional)
+    labels = table.numbers[:, 0]
+    wrong = np.flatnonzero(table.good & ~((labels >= 0) & (labels <= _MAX_CLASS)))
+    expected = f"expected a class from 0 to {_MAX_CLASS}"
+    problems.add_all(
+        len(wrong), (f"{path.name}:{table.lines[row]}: {expected}, found {int(labels[row])}" for row in wrong.tolist())
+    )
+    _expect_distinct(path, table, ids, problems)
+    return table
 
 
-def read_image_sizes(path: Path, problems: list[str], *, optional: bool = False) -> dict[str, tuple[int, int]]:
-    """image_sizes.txt: id -> width and height in pixels."""
-    lines, (image_ids, *columns) = _table(path, ("id", "width", "height"), problems, optional=optional)
-    sizes = _integers(path, lines, columns, problems, instead=_MAX_SIDE)
-    for row in np.flatnonzero(((sizes < 1) | (sizes > _MAX_SIDE)).any(axis=1)):
-        width, height = sizes[row]
-        problems.append(
-            f"{path.name}:{lines[row]}: expected sides of 1 to {_MAX_SIDE} pixels, found {width} x {height}"
-        )
-    return _unique(path, lines, image_ids, list(map(tuple, sizes.tolist())), problems)
+def read_image_sizes(path: Path, ids: ImageIds, problems: Problems, *, optional: bool = False) -> Table:
+    """image_sizes.txt: width and height of each image in pixels, [n, 2]."""
+    table = read_numbers(path, ("id", "width", "height"), ids, problems, optional=optional)
+    wrong = table.good & ((table.numbers < 1) | (table.numbers > _MAX_SIDE)).any(axis=1)
+
+    def problem(row: int) -> str:
+        width, height = table.numbers[row].astype(int)
+        return f"{path.name}:{table.lines[row]}: expected sides of 1 to {_MAX_SIDE} pixels, found {width} x {height}"
+
+    problems.add_all(np.count_nonzero(wrong), map(problem, np.flatnonzero(wrong).tolist()))
+    _expect_distinct(path, table, ids, problems)
+    return table._replace(good=table.good & ~wrong)
 
 
-def read_kind(path: Path, problems: list[str]) -> str | None:
+def read_kind(path: Path, problems: Problems) -> str | None:
     """Whether localization.txt holds "boxes" (5 columns) or "masks" (3); its first line of either kind tells."""
-    lines, texts = _lines(path, problems)
-    for text in texts:
-        if kind := {4: "boxes", 2: "masks"}.get(text.count(",")):
+    first, before = None, problems.num
+    for line, fields, text in first_fields(path, problems):
+        if kind := {5: "boxes", 3: "masks"}.get(len(fields)):
             return kind
-    if lines:
-        problems.append(
-            f"{path.name}:{lines[0]}: expected id,x0,y0,x1,y1 or id,mask_path,ignore_path, found {_shorten(texts[0])}"
+        first = first or (line, text)
+    if first:
+        problems.add(
+            "{}:{}: expected id,x0,y0,x1,y1 or id,mask_path,ignore_path, found {}",
+            path.name,
+            first[0],
+            shorten(first[1]),
         )
+    elif problems.num == before:
+        problems.add("{}: is empty", path.name)
     return None
 
 
-def read_boxes(path: Path, problems: list[str]) -> tuple[list[int], list[str], np.ndarray]:
-    """localization.txt with boxes: lines, ids and x0 y0 x1 y1 in pixels of the image, int64 [n, 4], n of each."""
-    lines, (image_ids, *columns) = _table(path, ("id", "x0", "y0", "x1", "y1"), problems)
-    return lines, image_ids, _integers(path, lines, columns, problems)
+def read_boxes(path: Path, ids: ImageIds, problems: Problems, *, fractions: bool = False) -> Table:
+    """localization.txt with boxes: x0 y0 x1 y1 in pixels of the image, [n, 4]; an image may have several."""
+    return read_numbers(path, ("id", "x0", "y0", "x1", "y1"), ids, problems, fractions=fractions)
 
 
-def read_masks(path: Path, problems: list[str]) -> tuple[dict[str, list[str]], dict[str, str]]:
+def read_masks(path: Path, problems: Problems) -> tuple[dict[str, list[str]], dict[str, str]]:
     """localization.txt with masks: id -> mask paths, and id -> ignore path, "" where there is none."""
     mask_paths: dict[str, list[str]] = {}
     ignore_paths: dict[str, str] = {}
-    lines, columns = _table(path, ("id", "mask_path", "ignore_path"), problems)
-    for line, image_id, mask_path, ignore_path in zip(lines, *columns, strict=True):
+    lines, columns = read_texts(path, ("id", "mask_path", "ignore_path"), problems)
+    for line, image_id, mask_path, ignore_path in zip(lines.tolist(), *columns, strict=True):
         if not mask_path:
-            problems.append(f"{path.name}:{line}: {image_id!r} has an empty mask path")
+            problems.add("{}:{}: {!r} has an empty mask path", path.name, line, image_id)
         mask_paths.setdefault(image_id, []).append(mask_path)
         known = ignore_paths.get(image_id, "")
         ignore_paths[image_id] = known or ignore_path
         if known and ignore_path not in ("", known):
-            problems.append(
-                f"{path.name}:{line}: {image_id!r} has the ignore path {known!r} already, found {ignore_path!r} too"
-            )
+            problems.add(
+                "{}:{}: {!r} has the ignore path {!r} already, found {!r} too",
+                path.name, line, image_id, known, ignore_path,
+            )  # fmt: skip
     return mask_paths, ignore_paths
 
 
-def missing_lines(image_ids: dict[str, int], table: dict, name: str) -> list[str]:
-    """Problems: ids, with their lines in image_ids.txt, that a table read from a file lacks; none if it is empty."""
-    if not table:
-        return []
-    return [
-        f"image_ids.txt:{line}: {image_id!r} has no line in {name}"
-        for image_id, line in image_ids.items()
-        if image_id not in table
-    ]
+def _expect_distinct(path: Path, table: Table, ids: ImageIds, problems: Problems) -> None:
+    """An image with a second line is a problem."""
+    if (np.diff(table.places) > 0).all():
+        return
+    distinct, first = np.unique(table.places, return_index=True)
+    if len(distinct) == len(table.places):
+        return
+    first_of = dict(zip(distinct.tolist(), first.tolist(), strict=True))
+    again = np.setdiff1d(np.arange(len(table.places)), first)
+
+    def problem(row: int) -> str:
+        place = int(table.places[row])
+        image_id = ids.at(place)
+        line, before = table.lines[row], table.lines[first_of[place]]
+        return f"{path.name}:{line}: {image_id!r} is on line {before} already"
+
+    problems.add_all(len(again), map(problem, again.tolist()))
 
 
-def raise_problems(where: str | os.PathLike, problems: list[str]) -> None:
-    """Raises one DatasetError that lists the first problems and counts the others; does nothing if there are none."""
-    if problems:
-        listed = "".join(f"\n  {problem}" for problem in problems[:_NUM_LISTED])
-        more = f"\n  and {len(problems) - _NUM_LISTED} more" if len(problems) > _NUM_LISTED else ""
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise DatasetError(f"{os.fspath(where)}: {count}{listed}{more}")
-
-
-def _lines(path: Path, problems: list[str], *, optional: bool = False) -> tuple[list[int], list[str]]:
-    """The lines of a file that are not empty: their numbers from 1, and their texts."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        if not optional:
-            problems.append(f"{path.name}: no such file")
-        return [], []
-    except (OSError, UnicodeDecodeError) as error:
-        problems.append(f"{path.name}: cannot be read: {error}")
-        return [], []
-    texts = text.split("\n")
-    numbers = [number for number, line in enumerate(texts, start=1) if line]
-    if not numbers and not optional:
-        problems.append(f"{path.name}: is empty")
-    return numbers, [line for line in texts if line]
-
-
-def _table(
-    path: Path, names: tuple[str, ...], problems: list[str], *, optional: bool = False
-) -> tuple[list[int], list[list[str]]]:
-    """The records of a file: their lines, and one list a column; a wrong number of columns is a problem, no record."""
-    lines, texts = _lines(path, problems, optional=optional)
-    width = len(names)
-    wrong = [index for index, text in enumerate(texts) if text.count(",") != width - 1]
-    for index in wrong:
-        problems.append(
-            f"{path.name}:{lines[index]}: expected {','.join(names)}, "
-            f"found {texts[index].count(',') + 1} columns in {_shorten(texts[index])}"
-        )
-    for index in reversed(wrong):
-        del lines[index], texts[index]
-    fields = ",".join(texts).split(",") if texts else []
-    return lines, [fields[column::width] for column in range(width)]
-
-
-def _integers(
-    path: Path, lines: list[int], columns: list[list[str]], problems: list[str], *, instead: int = 0
+def _corners(
+    table: Table,
+    ids: ImageIds,
+    sizes: Table,
+    box_format: str,
+    box_rounding: str,
+    problems: Problems,
 ) -> np.ndarray:
-    """Columns of numbers as int64 [n, columns]; a record with anything else is a problem and reads ``instead``."""
-    try:
-        return np.array([list(map(int, column)) for column in columns], np.int64).T
-    except (ValueError, OverflowError):
-        rows = []
-        for line, *texts in zip(lines, *columns, strict=True):
-            try:
-                rows.append(np.array(list(map(int, texts)), np.int64))
-            except (ValueError, OverflowError):
-                problems.append(f"{path.name}:{line}: expected integers, found {_shorten(','.join(texts))}")
-                rows.append(np.full(len(columns), instead, np.int64))
-        return np.stack(rows)
+    """The corners of boxes, [n, 4]; a box of an image of the split that is not inside it is a problem."""
+    size_of = np.zeros((len(ids.places), 2), np.int32)  # 0: not known
+    size_of[sizes.places[sizes.good]] = sizes.numbers[sizes.good]
+    size = size_of[table.places]
+    rows = table.numbers if table.good.all() else np.nan_to_num(table.numbers)
+    corners = box_formats.to_corners(rows, size, box_format, box_rounding)
+    sized, here = size[:, 0] > 0, table.places < len(ids.listed)
+    backwards, outside = box_formats.is_backwards(corners), ~box_formats.is_inside(corners, size) & sized
+    wrong = np.flatnonzero((backwards | outside) & here & table.good)
+    names = "x0 <= x1 and y0 <= y1" if box_format == "xyxy" else "a width and a height that are not negative"
+
+    def problem(row: int) -> str:
+        image_id = ids.at(table.places[row])
+        width, height = size[row]
+        expected = f"with {names}" if backwards[row] else f"inside its image of {width} x {height} pixels"
+        found = ",".join(map(str, table.numbers[row].tolist()))
+        return f"localization.txt:{table.lines[row]}: {image_id!r}: expected a box {expected}, found {found}"
+
+    problems.add_all(len(wrong), map(problem, wrong.tolist()))
+    read = here & sized & ~np.isnan(table.numbers).any(axis=1)
+    if box_formats.are_fractions(table.numbers[read], size[read]) and table.good.all():
+        problems.add("localization.txt: expected boxes in pixels, found no number above 1")
+    elif table.good.all() and not len(wrong):
+        if suspicion := box_formats.suspicion(corners[read], size[read]):
+            warnings.warn(f"localization.txt: {suspicion}", stacklevel=3)
+        return corners
+    found = table.numbers[read]
+    if box_rounding == "none" and table.good[read].all():  # floats only because of lines that are left out here
+        found = found.astype(np.int64)
+    problems.guesses += box_formats.guesses(found, size[read], box_format, box_rounding)
+    return corners
 
 
-def _unique(path: Path, lines: list[int], image_ids: list[str], values: list, problems: list[str]) -> dict:
-    """id -> value; an id that comes again is a problem."""
-    table = dict(zip(image_ids, values, strict=True))
-    if len(table) < len(image_ids):
-        first: dict[str, int] = {}
-        for line, image_id in zip(lines, image_ids, strict=True):
-            if first.setdefault(image_id, line) != line:
-                problems.append(f"{path.name}:{line}: {image_id!r} is on line {first[image_id]} already")
-    return table
+def _one_each(table: Table, ids: ImageIds) -> Mapping:
+    """What a table without problems says about each image; empty if it is empty."""
+    if not len(table.lines):
+        return {}
+    known = table.places < len(ids.listed)
+    values = np.empty((len(ids.listed), table.numbers.shape[1]), np.int32)
+    values[table.places[known]] = table.numbers[known]
+    return _Rows(ids.places, values[:, 0] if values.shape[1] == 1 else values)
 
 
-def _group_boxes(
-    lines: list[int],
-    located: list[str],
-    rows: np.ndarray,
-    image_ids: dict[str, int],
-    image_sizes: dict[str, tuple[int, int]],
-    problems: list[str],
-) -> dict[str, np.ndarray]:
-    """Boxes by image, int32 [n, 4] each, in the order of the ids; a box that is not inside its image is a problem."""
-    position = {image_id: index for index, image_id in enumerate(image_ids)}
-    image_of_row = np.array([position.get(image_id, -1) for image_id in located], np.int64)
-    order = np.argsort(image_of_row, kind="stable")
-    order = order[image_of_row[order] >= 0]
-    rows, image_of_row = rows[order], image_of_row[order]
-
-    sizes = np.array([image_sizes.get(image_id, (0, 0)) for image_id in image_ids], np.int64).reshape(-1, 2)
-    (x0, y0, x1, y1), (width, height) = rows.T, sizes[image_of_row].T
-    backwards = (x1 < x0) | (y1 < y0)
-    outside = (x0 < 0) | (y0 < 0) | (x0 >= width) | (y0 >= height) | (x1 > width) | (y1 > height)
-    for row in np.flatnonzero(backwards | outside & (width > 0)):
-        box = ",".join(map(str, rows[row]))
-        expected = f"inside its image of {width[row]} x {height[row]} pixels"
-        problems.append(
-            f"localization.txt:{lines[order[row]]}: {located[order[row]]!r}: "
-            f"expected a box {'with x0 <= x1 and y0 <= y1' if backwards[row] else expected}, found {box}"
-        )
-    counts = np.bincount(image_of_row, minlength=len(image_ids)).tolist()
-    return dict(zip(image_ids, _split(rows.astype(np.int32), counts), strict=True))
-
-
-def _split(rows: np.ndarray, counts: list[int]) -> list[np.ndarray]:
-    """Consecutive pieces of ``rows``, one for each count."""
-    ends = np.cumsum(counts, dtype=np.int64).tolist()
-    return [rows[end - count : end] for count, end in zip(counts, ends, strict=True)]
-
-
-def _shorten(text: str) -> str:
-    return repr(text if len(text) <= 80 else text[:77] + "...")
+def _by_image(places: np.ndarray, rows: np.ndarray, num_images: int) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes in the order of the images, int32 [n, 4], and where each image's begin and end, int64 [images + 1]."""
+    if (np.diff(places) < 0).any():
+        order = np.argsort(places, kind="stable")
+        places, rows = places[order], rows[order]
+    ends = np.searchsorted(places, np.arange(num_images + 1))
+    return rows[: ends[-1]].astype(np.int32), ends

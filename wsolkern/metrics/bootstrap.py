@@ -7,6 +7,7 @@ Source: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13 (
 
 import math
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -123,6 +124,7 @@ class BootstrapEvaluator:
     It is fed as an :class:`Evaluator` is, by :func:`wsolkern.metrics.counting.count_maps` for instance. Of an image it
     keeps a bit for each normalization, IoU threshold and distinct level, or its histograms for PxAP; beyond 64 MB they
     are in a temporary file, so that memory does not depend on the number of images but for the resamples' own draws.
+    Threads may update and compute at once.
 
     Args:
         evaluator: Says what is evaluated: normalizations, thresholds, IoU thresholds, size, boxes or masks. It counts
@@ -160,6 +162,7 @@ class BootstrapEvaluator:
         self._places = {image_id: place for place, image_id in enumerate(image_ids)}
         self._counted: dict[int, None] = {}  # the places of the images whose rows are in the file, in its order
         self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES)
+        self._lock = threading.Lock()  # of the file, its position and what is in it
 
     @property
     def num_images(self) -> int:
@@ -177,7 +180,18 @@ class BootstrapEvaluator:
             ValueError: Ids that are unknown, repeated or not N; a map, box or mask that is not as documented.
                 Nothing of the batch is counted then.
         """
+        cams = inputs.plain(cams, "cams")
         image_ids = self.evaluator._check_ids(image_ids, len(cams))
+        places = self._new_places(image_ids)
+        rows = self._rows.pack(cams, image_ids)
+        with self._lock:
+            self._new_places(image_ids)  # another thread may have counted one in the meantime
+            self._file.seek(self.num_images * self._rows.row_bytes)  # over what a write left that failed halfway
+            self._file.write(rows.tobytes())
+            self._counted |= places
+
+    def _new_places(self, image_ids: list) -> dict[int, None]:
+        """The places of images in the split, none of them counted."""
         places = {}
         for image_id in image_ids:
             place = self._places.get(image_id)
@@ -185,10 +199,7 @@ class BootstrapEvaluator:
                 found = "one that is not among them" if place is None else "it a second time"
                 raise ValueError(f"image {image_id!r}: expected each of {len(self._places)} images once, found {found}")
             places[place] = None
-        rows = self._rows.pack(cams, image_ids)
-        self._file.seek(self.num_images * self._rows.row_bytes)  # over what a write left that failed halfway
-        self._file.write(rows.tobytes())
-        self._counted |= places
+        return places
 
     def compute(self, num_resamples: int = 1000, *, seed: int = 0, confidence: float = 0.95) -> Bootstrap:
         """The figures of what was counted so far, and their spread over resamples of the images.
@@ -207,34 +218,39 @@ class BootstrapEvaluator:
                 object pixel.
         """
         interval_rank(num_resamples, confidence)
-        if self.num_images == 0:
+        with self._lock:
+            counted = list(self._counted)
+        num_images = len(counted)
+        if num_images == 0:
             raise ValueError("no image was counted yet: call update first")
         # Counts are exact in these numbers, and matrix products of them are fast.
-        number = np.dtype(self._rows.number if self.num_images < 1 << 24 else np.float64)
-        figures = self._figures(np.ones((1, self.num_images), number))[0]
+        number = np.dtype(self._rows.number if num_images < 1 << 24 else np.float64)
+        figures = self._figures(np.ones((1, num_images), number))[0]
         resampled = np.empty((num_resamples, len(figures)))
         # Images are numbered in the split's order; row r of the file is image ranks[r].
-        ranks = np.argsort(np.argsort(list(self._counted)))
-        draws = resamples(self.num_images, num_resamples, seed)
-        at_a_time = max(1, _RESAMPLES_BYTES // (number.itemsize * max(self.num_images, self._rows.num_columns)))
+        ranks = np.argsort(np.argsort(counted))
+        draws = resamples(num_images, num_resamples, seed)
+        at_a_time = max(1, _RESAMPLES_BYTES // (number.itemsize * max(num_images, self._rows.num_columns)))
         for start in range(0, num_resamples, at_a_time):
-            weights = np.empty((min(at_a_time, num_resamples - start), self.num_images), number)
+            weights = np.empty((min(at_a_time, num_resamples - start), num_images), number)
             for row in weights:
                 row[...] = next(draws)[ranks]
             resampled[start : start + len(weights)] = self._figures(weights)
         names = tuple(map(str, self.evaluator.normalizations))
-        return Bootstrap(self.metric, self.num_images, seed, confidence, names, figures, resampled)
+        return Bootstrap(self.metric, num_images, seed, confidence, names, figures, resampled)
 
     def _figures(self, weights: np.ndarray) -> np.ndarray:
         """The metric on images that are there ``weights`` times, float64 [R, M] from [R, N]."""
+        num_images = weights.shape[1]
         sums = np.zeros((len(weights), self._rows.num_columns), weights.dtype)
         num_rows = max(1, _BLOCK_BYTES // (weights.itemsize * self._rows.num_columns))
-        self._file.seek(0)
-        for start in range(0, self.num_images, num_rows):
-            packed = self._file.read(min(num_rows, self.num_images - start) * self._rows.row_bytes)
+        for start in range(0, num_images, num_rows):
+            with self._lock:
+                self._file.seek(start * self._rows.row_bytes)
+                packed = self._file.read(min(num_rows, num_images - start) * self._rows.row_bytes)
             rows = self._rows.unpack(np.frombuffer(packed, np.uint8).reshape(-1, self._rows.row_bytes))
             sums += weights[:, start : start + num_rows] @ rows.astype(weights.dtype)
-        return self._rows.figures(sums.astype(np.int64), self.num_images)
+        return self._rows.figures(sums.astype(np.int64), num_images)
 
 
 class _Hits:

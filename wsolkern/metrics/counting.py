@@ -2,19 +2,17 @@
 
 In: a source of maps (a folder or a CAM store), the split's ground truth. Out: counts, image id -> why it is missing.
 Source: none; a source is anything with ``image_ids``, ``problems`` and ``batches(size)``, as
-:class:`wsolkern.datasets.MapFolder` and :meth:`wsolkern.cams.CamStore.source` are.
+:class:`wsolkern.datasets.MapFolder` and :meth:`wsolkern.cams.CamStore.source` are. Of one with ``stamps`` and
+``changed``, as these have them, a saved state knows what it counted.
 """
 
-import base64
 import hashlib
-import io
 import json
 import os
 import re
 import signal
 import threading
 import time
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,10 +21,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from wsolkern.datasets import Metadata, load_mask
-from wsolkern.files import write_whole
+from wsolkern.files import read_regular, stamp, write_whole
+from wsolkern.metrics import sealed
 from wsolkern.metrics.evaluator import Evaluator
 from wsolkern.normalization import Normalization
 from wsolkern.ops import DEFAULT_THRESHOLDS
+from wsolkern.ops.backends import num_threads
 from wsolkern.profiling import stage, timed
 
 if TYPE_CHECKING:
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 
     from wsolkern.datasets import MapFolder
 
-_STATE = {"content": "wsolkern counts of a split", "version": 2}
+_STATE = {"content": "wsolkern counts of a split", "version": 3}
+_ADVICE = "delete the file to start anew"
+_NUM_LISTED = 3  # images that one message names
 
 
 def evaluator_for(
@@ -92,7 +94,11 @@ def count_maps(
 
     Returns:
         Image id -> why it was left out: the source's problems and the evaluator's.
+
+    Raises:
+        ValueError: WSOLKERN_NUM_THREADS is not as :func:`wsolkern.ops.backends.num_threads` expects it.
     """
+    num_threads()  # what is wrong for all maps is said once
     failed: dict[str, str] = {}
 
     def count(image_ids: tuple[str, ...], maps: np.ndarray) -> None:
@@ -129,19 +135,37 @@ class SplitCount:
         evaluator: What counts; empty, or with the counts of a state of its own.
         image_ids: The images of the split, distinct.
         job: What is counted, from :func:`fingerprint`; a state of another job is refused.
+        mask_files: The files that an image's mask is read from, by image id, from :func:`mask_files_of`; None: no masks
+            are read.
     """
 
-    def __init__(self, evaluator: Evaluator, image_ids: Sequence[str], job: str):
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        image_ids: Sequence[str],
+        job: str,
+        *,
+        mask_files: Callable[[str], Iterable[Path]] | None = None,
+    ):
         self.evaluator = evaluator
         self.job = job
         self._image_ids = tuple(image_ids)
         self._places = {image_id: place for place, image_id in enumerate(self._image_ids)}
-        self._counted = np.zeros(len(self._image_ids), bool)
+        self._mask_files = mask_files
+        self._source: MapFolder | None = None
+        self._path: str | os.PathLike | None = None  # of the state that was taken over
+        # What the maps and masks that were counted were read from, uint64 [N]; 0 where that is not known.
+        self._stamps = {name: np.zeros(len(self._image_ids), np.uint64) for name in ("maps", "masks")}
+        self._is_counted = np.zeros(len(self._image_ids), bool)
+        self._order = np.empty(len(self._image_ids), np.int64)  # places of the images in the order they were counted in
+        # Counts, and how many entries of the order are in them: one value, so that a save is always of one moment.
+        self._done = evaluator._counts, 0
+        self._updating = threading.Lock()
 
     @property
     def remaining(self) -> tuple[str, ...]:
         """The images that are not counted yet, in the split's order: what a source must give."""
-        return tuple(self._image_ids[place] for place in np.flatnonzero(~self._counted))
+        return tuple(self._image_ids[place] for place in np.flatnonzero(~self._is_counted))
 
     def run(
         self,
@@ -166,13 +190,15 @@ class SplitCount:
 
         Raises:
             KeyboardInterrupt: SIGINT or SIGTERM came; all that was counted until then is in ``evaluator``.
+            ValueError: Maps or masks that the state of :meth:`load` counted have changed since; nothing is counted.
         """
+        self._source = source
+        self._expect_unchanged()
         saved = time.monotonic()
         with interrupts_wait() as interrupted:
 
             def on_batch(image_ids: tuple[str, ...], maps: np.ndarray) -> None:
                 nonlocal saved
-                self._counted[[self._places[image_id] for image_id in image_ids]] = True
                 if progress is not None:
                     progress(self.evaluator.num_images + len(source.problems))
                 if state is not None and time.monotonic() - saved >= save_seconds:
@@ -181,48 +207,128 @@ class SplitCount:
                 if interrupted():
                     raise KeyboardInterrupt
 
-            problems = count_maps(self.evaluator, source, batch_size=batch_size, on_batch=on_batch)
+            problems = count_maps(self, source, batch_size=batch_size, on_batch=on_batch)
         if state is not None:
             self.save(state)
         return problems
 
+    def update(self, cams, image_ids: Sequence[str]) -> None:
+        """Counts a batch, as :meth:`Evaluator.update` does; an image that is counted already is refused, too."""
+        for image_id in image_ids:
+            if image_id not in self._places:
+                raise ValueError(f"image {image_id!r}: expected one of {len(self._places)} images, found another one")
+        places = [self._places[image_id] for image_id in image_ids]
+        stamps = {}
+        if hasattr(self._source, "stamps"):
+            stamps["maps"] = self._source.stamps(image_ids)
+        if self._mask_files is not None:  # before the masks are read
+            stamps["masks"] = [stamp(self._mask_files(image_id)) for image_id in image_ids]
+        with self._updating:
+            twice = np.flatnonzero(self._is_counted[places])
+            if len(twice):
+                raise ValueError(f"image {image_ids[twice[0]]!r}: expected it once, found it a second time")
+            self.evaluator.update(cams, image_ids)
+            for name, values in stamps.items():
+                self._stamps[name][places] = values
+            self._is_counted[places] = True
+            start, stop = self._done[1], self._done[1] + len(places)
+            self._order[start:stop] = places
+            self._done = self.evaluator._counts, stop
+
     def save(self, path: str | os.PathLike) -> None:
         """Writes the counts, and of which images they are, as one file, whole or not at all."""
-        counted = base64.b64encode(np.packbits(self._counted)).decode()
-        progress = {**_STATE, "job": self.job, "counted": counted}
-        content = io.BytesIO()
-        with zipfile.ZipFile(content, "w") as archive:
-            archive.writestr("progress.json", json.dumps(progress))
-            archive.writestr("counts.safetensors", self.evaluator.to_bytes())
-        write_whole(path, content.getvalue())
+        counts, num_counted = self._done
+        counted = np.zeros(len(self._image_ids), bool)
+        counted[self._order[:num_counted]] = True
+        stamps = {name: values[counted] for name, values in self._stamps.items()}
+        arrays = {
+            "counted": np.packbits(counted),
+            "evaluator": np.frombuffer(self.evaluator._to_bytes(counts), np.uint8),
+            **{name: values for name, values in stamps.items() if values.any()},
+        }
+        write_whole(path, sealed.seal({**_STATE, "job": self.job}, arrays))
 
     def load(self, path: str | os.PathLike) -> None:
-        """Takes over what :meth:`save` wrote.
+        """Takes over what :meth:`save` wrote, before anything is counted; :meth:`run` compares what it counted.
 
         Raises:
             FileNotFoundError: No such file.
+            OSError: It cannot be read, or is no regular file.
             ValueError: Not such a file, a damaged one, or one about other maps, ground truth or settings.
         """
-        advice = "delete the file to start anew"
+        content = read_regular(path)
+        if content[:2] == b"PK":  # version 2 was an archive
+            raise ValueError(
+                f"{path}: if it holds saved counts, then of an older version, without what its maps were read from; "
+                f"{_ADVICE}"
+            )
         try:
-            with zipfile.ZipFile(path) as archive:
-                progress = json.loads(archive.read("progress.json"))
-                if {name: progress.get(name) for name in _STATE} != _STATE:
-                    raise ValueError(f"expected {_STATE}")
-                loaded = Evaluator.from_bytes(archive.read("counts.safetensors"))
-                packed = np.frombuffer(base64.b64decode(progress["counted"]), np.uint8)
-        except (zipfile.BadZipFile, KeyError, ValueError, AttributeError) as error:
+            header, arrays = sealed.unseal(content, _STATE, ("job",))
+            job, packed = header["job"], arrays["counted"]
+            stamps = {name: arrays[name] for name in self._stamps if name in arrays}
+            loaded = Evaluator.from_bytes(arrays["evaluator"].tobytes(), source="its counts")
+            if packed.dtype != np.uint8 or packed.ndim != 1:
+                raise ValueError(f"counted: expected bytes, found {packed.dtype} {packed.shape}")
+        except (KeyError, ValueError) as error:
             raise ValueError(f"{path}: expected saved counts of a split, found another file ({error})") from error
-        if progress["job"] != self.job:
-            raise ValueError(f"{path}: it counts other maps, other metadata or other masks; {advice}")
+        if job != self.job:
+            raise ValueError(f"{path}: it counts other maps, other metadata or other masks; {_ADVICE}")
         counted = np.unpackbits(packed, count=len(self._image_ids)).astype(bool)
-        if counted.sum() != loaded.num_images:
-            raise ValueError(f"{path}: expected counts of {counted.sum()} images, found {loaded.num_images}; {advice}")
+        if counted.sum() != loaded.num_images or any(
+            values.dtype != np.uint64 or values.shape != (loaded.num_images,) for values in stamps.values()
+        ):
+            raise ValueError(f"{path}: expected counts of {counted.sum()} images, found {loaded.num_images}; {_ADVICE}")
         try:
             self.evaluator.merge(loaded)
         except ValueError as error:
-            raise ValueError(f"{path}: {str(error).removeprefix('other: ')}; {advice}") from error
-        self._counted = counted
+            raise ValueError(f"{path}: {str(error).removeprefix('other: ')}; {_ADVICE}") from error
+        for name, values in stamps.items():
+            self._stamps[name][counted] = values
+        self._is_counted, self._path = counted, path
+        self._order[: loaded.num_images] = np.flatnonzero(counted)
+        self._done = self.evaluator._counts, loaded.num_images
+
+    def _expect_unchanged(self) -> None:
+        """Maps and masks that were counted are still there and are those that were counted.
+
+        Raises:
+            ValueError: Some are not; the message names the first of them.
+        """
+
+        def masks_changed(image_ids: list[str], stamps: np.ndarray) -> list[str]:
+            return [
+                each
+                for each, was in zip(image_ids, stamps.tolist(), strict=True)
+                if stamp(self._mask_files(each)) != was
+            ]
+
+        compare = {
+            "maps": getattr(self._source, "changed", None),
+            "masks": None if self._mask_files is None else masks_changed,
+        }
+        for name, changed in compare.items():
+            known = np.flatnonzero(self._stamps[name])
+            if changed is None or not len(known):
+                continue
+            found = changed([self._image_ids[place] for place in known], self._stamps[name][known])
+            if found:
+                named = ", ".join(found[:_NUM_LISTED]) + (", ..." if len(found) > _NUM_LISTED else "")
+                raise ValueError(
+                    f"{self._path or 'counts'}: the {name} of {len(found):,} images were changed, or removed, after "
+                    f"they were counted: {named}; {_ADVICE}"
+                )
+
+
+def mask_files_of(split: Metadata, mask_root: str | os.PathLike | None) -> Callable[[str], list[Path]] | None:
+    """By image id, the files that a split's masks are read from; None if it has boxes."""
+    if split.kind == "boxes" or mask_root is None:
+        return None
+
+    def files(image_id: str) -> list[Path]:
+        ignored = split.ignore_paths[image_id]
+        return [Path(mask_root, each) for each in (*split.mask_paths[image_id], *([ignored] if ignored else []))]
+
+    return files
 
 
 def fingerprint(split: Metadata, mask_root: str | os.PathLike | None, maps: object) -> str:
@@ -241,7 +347,7 @@ def fingerprint(split: Metadata, mask_root: str | os.PathLike | None, maps: obje
         split.ignore_paths,
         str(Path(mask_root).resolve()) if mask_root else None,
     ]
-    content = [maps, split.image_ids, split.image_sizes, truth]
+    content = [maps, split.image_ids, dict(split.image_sizes), truth]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 

@@ -115,7 +115,9 @@ def diagnose(minima: np.ndarray, maxima: np.ndarray) -> Diagnosis:
 
     Source: Kim et al., arXiv 2107.13221, section 6.
     """
-    minima, maxima = np.asarray(minima, np.float64), np.asarray(maxima, np.float64)
+    minima, maxima = (
+        inputs.real_numbers(each, name, "numbers") for name, each in (("minima", minima), ("maxima", maxima))
+    )
     if minima.ndim != 1 or minima.shape != maxima.shape:
         raise ValueError(f"minima, maxima: expected [N] each, found shapes {minima.shape} and {maxima.shape}")
     used = has_range(minima, maxima)

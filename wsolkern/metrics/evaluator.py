@@ -4,24 +4,68 @@ In: CAMs or score maps [N, h, w] with their image ids, boxes or masks by image i
 Source: Choe et al., arXiv 2007.04178, section 4; normalizations: Kim et al., arXiv 2107.13221, equations 3-6.
 """
 
-import json
 import os
 import re
+import sys
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 
-from wsolkern.files import write_whole
+from wsolkern.files import read_regular, write_whole
+from wsolkern.metrics import sealed
 from wsolkern.metrics.result import SCORE_MAPS, NormalizationResult, Result
 from wsolkern.normalization import Normalization, parse_all
 from wsolkern.ops import DEFAULT_THRESHOLDS, count_box_hits, count_pixels, inputs
 from wsolkern.profiling import stage
 
-_HEADER = "wsolkern"  # the metadata key of a file that `Evaluator.save` wrote
 _FORMAT = {"content": "Evaluator counts", "version": 1}
+_MOST_IMAGES = 1 << 32
+
+# Held while an evaluator's counts are replaced by larger ones, which takes less than a millisecond: one for all
+# evaluators, so that they can be copied and pickled.
+_adding = threading.Lock()
+
+
+def _renew() -> None:
+    """In a forked child, where the thread that held the lock is not."""
+    global _adding
+    _adding = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew)
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """The counts of one moment, which never change; who has them needs no lock to read them."""
+
+    num_images: int
+    on_host: dict[str, np.ndarray]
+    """By name, read-only."""
+    on_devices: dict[tuple, object] = field(default_factory=dict)
+    """Tensors, to be added to those of the host: by name, device and the stream that they were computed on."""
+
+    def plus(self, num_images: int, added: Mapping[str, object]) -> "_Counts":
+        """The sum with the counts, arrays or tensors, of other images."""
+        on_host, on_devices = dict(self.on_host), dict(self.on_devices)
+        for name, counts in added.items():
+            if inputs.is_tensor(counts) and counts.device.type == "cuda":
+                place = name, counts.device, _stream(counts.device)
+                on_devices[place] = on_devices[place] + counts if place in on_devices else counts
+            else:
+                on_host[name] = _read_only(on_host[name] + inputs.on_host(counts))
+        return _Counts(self.num_images + num_images, on_host, on_devices)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All counts by name, read-only; what is on devices is waited for."""
+        arrays = dict(self.on_host)
+        for device in {device for _, device, _ in self.on_devices}:
+            sys.modules["torch"].cuda.synchronize(device)  # streams do not wait for each other
+        for (name, _, _), counts in self.on_devices.items():
+            arrays[name] = _read_only(arrays[name] + inputs.on_host(counts))
+        return arrays
 
 
 class Evaluator:
@@ -32,6 +76,8 @@ class Evaluator:
 
     CAMs on a CUDA device are counted there: :meth:`update` queues the work on the current stream and returns, and the
     counts come to the host when somebody reads them.
+
+    Threads may update, merge and read one evaluator at once: no count is lost, and who reads sees whole batches only.
 
     Args:
         normalizations: What to normalize with, M of them, strings such as "ivr:0.45"; None to be fed score maps, M = 1.
@@ -68,28 +114,32 @@ class Evaluator:
         self._boxes, self._masks = boxes, masks
 
         num_rows, num_thresholds = len(self._names()), len(self.thresholds)
-        self.num_images = 0
-        self._added = {"num_degenerate": np.zeros(num_rows, np.int64)}
+        shapes = {"num_degenerate": (num_rows,)}
         if boxes is not None:
-            self._added["num_correct"] = np.zeros((2, num_rows, len(self.iou_thresholds), num_thresholds), np.int64)
+            shapes["num_correct"] = (2, num_rows, len(self.iou_thresholds), num_thresholds)
         if masks is not None:
-            self._added["hist"] = np.zeros((num_rows, 2, num_thresholds + 2), np.int64)
-        self._on_devices: dict = {}  # counts that a GPU has added up since somebody looked, by name and device
+            shapes["hist"] = (num_rows, 2, num_thresholds + 2)
+        self._counts = _Counts(0, {name: _read_only(np.zeros(shape, np.int64)) for name, shape in shapes.items()})
+
+    @property
+    def num_images(self) -> int:
+        """Images that were counted."""
+        return self._counts.num_images
 
     @property
     def num_degenerate(self) -> np.ndarray:
-        """int64 [M]: maps without a score map."""
-        return self._counts()["num_degenerate"]
+        """int64 [M], read-only: maps without a score map."""
+        return self._counts.arrays()["num_degenerate"]
 
     @property
     def num_correct(self) -> np.ndarray | None:
-        """int64 [2, M, D, T]: images that hit, with the largest contour and with all; None without boxes."""
-        return self._counts().get("num_correct")
+        """int64 [2, M, D, T], read-only: images that hit, with the largest contour and with all; None without boxes."""
+        return self._counts.arrays().get("num_correct")
 
     @property
     def hist(self) -> np.ndarray | None:
-        """int64 [M, 2, T + 2]: object pixels and background pixels by score; None without masks."""
-        return self._counts().get("hist")
+        """int64 [M, 2, T + 2], read-only: object pixels and background pixels by score; None without masks."""
+        return self._counts.arrays().get("hist")
 
     def update(self, cams, image_ids: Sequence) -> None:
         """Counts a batch; maps of another size go into another call.
@@ -103,25 +153,26 @@ class Evaluator:
             ValueError: Ids that are unknown, repeated or not N; a map, box or mask that is not as documented, named by
                 its image id. Nothing of the batch is counted then.
         """
+        cams = inputs.plain(cams, "cams")
         if getattr(cams, "ndim", None) != 3:
             raise ValueError(f"cams: expected an array [N, h, w], found {_describe(cams)}")
         image_ids = self._check_ids(image_ids, len(cams))
         if self.normalizations is None and tuple(cams.shape[1:]) != self.size:
             raise ValueError(f"cams: expected score maps of size {self.size}, found {tuple(cams.shape[1:])}")
         how = {"normalizations": self.normalizations, "size": self.size, "backend": self.backend}
-        # Both counts exist before either is added: a batch that fails leaves everything as it was.
-        num_correct = hist = None
+        # All counts exist before any is added: a batch that fails leaves everything as it was.
+        added = {}
         try:
-            if "num_correct" in self._added:
+            if self._boxes is not None:
                 boxes = [self._boxes[each] for each in image_ids]
-                num_correct, degenerate = count_box_hits(
+                added["num_correct"], degenerate = count_box_hits(
                     cams, boxes, thresholds=self.thresholds, iou_thresholds=self.iou_thresholds, contours="both", **how
                 )
-            if "hist" in self._added:
+            if self._masks is not None:
                 with stage("read") as timer:
                     masks = self._load_masks(image_ids)
                     timer.moved(masks.nbytes)
-                hist, degenerate = count_pixels(cams, masks, thresholds=self.thresholds, **how)
+                added["hist"], degenerate = count_pixels(cams, masks, thresholds=self.thresholds, **how)
         except ValueError as error:
             # Operations name a map by its place in the batch, as in "boxes[3]: ...".
             place = re.match(r"\w+\[(\d+)\]", str(error))
@@ -129,14 +180,13 @@ class Evaluator:
                 raise
             raise ValueError(f"image {image_ids[int(place[1])]!r}: {error}") from error
         with stage("reduce", getattr(cams, "device", None)) as timer:
-            timer.moved(3 * sum(each.nbytes for each in (num_correct, hist) if each is not None), len(image_ids))
-            self._add("num_correct", num_correct)
-            self._add("hist", hist)
-            self._add("num_degenerate", degenerate.sum(1))
-            self.num_images += len(image_ids)
+            timer.moved(3 * sum(each.nbytes for each in added.values()), len(image_ids))
+            self._add(len(image_ids), added | {"num_degenerate": degenerate.sum(1)})
 
     def merge(self, other: "Evaluator") -> None:
         """Adds the counts of another evaluator, which saw other images under the same settings.
+
+        Which images those were, and with which boxes or masks, is for the caller to know: counts do not tell.
 
         Raises:
             ValueError: The other has different settings; the message names the first difference.
@@ -149,9 +199,8 @@ class Evaluator:
                 raise ValueError(
                     f"other: expected the same {name}, {_shorten(mine[name])}, found {_shorten(theirs[name])}"
                 )
-        self.num_images += other.num_images
-        for name, counts in self._counts().items():
-            counts += other._counts()[name]
+        counts = other._counts
+        self._add(counts.num_images, counts.arrays())
 
     def compute(self) -> Result:
         """The metrics of what was counted so far.
@@ -159,21 +208,24 @@ class Evaluator:
         Raises:
             ValueError: No image was counted, or masks without any object pixel.
         """
-        if self.num_images == 0:
+        counts = self._counts
+        if counts.num_images == 0:
             raise ValueError("no image was counted yet: call update first")
+        arrays = counts.arrays()
+        num_correct, hist = arrays.get("num_correct"), arrays.get("hist")
         rows = [
             NormalizationResult.from_counts(
                 name,
-                num_images=self.num_images,
-                num_degenerate=int(self.num_degenerate[row]),
+                num_images=counts.num_images,
+                num_degenerate=int(arrays["num_degenerate"][row]),
                 thresholds=self.thresholds,
                 iou_thresholds=self.iou_thresholds,
-                num_correct=None if self.num_correct is None else self.num_correct[:, row],
-                histogram=None if self.hist is None else self.hist[row],
+                num_correct=None if num_correct is None else num_correct[:, row],
+                histogram=None if hist is None else hist[row],
             )
             for row, name in enumerate(self._names())
         ]
-        return Result(self.num_images, self.thresholds, tuple(self.iou_thresholds.tolist()), tuple(rows))
+        return Result(counts.num_images, self.thresholds, tuple(self.iou_thresholds.tolist()), tuple(rows))
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes settings and counts as a safetensors file, whole or not at all; boxes and masks are not in it."""
@@ -181,11 +233,14 @@ class Evaluator:
 
     def to_bytes(self) -> bytes:
         """The content of the file that :meth:`save` writes."""
-        header = {**_FORMAT, "num_images": self.num_images, "size": self.size, "normalizations": None}
+        return self._to_bytes(self._counts)
+
+    def _to_bytes(self, counts: _Counts) -> bytes:
+        header = {**_FORMAT, "num_images": counts.num_images, "size": self.size, "normalizations": None}
         if self.normalizations is not None:
             header["normalizations"] = self._names()
-        tensors = {"thresholds": self.thresholds, "iou_thresholds": self.iou_thresholds, **self._counts()}
-        return safetensors.numpy.save(tensors, metadata={_HEADER: json.dumps(header)})
+        arrays = {"thresholds": self.thresholds, "iou_thresholds": self.iou_thresholds, **counts.arrays()}
+        return sealed.seal(header, arrays)
 
     @classmethod
     def load(
@@ -198,13 +253,14 @@ class Evaluator:
     ) -> "Evaluator":
         """The evaluator that :meth:`save` wrote; boxes and masks are needed only to go on counting.
 
+        That they are those of the images that were counted before is for the caller to know: counts do not tell.
+
         Raises:
             FileNotFoundError: No such file.
+            OSError: It cannot be read, or is no regular file.
             ValueError: Not a file of that kind, a damaged one, or one whose counts are not about what is passed.
         """
-        return cls.from_bytes(
-            Path(path).read_bytes(), boxes=boxes, masks=masks, backend=backend, source=os.fspath(path)
-        )
+        return cls.from_bytes(read_regular(path), boxes=boxes, masks=masks, backend=backend, source=os.fspath(path))
 
     @classmethod
     def from_bytes(
@@ -221,46 +277,45 @@ class Evaluator:
         Raises:
             ValueError: As from :meth:`load`; ``source`` is what the message calls the content.
         """
+        expected = f"{source}: expected a file written by Evaluator.save"
         try:
-            tensors = {name: np.array(each) for name, each in safetensors.numpy.load(content).items()}
-            length = int.from_bytes(content[:8], "little")  # of the format's own header
-            about = json.loads(content[8 : 8 + length]).get("__metadata__") or {}
-            header = json.loads(about.get(_HEADER, "null"))
-        except (safetensors.SafetensorError, json.JSONDecodeError, UnicodeDecodeError) as error:
+            header, arrays = sealed.unseal(content, _FORMAT, ("num_images", "size", "normalizations"))
+        except ValueError as error:
             raise ValueError(
-                f"{source}: expected a file written by Evaluator.save, found a damaged one ({error})"
+                f"{source}: {error}" if str(error).startswith("expected format") else f"{expected}, {error}"
             ) from error
-        if not isinstance(header, dict) or header.get("content") != _FORMAT["content"]:
-            raise ValueError(f"{source}: expected a file written by Evaluator.save, found another safetensors file")
-        if header.get("version") != _FORMAT["version"]:
-            raise ValueError(f"{source}: expected format version {_FORMAT['version']}, found {header.get('version')!r}")
         for name, given, counts in (("boxes", boxes, "num_correct"), ("masks", masks, "hist")):
-            if given is not None and counts not in tensors:
+            if given is not None and counts not in arrays:
                 raise ValueError(f"{name}: {source} was counted without {name}, so none can be added now")
         try:
+            size = inputs.check_size(header["size"])
+            axes = [arrays.pop(name) for name in ("thresholds", "iou_thresholds")]
+            if any(axis.dtype != np.float64 for axis in axes):
+                raise ValueError("thresholds, iou_thresholds: expected float64, found another dtype")
             evaluator = cls(
-                header["normalizations"],
-                boxes={} if boxes is None and "num_correct" in tensors else boxes,
-                masks={} if masks is None and "hist" in tensors else masks,
-                thresholds=tensors["thresholds"],
-                iou_thresholds=tensors["iou_thresholds"],
-                size=header["size"],
+                _as_counted(header["normalizations"], size),
+                boxes={} if boxes is None and "num_correct" in arrays else boxes,
+                masks={} if masks is None and "hist" in arrays else masks,
+                thresholds=axes[0],
+                iou_thresholds=axes[1],
+                size=size,
                 backend=backend,
             )
-            evaluator._restore(header["num_images"], tensors)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{source}: expected a file written by Evaluator.save, found a damaged one ({error})"
-            ) from error
+            evaluator._restore(header["num_images"], arrays)
+        except Exception as error:  # whatever content of another origin leads to
+            cause = str(error)[:200] if isinstance(error, ValueError) else repr(error)[:200]
+            raise ValueError(f"{expected}, found a damaged one ({cause})") from error
         return evaluator
 
     def __eq__(self, other) -> bool:
         """Same settings and same counts; where boxes and masks come from does not matter."""
         if not isinstance(other, Evaluator):
             return NotImplemented
-        if self._settings() != other._settings() or self.num_images != other.num_images:
+        mine, theirs = self._counts, other._counts
+        if self._settings() != other._settings() or mine.num_images != theirs.num_images:
             return False
-        return all(np.array_equal(counts, other._counts()[name]) for name, counts in self._counts().items())
+        mine, theirs = mine.arrays(), theirs.arrays()
+        return all(np.array_equal(counts, theirs[name]) for name, counts in mine.items())
 
     __hash__ = None
 
@@ -277,7 +332,7 @@ class Evaluator:
 
     def _truths(self) -> list[str]:
         """Which ground truth is counted against."""
-        return [name for name, counts in (("boxes", self.num_correct), ("masks", self.hist)) if counts is not None]
+        return [name for name, truth in (("boxes", self._boxes), ("masks", self._masks)) if truth is not None]
 
     def _settings(self) -> dict:
         """What two evaluators must share so that their counts add up, comparable with ``==``."""
@@ -289,37 +344,28 @@ class Evaluator:
             "kind of ground truth": self._truths(),
         }
 
-    def _add(self, name: str, counts) -> None:
-        """Adds counts to the others of their name, on the device where they are."""
-        if counts is None:
-            return
-        if inputs.is_tensor(counts) and counts.device.type == "cuda":
-            place = name, counts.device
-            if place in self._on_devices:
-                self._on_devices[place] += counts
-            else:
-                self._on_devices[place] = counts
-        else:
-            self._added[name] += inputs.on_host(counts)
+    def _add(self, num_images: int, added: Mapping[str, object]) -> None:
+        """Adds the counts of images, arrays or tensors, to those there are."""
+        with _adding:
+            self._counts = self._counts.plus(num_images, added)
 
-    def _counts(self) -> dict[str, np.ndarray]:
-        """The count arrays there are, by their names in a file; what is still on devices is fetched."""
-        fetched, self._on_devices = self._on_devices, {}
-        for (name, _), counts in fetched.items():
-            self._added[name] += inputs.on_host(counts)
-        return self._added
-
-    def _restore(self, num_images: int, tensors: dict[str, np.ndarray]) -> None:
+    def _restore(self, num_images: int, arrays: dict[str, np.ndarray]) -> None:
         """Takes the counts over from a file's content."""
-        if type(num_images) is not int or num_images < 0:
+        if type(num_images) is not int or not 0 <= num_images <= _MOST_IMAGES:
             raise ValueError(f"num_images: expected a count, found {num_images!r}")
-        for name, mine in self._counts().items():
-            if tensors[name].dtype != mine.dtype or tensors[name].shape != mine.shape:
-                raise ValueError(f"{name}: expected {_describe(mine)}, found {_describe(tensors[name])}")
-            if tensors[name].min() < 0 or (name != "hist" and tensors[name].max() > num_images):
+        mine = self._counts.on_host
+        if set(arrays) != set(mine):
+            raise ValueError(f"expected {', '.join(mine)}, found {', '.join(arrays) or 'nothing'}")
+        for name, counts in arrays.items():
+            if counts.dtype != mine[name].dtype or counts.shape != mine[name].shape:
+                raise ValueError(f"{name}: expected {_describe(mine[name])}, found {_describe(counts)}")
+            if counts.min() < 0 or (name != "hist" and counts.max() > num_images):
                 raise ValueError(f"{name}: expected counts of {num_images} images, found other numbers")
-            mine[...] = tensors[name]
-        self.num_images = num_images
+        if "hist" in arrays:
+            num_pixels = arrays["hist"].sum(axis=(1, 2), dtype=np.float64)  # without those below the first threshold
+            if num_pixels.max() > num_images * self.size[0] * self.size[1]:
+                raise ValueError(f"hist: expected the pixels of {num_images} images, found other numbers")
+        self._counts = _Counts(num_images, {name: _read_only(arrays[name].copy()) for name in mine})
 
     def _check_ids(self, image_ids: Sequence, num_maps: int) -> list:
         """The ids as a list: as many as maps, distinct, each with its ground truth."""
@@ -345,7 +391,7 @@ class Evaluator:
         load = self._masks.__getitem__ if isinstance(self._masks, Mapping) else self._masks
         masks = np.empty((len(image_ids), *self.size), np.uint8)
         for image_id, out in zip(image_ids, masks, strict=True):
-            mask = np.asarray(load(image_id))
+            mask = np.asarray(inputs.on_host(load(image_id), f"image {image_id!r}: mask"))
             if mask.dtype != np.uint8 or mask.shape != self.size:
                 raise ValueError(f"image {image_id!r}: expected a mask uint8 {self.size}, found {_describe(mask)}")
             out[...] = mask
@@ -354,9 +400,37 @@ class Evaluator:
 
 def _frozen(values: np.ndarray) -> np.ndarray:
     """A copy that nobody changes."""
-    values = values.copy()
+    return _read_only(values.copy())
+
+
+def _read_only(values: np.ndarray) -> np.ndarray:
     values.flags.writeable = False
     return values
+
+
+def _stream(device) -> int:
+    """The stream that a CUDA device works on for this thread."""
+    return sys.modules["torch"].cuda.current_stream(device).cuda_stream
+
+
+def _as_counted(names: list[str] | None, size: tuple[int, int]) -> tuple[Normalization, ...] | None:
+    """The normalizations that a file names.
+
+    Raises:
+        ValueError: They are no such list; or a percentile's spelling, from before it became canonical, stands for other
+            pixels now: 0.29000000000000004 of 100 pixels are 29, 0.29 of them 28.
+    """
+    if names is None:
+        return None
+    if not isinstance(names, list):
+        raise ValueError(f"normalizations: expected a list, found {type(names).__name__}")
+    num_pixels = size[0] * size[1]
+    normalizations = tuple(map(Normalization.parse, names))
+    for name, each in zip(names, normalizations, strict=True):
+        was = [int(num_pixels * float(percentile)) for percentile in re.findall(r":([^+]+)", name)]
+        if was != [rank for rank in each.ranks(num_pixels) if rank >= 0]:
+            raise ValueError(f"{name} was counted with other pixels than {each} stands for")
+    return normalizations
 
 
 def _describe(value) -> str:

@@ -16,8 +16,11 @@ SCORE_MAPS = "score maps"  # the row's name when maps came normalized already
 
 
 def usual_iou_threshold(iou_thresholds: Sequence[float]) -> float:
-    """Where the field prints MaxBoxAcc: IoU 0.5, or the first IoU threshold if that was not asked for."""
-    return 0.5 if 0.5 in iou_thresholds else iou_thresholds[0]
+    """Where the field prints MaxBoxAcc: IoU 0.5, or the first IoU threshold if that was not asked for.
+
+    0.5000000000000001, an entry of numpy.arange(0.2, 0.9, 0.1), is 0.5 here.
+    """
+    return next((each for each in iou_thresholds if abs(each - 0.5) < 1e-9), iou_thresholds[0])
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,6 +5,7 @@ Source: none; every backend returns the same bits, so this choice changes the sp
 """
 
 import os
+import re
 import warnings
 from functools import cache
 from importlib import import_module
@@ -15,6 +16,7 @@ from wsolkern.errors import BackendUnavailable
 
 ISAS = ("avx512", "avx2", "generic")  # best first; each is a module wsolkern._native_<isa>
 EMULATED = "WSOLKERN_EMULATED"  # path of the CUDA extension's stand-in on the host, which tests build
+MAX_THREADS = 1024  # more than that is a slip of the pen, and more than many systems give a process
 MAX_IOU_THRESHOLDS = 32  # what one native call takes; the operations cut more than that into several calls
 
 
@@ -46,7 +48,7 @@ def load(isa: str) -> ModuleType:
         BackendUnavailable: It is not built, or this CPU cannot run it.
     """
     if isa not in ISAS:
-        raise BackendUnavailable(f"WSOLKERN_ISA: expected one of {', '.join(ISAS)}, found {isa!r}")
+        raise BackendUnavailable(f"WSOLKERN_ISA: expected one of {', '.join(ISAS)}, found {isa[:80]!r}")
     supported = {"generic", *_import("generic").cpu_supports()}
     if isa not in supported:
         raise BackendUnavailable(f"WSOLKERN_ISA={isa}: this CPU has only {', '.join(sorted(supported))}")
@@ -57,14 +59,15 @@ def num_threads() -> int:
     """How many threads an operation may use: WSOLKERN_NUM_THREADS, else the cores this process may run on.
 
     Raises:
-        ValueError: WSOLKERN_NUM_THREADS is not a positive integer.
+        ValueError: WSOLKERN_NUM_THREADS is not an integer from 1 to MAX_THREADS.
     """
     wanted = os.environ.get("WSOLKERN_NUM_THREADS", "")
     if not wanted:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not (wanted.isascii() and wanted.isdigit() and int(wanted) >= 1):
-        raise ValueError(f"WSOLKERN_NUM_THREADS: expected a positive integer, found {wanted!r}")
-    return int(wanted)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return min(cores, MAX_THREADS)
+    if not (re.fullmatch("0*[0-9]{1,4}", wanted) and 1 <= int(wanted[-4:]) <= MAX_THREADS):
+        raise ValueError(f"WSOLKERN_NUM_THREADS: expected an integer from 1 to {MAX_THREADS}, found {wanted[:80]!r}")
+    return int(wanted[-4:])
 
 
 def resolve(backend: str, value: object = None) -> str:

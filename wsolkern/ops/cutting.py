@@ -56,7 +56,7 @@ def cut_points(
     backend, parsed = resolve(backend, maps), parse_all(normalizations)
     f = inputs.check_maps(maps, "maps", backend=backend)
     ranks = inputs.ranks(parsed, f.shape[1] * f.shape[2])
-    s = np.ascontiguousarray(inputs.on_host(scores), dtype=np.float64)
+    s = inputs.real_numbers(scores, "scores", "one axis of values in [0, 1]")
     if s.ndim != 1 or not ((s >= 0) & (s <= 1)).all():
         raise ValueError(f"scores: expected one axis of values in [0, 1], found {scores!r}")
     if backend == "reference":
@@ -94,7 +94,7 @@ def digitize(maps, cuts, *, backend: str = "auto"):
     """
     backend = resolve(backend, maps)
     f = inputs.check_maps(maps, "maps", backend=backend)
-    c = np.ascontiguousarray(inputs.on_host(cuts), dtype=np.float64)
+    c = inputs.real_numbers(cuts, "cuts", "numbers")
     if c.ndim < 2 or len(c) != len(f):
         raise ValueError(f"cuts: expected shape ({len(f)}, ...), one row a map, found {c.shape}")
     flat = c.reshape(len(c), int(np.prod(c.shape[1:])))

@@ -20,6 +20,7 @@ DEFAULT_THRESHOLDS.setflags(write=False)
 
 MAX_SIDE = 4096  # pixels; what the native core is built and tested for
 MAX_COORDINATE = 1 << 20  # pixels; the area of a box and the sum of two stay far from overflow
+_FLOATS = ("float16", "bfloat16", "float32", "float64")
 CONTOURS = {"largest": 1, "all": 2, "both": 3}  # bit 0: MaxBoxAcc, bit 1: MaxBoxAccV2
 
 
@@ -41,9 +42,46 @@ def same_kind(value: object) -> Callable[[Any], Any]:
     return convert
 
 
-def on_host(value: object) -> object:
-    """``value`` itself, or the numpy array of a torch tensor."""
-    return value.detach().cpu().numpy() if is_tensor(value) else value
+def plain(value: object, name: str) -> object:
+    """``value`` itself; a tensor without its graph, and with the conjugation and sign that a view of it only notes.
+
+    Raises:
+        ValueError: A masked array, whose mask would be lost, or a tensor that is no dense array of numbers.
+    """
+    if is_tensor(value):
+        torch = sys.modules["torch"]
+        kinds = {
+            "a masked": hasattr(value, "get_mask"),
+            "a nested": value.is_nested,
+            "a sparse": value.layout != torch.strided,
+            "a quantized": value.is_quantized,
+            "a meta": value.is_meta,
+        }
+        if kind := next((kind for kind, is_so in kinds.items() if is_so), None):
+            raise ValueError(f"{name}: expected a dense tensor of numbers, found {kind} one")
+        return value.detach().resolve_conj().resolve_neg()
+    # numpy.ma's arrays and those of others who keep a mask.
+    if isinstance(value, np.ndarray) and type(value) is not np.ndarray and hasattr(value, "mask"):
+        raise ValueError(
+            f"{name}: expected an array without a mask, found a masked one ({type(value).__name__}): fill in what it "
+            "hides, or leave it out"
+        )
+    return value
+
+
+def on_host(value: object, name: str = "values") -> object:
+    """``value`` itself, or the numpy array of a torch tensor.
+
+    Raises:
+        ValueError: As :func:`plain`, or numpy has no such array.
+    """
+    value = plain(value, name)
+    if not is_tensor(value):
+        return value
+    try:
+        return value.cpu().numpy()
+    except (RuntimeError, TypeError) as error:  # bfloat16, float8; tensors of a transformation such as vmap
+        raise ValueError(f"{name}: expected numbers that numpy can hold, found {value.dtype} ({error})") from error
 
 
 def check_maps(value: object, name: str, ndims: tuple[int, ...] = (3,), backend: str = "cpu"):
@@ -57,13 +95,14 @@ def check_maps(value: object, name: str, ndims: tuple[int, ...] = (3,), backend:
         ValueError: Not float16, bfloat16, float32 or float64, another number of axes, a side of 0 or of more than
             MAX_SIDE pixels.
     """
+    value = plain(value, name)
     if is_tensor(value):
-        floating, ndim = value.dtype.is_floating_point, value.ndim
+        dtype, ndim = str(value.dtype).removeprefix("torch."), value.ndim
     elif isinstance(value, np.ndarray):
-        floating, ndim = value.dtype.kind == "f" and value.dtype.itemsize <= 8, value.ndim
+        dtype, ndim = value.dtype.name, value.ndim
     else:
         raise TypeError(f"{name}: expected a numpy array or a torch tensor, found {type(value).__name__}")
-    if not floating:
+    if dtype not in _FLOATS or (dtype == "bfloat16" and not is_tensor(value)):
         raise ValueError(f"{name}: expected float16, bfloat16, float32 or float64, found {value.dtype}")
     if ndim not in ndims:
         axes = {2: "[h, w]", 3: "[N, h, w]"}
@@ -74,7 +113,7 @@ def check_maps(value: object, name: str, ndims: tuple[int, ...] = (3,), backend:
         maps = to_device(value, device_of(value)).contiguous()
     else:
         if is_tensor(value):
-            value = value.detach().to("cpu", sys.modules["torch"].float64).numpy()
+            value = on_host(value.to("cpu", sys.modules["torch"].float64), name)
         maps = np.ascontiguousarray(value, dtype=np.float64)
     return maps[None] if ndim == 2 else maps
 
@@ -83,7 +122,10 @@ def to_device(value: object, device: object):
     """An array or a tensor on a device. A copy from the host is queued, the host does not wait for it."""
     import torch
 
-    tensor = value.detach() if is_tensor(value) else torch.from_numpy(np.require(value, requirements=["C", "W"]))
+    if is_tensor(value):
+        tensor = value.detach()
+    else:  # torch takes neither another byte order nor what is read-only
+        tensor = torch.from_numpy(np.require(value, value.dtype.newbyteorder("="), ["C", "W"]))
     if device.type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
@@ -109,7 +151,8 @@ def check_size(value: object, name: str = "size") -> tuple[int, int]:
     """(height, width), each from 1 to MAX_SIDE pixels."""
     try:
         height, width = value
-        if all(isinstance(side, (int, np.integer)) and 1 <= side <= MAX_SIDE for side in (height, width)):
+        sides = height, width
+        if all(isinstance(side, (int, np.integer)) and side is not True and 1 <= side <= MAX_SIDE for side in sides):
             return int(height), int(width)
     except (TypeError, ValueError):
         pass
@@ -166,14 +209,20 @@ def check_boxes(value: Iterable, num_maps: int) -> tuple[np.ndarray, np.ndarray]
     """
     if not isinstance(value, Iterable):
         raise TypeError(f"boxes: expected a sequence of arrays, found {type(value).__name__}")
-    per_map = [np.asarray(on_host(boxes)) for boxes in on_host(value)]
+    per_map = list(on_host(value, "boxes"))
     if len(per_map) != num_maps:
         raise ValueError(f"boxes: expected one array a map, {num_maps} of them, found {len(per_map)}")
     for index, boxes in enumerate(per_map):
+        boxes = per_map[index] = _array(boxes, f"boxes[{index}]")
         if boxes.ndim != 2 or boxes.shape[1] != 4 or len(boxes) == 0:
             raise ValueError(f"boxes[{index}]: expected [n, 4] with n >= 1, found shape {boxes.shape}")
         if boxes.dtype.kind not in "iu":
             raise ValueError(f"boxes[{index}]: expected integers, found {boxes.dtype}")
+        if boxes.dtype == np.uint64 and boxes.max() > MAX_COORDINATE:  # int64 would wrap around
+            raise ValueError(
+                f"boxes[{index}]: expected coordinates within {MAX_COORDINATE} pixels of the origin, "
+                f"found {boxes.max()}"
+            )
     offsets = np.zeros(num_maps + 1, np.int64)
     if num_maps == 0:
         return np.empty((0, 4), np.int32), offsets
@@ -197,7 +246,7 @@ def check_masks(value: object, num_maps: int, size: tuple[int, int]) -> np.ndarr
     Raises:
         ValueError: Another dtype, shape or value.
     """
-    masks = on_host(value)
+    masks = on_host(value, "masks")
     if not isinstance(masks, np.ndarray):
         raise TypeError(f"masks: expected a numpy array or a torch tensor, found {type(value).__name__}")
     if masks.dtype != np.uint8:
@@ -219,11 +268,37 @@ def ranks(normalizations: tuple[Normalization, ...], num_pixels: int) -> np.ndar
     return np.array([each.ranks(num_pixels) for each in normalizations], np.int64).reshape(-1, 2)
 
 
-def _fractions(value: object, name: str) -> np.ndarray:
+def _array(value: object, name: str) -> np.ndarray:
+    """What numpy makes of an array, a tensor or nested lists.
+
+    Raises:
+        ValueError: Nothing of one shape; or as :func:`on_host`.
+    """
+    found = on_host(value, name)
     try:
-        fractions = np.asarray(on_host(value), dtype=np.float64, order="C")
+        return np.asarray(found)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: expected an array, found {type(value).__name__} ({error})") from error
+
+
+def real_numbers(value: object, name: str, expected: str) -> np.ndarray:
+    """A C-contiguous float64 array of any real numbers; ``expected`` is what the message calls them.
+
+    Raises:
+        ValueError: Something else.
+    """
+    found = on_host(value, name)
+    try:
+        found = np.asarray(found)
+        if found.dtype.kind in "fiuO":
+            return np.asarray(found, np.float64, order="C")
     except (TypeError, ValueError):
-        raise ValueError(f"{name}: expected fractions, found {value!r}") from None
+        pass
+    raise ValueError(f"{name}: expected {expected}, found {value!r}")
+
+
+def _fractions(value: object, name: str) -> np.ndarray:
+    fractions = real_numbers(value, name, "fractions")
     if fractions.ndim != 1 or fractions.size == 0:
         raise ValueError(f"{name}: expected one axis with at least one fraction, found shape {fractions.shape}")
     return fractions

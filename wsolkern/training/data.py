@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wsolkern.datasets import Metadata, load_metadata
-from wsolkern.datasets.metadata import missing_lines, raise_problems, read_class_labels, read_image_ids
 from wsolkern.errors import DatasetError
 
 
@@ -30,26 +29,27 @@ class TrainingData:
 
     @classmethod
     def load(
-        cls, root: str | os.PathLike, metadata: str | os.PathLike, mask_root: str | os.PathLike | None = None
+        cls,
+        root: str | os.PathLike,
+        metadata: str | os.PathLike,
+        mask_root: str | os.PathLike | None = None,
+        *,
+        box_format: str = "xyxy",
+        box_rounding: str = "none",
     ) -> "TrainingData":
         """Reads ``metadata/train`` (image_ids.txt and class_labels.txt; no boxes are needed) and ``metadata/val``.
+
+        ``box_format`` and ``box_rounding`` are of the boxes of val, as :func:`load_metadata` takes them.
 
         Raises:
             DatasetError: A file is missing or damaged, or an image has no class.
         """
-        folder, problems = Path(metadata) / "train", []
-        image_ids = read_image_ids(folder / "image_ids.txt", problems)
-        classes = read_class_labels(folder / "class_labels.txt", problems)
-        problems += missing_lines(image_ids, classes, "class_labels.txt")
-        raise_problems(folder, problems)
-        labels = {image_id: classes[image_id] for image_id in image_ids}
-        val = load_metadata(Path(metadata) / "val")
-        for where, each in ((folder, labels), (val.folder, val.class_labels)):
-            if not each:
-                raise DatasetError(f"{where}/class_labels.txt: needed for training, found no class")
-            if min(each.values()) < 0:
-                raise DatasetError(f"{where}/class_labels.txt: expected classes from 0, found {min(each.values())}")
-        return cls(Path(root), labels, val, None if mask_root is None else Path(mask_root))
+        train = load_metadata(Path(metadata) / "train", localization=False)
+        val = load_metadata(Path(metadata) / "val", box_format=box_format, box_rounding=box_rounding)
+        for split in (train, val):
+            if not split.class_labels:
+                raise DatasetError(f"{split.folder}/class_labels.txt: needed for training, found no class")
+        return cls(Path(root), dict(train.class_labels), val, None if mask_root is None else Path(mask_root))
 
     @property
     def num_classes(self) -> int:
@@ -59,5 +59,11 @@ class TrainingData:
     def sha256(self) -> str:
         """What ids, classes, boxes and mask paths are; pixels and folders do not count."""
         boxes = {image_id: each.tolist() for image_id, each in self.val.boxes.items()}
-        val = [self.val.class_labels, self.val.image_sizes, boxes, self.val.mask_paths, self.val.ignore_paths]
+        val = [
+            dict(self.val.class_labels),
+            dict(self.val.image_sizes),
+            boxes,
+            self.val.mask_paths,
+            self.val.ignore_paths,
+        ]
         return hashlib.sha256(json.dumps([self.labels, *val]).encode()).hexdigest()

@@ -7,14 +7,15 @@ Source: names and defaults of clovaai/wsolevaluation (MIT), config.py; precision
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from importlib import import_module
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from wsolkern.files import read_regular
 from wsolkern.models import BACKBONES, METHODS, build
 from wsolkern.normalization import parse_all
 
@@ -81,6 +82,8 @@ class Recipe:
     """The method's own settings, those left out at their defaults; see :func:`default_options`."""
 
     def __post_init__(self):
+        for name in ("backbone", "method"):
+            _checked(name, getattr(self, name), str)
         if self.backbone not in BACKBONES and ":" not in self.backbone:
             expected = f"one of {', '.join(BACKBONES)}, or package.module:function"
             raise ValueError(f"backbone: expected {expected}, found {self.backbone!r}")
@@ -122,7 +125,7 @@ class Recipe:
         settings |= {name: value for name, value in overrides.items() if value is not None}
         for name in ("backbone", "method"):
             if not isinstance(settings.get(name), str):
-                raise ValueError(f"{where}{name}: expected a name, found {settings.get(name)!r}")
+                raise ValueError(f"{where}{name}: expected a name, found {_brief(settings.get(name))}")
         common = {each.name for each in fields(cls)} - {"options"}
         options = {name: value for name, value in settings.items() if name not in common}
         try:
@@ -137,8 +140,7 @@ class Recipe:
 
     def to_toml(self) -> str:
         """The file that :meth:`read` reads."""
-        # JSON's strings, numbers and booleans are TOML's too.
-        return "".join(f"{name} = {json.dumps(value)}\n" for name, value in self.to_dict().items())
+        return "".join(f"{name} = {_toml(value)}\n" for name, value in self.to_dict().items())
 
     def first_difference(self, other: "Recipe") -> str | None:
         """What another recipe has differently, as a message "name: expected ..., found ..."; None: nothing."""
@@ -227,6 +229,11 @@ _LEAST = {"num_classes": 0, "seed": 0, "momentum": 0, "weight_decay": 0, "lr_cla
 _FRACTIONS = ("momentum", "flip_rate", "has_drop_rate", "acol_threshold", "spg_", "adl_", "cutmix_prob", "tap_")
 
 
+def _toml(value: str | int | float) -> str:
+    # JSON's strings, numbers and booleans are TOML's too, but for "\\ud83d\\ude00" and a bare DEL.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
 def _checked(name: str, value, kind: type):
     """A setting in its type.
 
@@ -234,7 +241,11 @@ def _checked(name: str, value, kind: type):
         ValueError: It has another type, or is out of range.
     """
     if type(value) not in _ACCEPTED[kind]:
-        raise ValueError(f"{name}: expected {kind.__name__}, found {value!r}")
+        raise ValueError(f"{name}: expected {kind.__name__}, found {_brief(value)}")
+    if kind is str and re.search("[\ud800-\udfff]", value):
+        raise ValueError(f"{name}: expected text that UTF-8 can hold, found {value!r}")
+    if type(value) is int and abs(value) >= 1 << 63:
+        raise ValueError(f"{name}: expected a number of 64 bits, found {_brief(value)}")
     value = kind(value)
     if kind is int and value < _LEAST.get(name, 1):
         raise ValueError(f"{name}: expected an integer of at least {_LEAST.get(name, 1)}, found {value}")
@@ -251,6 +262,13 @@ def _read_toml(path: str | os.PathLike) -> dict:
     else:
         import tomli as tomllib
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: expected TOML: {error}") from error
+        return tomllib.loads(read_regular(path).decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, numbers of thousands of digits, too deep
+        raise ValueError(f"{os.fspath(path)}: expected TOML: {error}") from error
+
+
+def _brief(value: object) -> str:
+    """A value in a message."""
+    if isinstance(value, (dict, list)):
+        return type(value).__name__  # it may be deep
+    return repr(value) if not isinstance(value, int) or abs(value) < 1 << 99 else "a larger one"
