@@ -4,6 +4,9 @@ In: small images written to temporary folders. Out: a network's input.
 Source: Pillow's resizing; torch's arithmetic for (pixel / 255 - mean) / std.
 """
 
+import hashlib
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -120,6 +123,25 @@ def test_images_keep_their_places(root):
     assert batch.readable.tolist() == [True, False, True] and not batch.images[1].any() and batch.images[2].any()
 
 
+def test_batches_tell_which_files_were_read(root):
+    ids = [*ids_of(root)[:3], "missing.jpg", "text.jpg"]
+    (root / "text.jpg").write_text("no image")
+    os.utime(root / ids[1], ns=(5, 1_234_567_890_123_456_789))
+    for hashed in (False, True):
+        (batch,) = ImageFolder(root, ids, Preprocessing((8, 8)), hash=hashed).windows([ids])
+        assert (
+            batch.files.dtype == np.int64 and batch.files.shape == (5, 2) and batch.files[1, 1] == 1234567890123456789
+        )
+        for row, image_id in enumerate(ids):
+            there = image_id != "missing.jpg"
+            status = os.stat(root / image_id) if there else None
+            assert batch.files[row].tolist() == ([status.st_size, status.st_mtime_ns] if there else [0, 0])
+            sha256 = hashlib.sha256((root / image_id).read_bytes()).hexdigest() if there else None
+            assert batch.hashes[row] == (sha256 if hashed else None)
+        assert batch.readable.tolist() == [True] * 3 + [False] * 2
+        assert list(ImageFolder(root, [], hash=hashed).windows([])) == []
+
+
 def test_only_a_few_images_are_read_ahead(root):
     folder, taken = ImageFolder(root, ids_of(root), Preprocessing((8, 8)), num_readers=2), []
 
@@ -140,8 +162,9 @@ def test_a_folder_a_class(root):
     picture(1).save(root / "class 1" / "deeper" / "x.JPEG")
     (root / "class 1" / "notes.txt").write_text("no image")
     (root / "a class without images").mkdir()
-    found = class_folders(root)
-    assert len(found) == 14 and found["class 1/deeper/x.JPEG"] == 2 and found["class 0/2.png"] == 1
+    with pytest.warns(UserWarning, match="without images count as no class: a class without images"):
+        found = class_folders(root)
+    assert len(found) == 14 and found["class 1/deeper/x.JPEG"] == 1 and found["class 0/2.png"] == 0
     assert list(found) == sorted(found)
     with pytest.raises(DatasetError, match="expected folders, one a class"):
         class_folders(root / "class 0")

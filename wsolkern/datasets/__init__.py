@@ -6,7 +6,16 @@ Source: the file layout of Choe et al., arXiv 2007.04178; any data set in that l
 
 from wsolkern.datasets.images import ImageFolder, Preprocessing, class_folders
 from wsolkern.datasets.maps import MapFolder
-from wsolkern.datasets.masks import load_mask
+from wsolkern.datasets.masks import MaskFolder, load_mask
 from wsolkern.datasets.metadata import Metadata, load_metadata
 
-__all__ = ["ImageFolder", "MapFolder", "Metadata", "Preprocessing", "class_folders", "load_mask", "load_metadata"]
+__all__ = [
+    "ImageFolder",
+    "MapFolder",
+    "MaskFolder",
+    "Metadata",
+    "Preprocessing",
+    "class_folders",
+    "load_mask",
+    "load_metadata",
+]

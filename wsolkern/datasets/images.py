@@ -4,9 +4,12 @@ In: a data root, and image ids that are paths below it. Out: float32 [N, 3, H, W
 Source: the evaluation transform of Choe et al., arXiv 2007.04178: resized to a square whatever the shape, normalized.
 """
 
+import hashlib
+import io
 import os
+import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,11 +18,15 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from wsolkern.datasets.folders import nearest_files, path_below
+from wsolkern.datasets.pixels import read_rgb, to_rgb
 from wsolkern.errors import DatasetError
+from wsolkern.files import open_regular
 
 INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")  # Pillow's
 _MAX_READERS = 16  # threads
 _NUM_AHEAD = 2  # images a reader may be ahead of the batch that was asked for
+_NUM_NAMED = 5  # folders that a warning names
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp")
 
 
@@ -28,7 +35,8 @@ class Preprocessing:
     """How an image becomes a network's input; by default as the published evaluation does it for ImageNet's networks.
 
     The image is turned into RGB, resized (its aspect is not kept), and each channel v becomes
-    (v * white / 255 - mean) / std in float32.
+    (v * white / 255 - mean) / std in float32. What modes of images other than 8-bit RGB become, and which are refused,
+    is in :func:`wsolkern.datasets.pixels.to_rgb`.
 
     Raises:
         ValueError: A field is not as below.
@@ -59,10 +67,13 @@ class Preprocessing:
             raise ValueError(f"white: expected a positive number, found {self.white}")
 
     def __call__(self, image: Image.Image) -> np.ndarray:
-        """The network's input, float32 [3, height, width]."""
+        """The network's input, float32 [3, height, width].
+
+        Raises:
+            ValueError: The image's values have no defined black and white.
+        """
         height, width = self.size
-        rgb = image if image.mode == "RGB" else image.convert("RGB")  # which copies: 2% of reading a photograph
-        resized = rgb.resize((width, height), Image.Resampling[self.interpolation.upper()])
+        resized = to_rgb(image).resize((width, height), Image.Resampling[self.interpolation.upper()])
         pixels = np.asarray(resized).transpose(2, 0, 1).astype(np.float32, order="C")
         if self.white != 255:
             pixels /= np.float32(255)
@@ -85,19 +96,40 @@ class ImageBatch(NamedTuple):
     """float32 [N, 3, H, W]; zeros where an image could not be read."""
     readable: np.ndarray
     """bool [N]."""
+    files: np.ndarray
+    """int64 [N, 2]: size in bytes and time of the last change in ns of the files that were read; zeros without one."""
+    hashes: tuple[str | None, ...]
+    """SHA-256 of the files that were read, N of them; None where it was not asked for or there is none."""
+
+
+class _Input(NamedTuple):
+    """What one image file gave."""
+
+    pixels: np.ndarray | None
+    problem: str | None
+    file: tuple[int, int] = (0, 0)
+    sha256: str | None = None
+    is_missing: bool = False
 
 
 class ImageFolder:
     """The images of a data set, in a folder.
 
-    An image that is missing, cut off or damaged is in ``problems`` and stops nothing. Orientation tags are not
-    followed, as the published evaluation does not.
+    An image that is missing, cut off, damaged or of another size than listed is in ``problems`` and stops nothing.
+
+    Photographs may have an orientation tag. Whether it counts is decided by ``image_sizes``, image by image: by which
+    reading, as stored or as displayed, has the listed size. Where that cannot tell (no size is listed, square images,
+    half turns, mirror images) the tag is not followed, as the published evaluation does not; at its end, reading
+    warns about the number of such images. (TIFF files come turned in any case: so Pillow reads them.)
 
     Args:
-        root: The data root: image ``a/b.jpg`` is the file ``a/b.jpg`` below it.
+        root: The data root: image ``a/b.jpg`` is the file ``a/b.jpg`` below it, never one outside; symbolic links are
+            followed.
         image_ids: The images to read, in this order.
         preprocessing: How they become a network's input.
         num_readers: Threads that read; default: the cores this process may run on, at most 16.
+        image_sizes: Image id -> width and height in pixels; None or without an id: any size will do.
+        hash: Give SHA-256 sums of the files in :meth:`windows`.
 
     Raises:
         DatasetError: There is no such folder.
@@ -110,12 +142,19 @@ class ImageFolder:
         preprocessing: Preprocessing = Preprocessing(),  # noqa: B008 (it cannot be changed)
         *,
         num_readers: int | None = None,
+        image_sizes: Mapping[str, tuple[int, int]] | None = None,
+        hash: bool = False,
     ):
         self.root = Path(root)
         self.image_ids = tuple(image_ids)
         self.preprocessing = preprocessing
         self.problems: dict[str, str] = {}
         """Image id -> why it could not be read, of the images read so far."""
+        self.undecided: set[str] = set()
+        """Images read so far whose orientation tag may count or not."""
+        self._num_warned = 0
+        self._image_sizes = image_sizes or {}
+        self._hash = hash
         self._num_readers = min(len(os.sched_getaffinity(0)), _MAX_READERS) if num_readers is None else num_readers
         if self._num_readers < 1:
             raise ValueError(f"num_readers: expected at least 1, found {num_readers}")
@@ -131,14 +170,39 @@ class ImageFolder:
         Raises:
             DatasetError: It cannot be read; the message says why.
         """
-        path = self.root / image_id
+        found = self._read(image_id)
+        if found.is_missing:
+            raise DatasetError(found.problem + self._advice([image_id]).get(image_id, ""))
+        if found.pixels is None:
+            raise DatasetError(found.problem)
+        return found.pixels
+
+    def _read(self, image_id: str) -> _Input:
+        path, file, sha256 = f"{self.root}/{image_id}", (0, 0), None
         try:
-            with Image.open(path) as image:
-                return self.preprocessing(image)
+            with open_regular(path_below(self.root, image_id)) as opened:
+                status = os.fstat(opened.fileno())  # of what is read, whatever takes its place meanwhile
+                file = (status.st_size, status.st_mtime_ns)
+                source = opened
+                if self._hash:
+                    content = opened.read()
+                    sha256, source = hashlib.sha256(content).hexdigest(), io.BytesIO(content)
+                image, undecided = read_rgb(source, self._image_sizes.get(image_id))
+                pixels = self.preprocessing(image)
         except FileNotFoundError:
-            raise DatasetError(f"{path}: no such file") from None
+            return _Input(None, f"{path}: no such file", is_missing=True)
         except Exception as error:  # whatever a damaged file makes its decoder raise
-            raise DatasetError(f"{path}: cannot be read as an image: {error or type(error).__name__}") from error
+            reason = str(error) or type(error).__name__
+            if not isinstance(error, DatasetError):
+                reason = f"{path}: cannot be read as an image: {reason}"
+            return _Input(None, reason, file, sha256)
+        if undecided:
+            self.undecided.add(image_id)
+        return _Input(pixels, None, file, sha256)
+
+    def _advice(self, missing: list[str]) -> dict[str, str]:
+        """Image id -> which file is there in its place, for those that have one."""
+        return {image_id: f"; there is {name}" for image_id, name in nearest_files(self.root, missing).items()}
 
     def batches(self, size: int = 64) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
         """Reads all images, while the caller works on those it has. Memory does not depend on their number.
@@ -166,49 +230,75 @@ class ImageFolder:
             windows: The ids of each batch; they need not be among ``image_ids``.
         """
         pool = ThreadPoolExecutor(self._num_readers, thread_name_prefix="wsolkern-images")
-        pending: deque[tuple[ImageBatch, list[Future]]] = deque()
+        pending: deque[tuple[tuple[str, ...], np.ndarray, list[Future]]] = deque()
+        missing: list[str] = []
         try:
             num_pending = 0
             for window in windows:
                 pending.append(self._submit(pool, tuple(window)))
                 num_pending += len(window)
-                while num_pending - len(pending[0][0].image_ids) >= self._num_readers * _NUM_AHEAD:
-                    num_pending -= len(pending[0][0].image_ids)
-                    yield self._finish(*pending.popleft())
+                while num_pending - len(pending[0][0]) >= self._num_readers * _NUM_AHEAD:
+                    num_pending -= len(pending[0][0])
+                    yield self._finish(*pending.popleft(), missing)
             while pending:
-                yield self._finish(*pending.popleft())
+                yield self._finish(*pending.popleft(), missing)
         finally:
             pool.shutdown(cancel_futures=True)
+            for image_id, advice in self._advice([each for each in missing if each in self.problems]).items():
+                self.problems[image_id] += advice
+            self._warn()
 
-    def _submit(self, pool: ThreadPoolExecutor, image_ids: tuple[str, ...]) -> tuple[ImageBatch, list[Future]]:
-        num_images = len(image_ids)
-        images = np.zeros((num_images, 3, *self.preprocessing.size), np.float32)
-        batch = ImageBatch(image_ids, images, np.zeros(num_images, bool))
-        return batch, [pool.submit(self._fill, batch, row) for row in range(num_images)]
+    def _submit(
+        self, pool: ThreadPoolExecutor, image_ids: tuple[str, ...]
+    ) -> tuple[tuple[str, ...], np.ndarray, list[Future]]:
+        images = np.zeros((len(image_ids), 3, *self.preprocessing.size), np.float32)
+        return (
+            image_ids,
+            images,
+            [pool.submit(self._fill, image_id, images[row]) for row, image_id in enumerate(image_ids)],
+        )
 
-    def _fill(self, batch: ImageBatch, row: int) -> str | None:
-        """Reads one image into its place, or says why not."""
-        try:
-            batch.images[row] = self.read(batch.image_ids[row])
-        except DatasetError as error:
-            return str(error)
-        batch.readable[row] = True
-        return None
+    def _fill(self, image_id: str, room: np.ndarray) -> _Input:
+        """Reads one image into its place."""
+        found = self._read(image_id)
+        if found.pixels is None:
+            return found
+        room[...] = found.pixels
+        return found._replace(pixels=room)
 
-    def _finish(self, batch: ImageBatch, futures: list[Future]) -> ImageBatch:
-        for image_id, future in zip(batch.image_ids, futures, strict=True):
-            problem = future.result()
+    def _finish(
+        self, image_ids: tuple[str, ...], images: np.ndarray, futures: list[Future], missing: list[str]
+    ) -> ImageBatch:
+        found = [future.result() for future in futures]
+        for image_id, each in zip(image_ids, found, strict=True):
             self.problems.pop(image_id, None)
-            if problem is not None:
-                self.problems[image_id] = problem
-        return batch
+            if each.problem is not None:
+                self.problems[image_id] = each.problem
+            if each.is_missing:
+                missing.append(image_id)
+        readable = np.array([each.problem is None for each in found], bool)
+        files = np.array([each.file for each in found], np.int64).reshape(-1, 2)
+        return ImageBatch(image_ids, images, readable, files, tuple(each.sha256 for each in found))
+
+    def _warn(self) -> None:
+        """Says how many images may be meant turned, once for each of them."""
+        if len(self.undecided) > self._num_warned:
+            self._num_warned = len(self.undecided)
+            warnings.warn(
+                f"{self.root}: {self._num_warned:,} images have an orientation tag, and no size tells whether it "
+                f"counts: they are read without it, such as {min(self.undecided)}",
+                stacklevel=3,
+            )
 
 
 def class_folders(root: str | os.PathLike) -> dict[str, int]:
     """The images of a data set that has a folder a class, and no other metadata.
 
+    What is hidden (its name begins with a dot) does not count, nor do folders without images: a warning names these,
+    because a model may have been trained with more classes.
+
     Args:
-        root: The data root; its folders by name are classes 0, 1, 2, ..., images lie anywhere below them.
+        root: The data root; its folders with images, by name, are classes 0, 1, 2, ..., images lie anywhere below them.
 
     Returns:
         Image id, the path below the root -> class; classes in turn, ids of one in alphabetical order.
@@ -219,13 +309,26 @@ def class_folders(root: str | os.PathLike) -> dict[str, int]:
     root = Path(root)
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder of images")
-    folders = sorted(path for path in root.iterdir() if path.is_dir())
-    found = {
-        path.relative_to(root).as_posix(): label
-        for label, folder in enumerate(folders)
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in _SUFFIXES
-    }
-    if not found:
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    images = {folder: _images_below(folder) for folder in folders}
+    classes = [folder for folder in folders if images[folder]]
+    if not classes:
         raise DatasetError(f"{root}: expected folders, one a class, with images ({', '.join(_SUFFIXES)}), found none")
-    return found
+    if empty := [folder.name for folder in folders if not images[folder]]:
+        named = ", ".join(empty[:_NUM_NAMED])
+        more = f" and {len(empty) - _NUM_NAMED:,} more" if len(empty) > _NUM_NAMED else ""
+        warnings.warn(f"{root}: folders without images count as no class: {named}{more}", stacklevel=2)
+    return {path.relative_to(root).as_posix(): label for label, folder in enumerate(classes) for path in images[folder]}
+
+
+def _images_below(folder: Path) -> list[Path]:
+    """The image files in a folder and its folders, in alphabetical order."""
+    found = []
+    for path, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(path, name) for name in names if _is_image(name)]
+    return sorted(found)
+
+
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in _SUFFIXES and not name.startswith(".")
