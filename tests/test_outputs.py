@@ -475,8 +475,9 @@ from wsolkern.metrics import counting
 from wsolkern.metrics.counting import SplitCount
 count, save = counting.count_maps, SplitCount.save
 def interrupted(*arguments, **how):
+    found = count(*arguments, **how)
     os.kill(os.getpid(), signal.SIGINT)
-    return count(*arguments, **how)
+    return found
 def full(self, path):
     if {place!r} == "nowhere" or {place!r} == "elsewhere" and "temporary" not in str(path):
         raise OSError(errno.EROFS, "Read-only file system", str(path))
