@@ -118,7 +118,7 @@ def test_score_maps_equal_the_cams_they_come_from(metadata, maps, tmp_path):
 
 
 def test_masks_give_pxap(metadata, maps, tmp_path):
-    write(metadata, "localization.txt", (f"{each},mask.png,ignore.png" for each in IDS))
+    write(metadata, "localization.txt", (f"{each},mask.png," for each in IDS))
     pixels = np.zeros((150, 200), np.uint8)
     pixels[30:90, 40:120] = 255
     Image.fromarray(pixels).save(tmp_path / "mask.png")

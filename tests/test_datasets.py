@@ -376,7 +376,7 @@ class TestMapFolder:
         np.save(tmp_path / "a.png.npy", random_map(1))
         folder = MapFolder(tmp_path, ["a.jpg", "a.png"])
         assert list(collect(folder)) == ["a.png"]
-        assert folder.problems == {"a.jpg": "no map a.jpg with .npy, .npz or .safetensors"}
+        assert folder.problems == {"a.jpg": "no map a.jpg with .npy, .npz or .safetensors; there is a.npy"}
 
     def test_maps_of_one_shape_and_dtype_are_one_batch(self, tmp_path):
         shapes = [(5, 7), (7, 5), (5, 7), (5, 7), (7, 5), (5, 7)]
