@@ -97,6 +97,7 @@ def count_split(
     normalizations: list[str] | None,
     *,
     mask_root: Path | None,
+    allow_missing_ignore: bool,
     box_format: str,
     box_rounding: str,
     nwc: bool,
@@ -125,6 +126,7 @@ def count_split(
     outputs.check_targets(targets, (root, metadata))
     split = load_metadata(metadata, box_format=box_format, box_rounding=box_rounding)
     outputs.check_masks(targets, split, mask_root)
+    split = options.expect_ignore_masks(split, mask_root, allow_missing_ignore)
     evaluator = evaluator_for(
         split,
         normalizations,

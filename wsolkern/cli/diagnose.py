@@ -42,6 +42,7 @@ def diagnose(
         ),
     ] = None,
     mask_root: options.MaskRoot = None,
+    allow_missing_ignore: options.AllowMissingIgnore = False,
     box_format: options.BoxFormat = "xyxy",
     box_rounding: options.BoxRounding = "none",
     nwc: options.Nwc = False,
@@ -86,6 +87,7 @@ def diagnose(
         if metadata is not None:
             split = load_metadata(metadata, box_format=box_format, box_rounding=box_rounding)
             outputs.check_masks(targets, split, mask_root)
+            split = options.expect_ignore_masks(split, mask_root, allow_missing_ignore)
             for store in opened:
                 store.check_split(split)
         evaluated = options.parse_size(size)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from wsolkern.cams import Ranks
+    from wsolkern.datasets import Metadata as Split
 
 DEFAULT_IOU_THRESHOLDS = "0.3 0.5 0.7"
 DEFAULT_INTERVAL = 0.001
@@ -63,6 +64,13 @@ Interval = Annotated[
 ]
 AllowMissing = Annotated[
     bool, typer.Option("--allow-missing", help="Exit with 0 even if maps are missing or unreadable.")
+]
+AllowMissingIgnore = Annotated[
+    bool,
+    typer.Option(
+        "--allow-missing-ignore",
+        help="Where localization.txt names an ignore mask that is not there, ignore nothing; says how many these are.",
+    ),
 ]
 JsonFile = Annotated[
     str | None, typer.Option("--json", metavar="FILE|-", help="Write the results as JSON; - for standard output.")
@@ -215,3 +223,20 @@ def share_cores(num_processes: int) -> None:
 
     if not os.environ.get("WSOLKERN_NUM_THREADS"):
         os.environ["WSOLKERN_NUM_THREADS"] = str(max(1, backends.num_threads() // num_processes))
+
+
+def expect_ignore_masks(split: "Split", mask_root: Path | None, allow_missing: bool) -> "Split":
+    """The split, without the ignore masks that are not there if that is allowed; says how many these are."""
+    import warnings
+
+    from wsolkern.cli import terminal
+    from wsolkern.datasets import without_missing_ignore
+
+    if not allow_missing or mask_root is None:
+        return split
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        split = without_missing_ignore(split, mask_root)
+    for each in caught:
+        terminal.stderr().print(str(each.message), style="yellow")
+    return split

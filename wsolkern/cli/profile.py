@@ -74,6 +74,7 @@ def profile(
         ),
     ] = None,
     mask_root: options.MaskRoot = None,
+    allow_missing_ignore: options.AllowMissingIgnore = False,
     box_format: options.BoxFormat = "xyxy",
     box_rounding: options.BoxRounding = "none",
     normalizations: options.normalizations(_DEFAULT_NORMALIZATIONS) = None,
@@ -130,6 +131,7 @@ def profile(
             from wsolkern.datasets import load_metadata
 
             split = load_metadata(metadata, box_format=box_format, box_rounding=box_rounding)
+            split = options.expect_ignore_masks(split, mask_root, allow_missing_ignore)
             evaluation = _Evaluation(
                 maps, split, normalizations, mask_root, score_maps, size, interval, _cuda(device), limit
             )

@@ -30,6 +30,7 @@ def select(
     test: Annotated[Path, typer.Option(help="CAM store, or folder of CAMs, of the test split.")],
     test_metadata: Annotated[Path, typer.Option(help="Its metadata, such as metadata/CUB/test.")],
     mask_root: options.MaskRoot = None,
+    allow_missing_ignore: options.AllowMissingIgnore = False,
     box_format: options.BoxFormat = "xyxy",
     box_rounding: options.BoxRounding = "none",
     normalizations: options.normalizations(_DEFAULT_NORMALIZATIONS) = None,
@@ -89,7 +90,9 @@ def select(
             "iou_thresholds": options.parse_fractions("--iou-thresholds", iou_thresholds),
         }
         val_split, test_split = (
-            load_metadata(each, box_format=box_format, box_rounding=box_rounding)
+            options.expect_ignore_masks(
+                load_metadata(each, box_format=box_format, box_rounding=box_rounding), mask_root, allow_missing_ignore
+            )
             for each in (val_metadata, test_metadata)
         )
         for split in (val_split, test_split):

@@ -66,6 +66,7 @@ def table(
         list[str] | None,
         typer.Option(metavar="DATASET=DIR", help="Folder that the mask paths of a data set start from (PxAP)."),
     ] = None,
+    allow_missing_ignore: options.AllowMissingIgnore = False,
     box_format: options.BoxFormat = "xyxy",
     box_rounding: options.BoxRounding = "none",
     layout: Annotated[
@@ -123,6 +124,7 @@ def table(
             counting = _Counting(
                 metadata_root=metadata_root,
                 mask_roots=_by_dataset(mask_root or []),
+                allow_missing_ignore=allow_missing_ignore,
                 box_format=box_format,
                 box_rounding=box_rounding,
                 size=options.parse_size(size),
@@ -197,6 +199,7 @@ class _Counting:
 
     metadata_root: Path | None
     mask_roots: dict[str, Path]
+    allow_missing_ignore: bool
     box_format: str
     box_rounding: str
     size: tuple[int, int]
@@ -230,7 +233,9 @@ class _Counting:
             )
         if folder not in self._splits:
             how = {"box_format": self.box_format, "box_rounding": self.box_rounding}
-            self._splits[folder] = load_metadata(folder, **how)
+            self._splits[folder] = options.expect_ignore_masks(
+                load_metadata(folder, **how), self.mask_roots.get(run.dataset), self.allow_missing_ignore
+            )
             outputs.check_masks(self.targets, self._splits[folder], self.mask_roots.get(run.dataset))
         return self._splits[folder]
 

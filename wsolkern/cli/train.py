@@ -5,7 +5,7 @@ left out.
 Source: Choe et al., arXiv 2007.04178, section 5; names and defaults of settings: clovaai/wsolevaluation, config.py.
 """
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -86,6 +86,7 @@ def train(
         ),
     ] = None,
     mask_root: options.MaskRoot = None,
+    allow_missing_ignore: options.AllowMissingIgnore = False,
     box_format: options.BoxFormat = "xyxy",
     box_rounding: options.BoxRounding = "none",
     device: Annotated[
@@ -122,6 +123,7 @@ def train(
         settings = {each.name: given[each.name] for each in fields(Recipe) if each.name in given}
         chosen = Recipe.read(recipe, settings | options.parse_arguments(option or []))
         data = TrainingData.load(dataset, metadata, mask_root, box_format=box_format, box_rounding=box_rounding)
+        data = replace(data, val=options.expect_ignore_masks(data.val, mask_root, allow_missing_ignore))
         with Ranks.joined() as ranks:
             if ranks.num_local > 1:
                 options.share_cores(ranks.num_local)

@@ -6,7 +6,7 @@ Source: the file layout of Choe et al., arXiv 2007.04178; any data set in that l
 
 from wsolkern.datasets.images import ImageFolder, Preprocessing, class_folders
 from wsolkern.datasets.maps import MapFolder
-from wsolkern.datasets.masks import MaskFolder, load_mask
+from wsolkern.datasets.masks import MaskFolder, load_mask, without_missing_ignore
 from wsolkern.datasets.metadata import Metadata, load_metadata
 
 __all__ = [
@@ -18,4 +18,5 @@ __all__ = [
     "class_folders",
     "load_mask",
     "load_metadata",
+    "without_missing_ignore",
 ]

@@ -7,6 +7,8 @@ Source: Choe et al., arXiv 2007.04178, section 4.3; pixels equal cv2.imread(...,
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -15,6 +17,9 @@ from wsolkern.datasets.folders import nearest_files, path_below
 from wsolkern.datasets.pixels import is_white_zero, load, open_image, unsigned_bits
 from wsolkern.errors import DatasetError
 from wsolkern.files import open_regular
+
+if TYPE_CHECKING:
+    from wsolkern.datasets.metadata import Metadata
 
 # Weights of red, green and blue in a grey value, in 1/32768, and what is added before the shift: libpng truncates while
 # it decodes a PNG, OpenCV rounds what the other decoders give it.
@@ -31,7 +36,6 @@ class MaskFolder:
         mask_paths: Image id -> mask images of its instances.
         ignore_paths: Image id -> image of the region to ignore, None or "" for none.
         size: Height and width of the ground truth in pixels.
-        allow_missing_ignore: Ignore nothing where an image of the region to ignore is not there; a warning counts them.
     """
 
     def __init__(
@@ -40,27 +44,15 @@ class MaskFolder:
         mask_paths: Mapping[str, Sequence[str]],
         ignore_paths: Mapping[str, str | None],
         size: tuple[int, int] = (224, 224),
-        *,
-        allow_missing_ignore: bool = False,
     ):
         self.root = root
         self.mask_paths, self.ignore_paths = mask_paths, ignore_paths
         self.size = size
-        self.allow_missing_ignore = allow_missing_ignore
         self._nearest: dict[str, str] | None = None
-        if allow_missing_ignore:
-            named = [path for path in ignore_paths.values() if path]
-            missing = [path for path in named if not os.path.exists(path_below(root, path))]
-            if missing:
-                warnings.warn(
-                    f"{os.fspath(root)}: {len(missing):,} of {len(named):,} ignore masks are not there, and nothing is "
-                    f"ignored in their images; the first: {missing[0]}",
-                    stacklevel=2,
-                )
 
     def __call__(self, image_id: str) -> np.ndarray:
         paths = self.mask_paths[image_id], self.ignore_paths.get(image_id)
-        return _load(self.root, *paths, self.size, self.allow_missing_ignore, self._advise)
+        return _load(self.root, *paths, self.size, False, self._advise)
 
     def _advise(self, path: str) -> str | None:
         """The file that is there in place of one that is not; folders are listed once, for all that is missing."""
@@ -69,6 +61,27 @@ class MaskFolder:
             paths |= {path for path in self.ignore_paths.values() if path}
             self._nearest = nearest_files(self.root, paths)
         return self._nearest.get(path)
+
+
+def without_missing_ignore(split: "Metadata", mask_root: str | os.PathLike) -> "Metadata":
+    """A split that names no region to ignore whose image is not there; a warning counts them.
+
+    Args:
+        split: A split with masks.
+        mask_root: Folder that its paths start from.
+    """
+    named = [path for path in split.ignore_paths.values() if path]
+    missing = {path for path in named if not os.path.exists(path_below(mask_root, path))}
+    if not missing:
+        return split
+    first = next(path for path in named if path in missing)
+    warnings.warn(
+        f"{os.fspath(mask_root)}: {len(missing):,} of {len(named):,} ignore masks are not there, and nothing is "
+        f"ignored in their images; the first: {first}",
+        stacklevel=2,
+    )
+    kept = {image_id: None if path in missing else path for image_id, path in split.ignore_paths.items()}
+    return replace(split, ignore_paths=kept)
 
 
 def load_mask(

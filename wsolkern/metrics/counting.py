@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wsolkern.datasets import Metadata, load_mask
+from wsolkern.datasets import MaskFolder, Metadata
 from wsolkern.files import read_regular, stamp, write_whole
 from wsolkern.interrupts import interrupts_raise, unbroken
 from wsolkern.metrics import sealed
@@ -76,11 +76,7 @@ def evaluator_for(
         return Evaluator(normalizations, boxes=split.resized_boxes(size), **how)
     if mask_root is None:
         raise ValueError(f"mask_root: needed, because {split.folder} localizes objects with masks")
-
-    def mask(image_id: str) -> np.ndarray:
-        return load_mask(mask_root, split.mask_paths[image_id], split.ignore_paths[image_id], size)
-
-    return Evaluator(normalizations, masks=mask, **how)
+    return Evaluator(normalizations, masks=MaskFolder(mask_root, split.mask_paths, split.ignore_paths, size), **how)
 
 
 def count_maps(
