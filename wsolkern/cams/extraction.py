@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, nullcontext
 from inspect import signature
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -477,19 +478,25 @@ def outdated(
         Image id -> why. A file whose time alone differs fits if its SHA-256 was kept and is the same. What the store
         does not know, and a file that is not there now, contradict nothing.
     """
-    wanted = set(images.image_ids)
+    return misfits(store, {each: images.root / each for each in images.image_ids}, labels, with_hash=with_hash)
+
+
+def misfits(
+    store: CamStore, files: Mapping[str, Path], labels: Mapping[str, int] | None = None, *, with_hash: bool = False
+) -> dict[str, str]:
+    """As :func:`outdated`, for maps made from any files: image id -> the file that its map would be made from now."""
     found: dict[str, str] = {}
 
     def changed(kept: list[tuple[str, FileStamp]]) -> list[str]:
-        return [image_id for image_id, was in kept if not fits(was, images.root / image_id, with_hash=with_hash)]
+        return [image_id for image_id, was in kept if not fits(was, files[image_id], with_hash=with_hash)]
 
     with _stampers() as pool:
         for _, entries in store.entries():
             kept = []
             for row, image_id in enumerate(entries.image_ids):
-                if image_id not in wanted:
+                if image_id not in files:
                     continue
-                label = -1 if labels is None else labels[image_id]
+                label = -1 if labels is None else labels.get(image_id, -1)
                 if min(label, entries.classes[row]) >= 0 and label != entries.classes[row]:
                     found[image_id] = f"is of class {entries.classes[row]}, the label is {label} now"
                 elif entries.file_bytes[row] >= 0:

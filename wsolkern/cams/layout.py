@@ -233,6 +233,8 @@ def _checked(tensors: dict[str, np.ndarray], num_maps: int) -> tuple[str, ...]:
     image_ids = tuple(tensors["image_ids"].tobytes().decode().split("\n"))
     if len(image_ids) != num_maps:
         raise DatasetError(f"expected {num_maps:,} maps, found {len(image_ids):,}")
+    if 0 < sum(name in tensors for name in _FILES) < len(_FILES):
+        raise DatasetError(f"expected all of {', '.join(_FILES)} or none")
     for name, (dtype, shape) in _COLUMNS.items():
         found = tensors.get(name)
         if found is not None and (found.dtype != dtype or found.shape != (num_maps, *shape)):

@@ -20,7 +20,7 @@ from wsolkern.files import write_whole
 if TYPE_CHECKING:
     import numpy as np
 
-    from wsolkern.cams import CamStore, CamWriter
+    from wsolkern.cams import CamStore, CamWriter, FileStamp
 
 _SUFFIXES = (".npy", ".npz", ".safetensors")  # of files with one map each
 
@@ -43,21 +43,29 @@ def info(store: Store, json_file: JsonFile = None) -> None:
     """
     with terminal.errors_as_messages():
         from wsolkern.cams import CamStore
+        from wsolkern.cli.counting import tell_scaled
+        from wsolkern.datasets.scaling import UnitRange
 
         outputs.check_targets({"--json": json_file}, [store])
         opened = CamStore(store)
         sizes: Counter[str] = Counter()
+        spans = UnitRange()
         with terminal.progress_bar(unit="maps") as bar:
             task = bar.add_task("reading", total=opened.num_maps)
             for shard, records in opened.contents():
                 for part in records:
                     sizes["x".join(map(str, part.cams.shape[1:]))] += len(part.cams)
+                    spans.see(part.cams)
                 bar.advance(task, shard.num_maps)
+        is_scaled = opened.manifest.content == "cams" and bool(spans)
+        if is_scaled:
+            tell_scaled(spans, store)
         content = {
             "store": str(store),
             "manifest": asdict(opened.manifest),
             "num_maps": opened.num_maps,
             "sizes": dict(sizes.most_common()),
+            "scaled": is_scaled,
             "num_shards": len(opened.shards),
             "bytes": sum(shard.bytes for shard in opened.shards),
             "damaged": opened.problems,
@@ -157,11 +165,13 @@ def import_(
     """Make a store from a folder with one map file an image.
 
     Maps that are missing or unreadable are listed and make the exit code 1. Started again, it goes on with what the
-    store does not have yet.
+    store does not have yet, or has of an earlier file or of another class.
     """
     with terminal.errors_as_messages():
-        from wsolkern.cams import CamStore, CamWriter, Manifest
+        from wsolkern.cams import CamStore, CamWriter, Manifest, stamp
+        from wsolkern.cams.extraction import misfits
         from wsolkern.datasets import MapFolder, load_metadata
+        from wsolkern.datasets.ids import check_image_ids
 
         if metadata is not None:
             truth = load_metadata(metadata, localization=False)
@@ -176,13 +186,22 @@ def import_(
         content = "score maps" if score_maps else "cams"
         manifest = Manifest(content, dataset, split, method, backbone)
         MapFolder(folder, ())  # before the store is made
+        try:
+            check_image_ids(image_ids)
+        except ValueError as error:
+            raise ValueError(f"{metadata / 'image_ids.txt' if metadata else folder}: {error}") from error
+        files = _map_files(folder, image_ids)
+        stamps = {image_id: stamp(path) for image_id, path in files.items()}  # before the maps are read
         problems: dict[str, str] = {}
         with CamWriter(store, manifest) as writer, terminal.progress_bar(unit="maps") as bar:
+            old = misfits(CamStore(store), files, labels)
+            terminal.list_problems("maps no longer fit and are imported again", old)
+            writer.drop(old)
             remaining = [image_id for image_id in image_ids if image_id not in writer.image_ids]
             task = bar.add_task("importing", total=len(image_ids), completed=len(image_ids) - len(remaining))
             source = MapFolder(folder, remaining, siblings=image_ids)
             for batch, maps in source.batches():
-                problems |= _add(writer, batch, maps, labels)
+                problems |= _add(writer, batch, maps, labels, stamps)
                 bar.advance(task, len(batch))
             problems |= source.problems
             num_maps = len(writer.image_ids)
@@ -282,18 +301,39 @@ def _verify(path: Path, repair: bool) -> tuple["CamStore", dict[str, str]]:
         return store, repair_store(path, progress=progress) if repair else store.verify(progress=progress)
 
 
-def _add(writer: "CamWriter", image_ids: tuple[str, ...], maps: "np.ndarray", labels: dict[str, int]) -> dict[str, str]:
+def _add(
+    writer: "CamWriter",
+    image_ids: tuple[str, ...],
+    maps: "np.ndarray",
+    labels: dict[str, int],
+    stamps: dict[str, "FileStamp | None"],
+) -> dict[str, str]:
     """Adds a batch; if it is refused, one map after the other. Returns why images were left out."""
+    classes = [labels.get(image_id, -1) for image_id in image_ids]
     try:
-        writer.add(image_ids, maps, classes=[labels.get(image_id, -1) for image_id in image_ids])
+        writer.add(image_ids, maps, classes=classes, files=[stamps.get(image_id) for image_id in image_ids])
         return {}
     except ValueError as error:
         if len(image_ids) == 1:
             return {image_ids[0]: str(error)}
     failed = {}
     for row, image_id in enumerate(image_ids):
-        failed |= _add(writer, (image_id,), maps[row : row + 1], labels)
+        failed |= _add(writer, (image_id,), maps[row : row + 1], labels, stamps)
     return failed
+
+
+def _map_files(folder: Path, image_ids: tuple[str, ...]) -> dict[str, Path]:
+    """The file that each image's map is in, for those that have one: see :class:`MapFolder`."""
+    if folder.is_file():
+        return dict.fromkeys(image_ids, folder)
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix in _SUFFIXES}
+    names = (
+        (image_id, f"{name}{suffix}")
+        for image_id in image_ids
+        for name in dict.fromkeys((image_id, os.path.splitext(image_id)[0]))
+        for suffix in _SUFFIXES
+    )
+    return {image_id: folder / name for image_id, name in names if name in there}
 
 
 def _ids_of_files(folder: Path) -> tuple[str, ...]:
