@@ -291,7 +291,7 @@ def test_import_reads_nothing_outside_its_folder(tmp_path, wrong):
     maps = write_folder(tmp_path / "maps", ["a/0"])
     split = write_split(tmp_path / "split", ["a/0.jpg", wrong], {"a/0.jpg": 0, wrong: 0})
     message = run("store", "import", maps, tmp_path / "store", "--metadata", split, code=2).stderr
-    assert f"image_ids.txt: image_ids: expected relative paths without '..', found {wrong!r}" in message
+    assert f"image_ids.txt:2: id: expected relative paths without '..', found {wrong!r}" in message
     assert not (tmp_path / "store").exists()
 
 
