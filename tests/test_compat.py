@@ -33,7 +33,7 @@ def write_split(folder, kind):
                 y = np.sort(np.clip([y0, y1] + rng.integers(-20, 20, 2), 0, 223)) * height // 224
                 lines.append(f"{image_id},{x[0]},{y[0]},{x[1]},{y[1]}")
         else:
-            lines.append(f"{image_id},{n}.png,{f'{n}_ignore.png' if n % 3 and n % 2 else ''}")
+            lines.append(f"{image_id},{n}.png,{f'{n}_ignore.png' if n % 3 else ''}")
             lines += [f"{image_id},again_{n}.png,"] * (n % 2)
     folder.mkdir(parents=True)
     (folder / "image_ids.txt").write_text("\n".join(ids))
