@@ -128,7 +128,7 @@ def test_batches_tell_which_files_were_read(root):
     (root / "text.jpg").write_text("no image")
     os.utime(root / ids[1], ns=(5, 1_234_567_890_123_456_789))
     for hashed in (False, True):
-        (batch,) = ImageFolder(root, ids, Preprocessing((8, 8)), hash=hashed).windows([ids])
+        (batch,) = ImageFolder(root, ids, Preprocessing((8, 8))).windows([ids], with_hash=hashed)
         assert (
             batch.files.dtype == np.int64 and batch.files.shape == (5, 2) and batch.files[1, 1] == 1234567890123456789
         )
@@ -139,7 +139,7 @@ def test_batches_tell_which_files_were_read(root):
             sha256 = hashlib.sha256((root / image_id).read_bytes()).hexdigest() if there else None
             assert batch.hashes[row] == (sha256 if hashed else None)
         assert batch.readable.tolist() == [True] * 3 + [False] * 2
-        assert list(ImageFolder(root, [], hash=hashed).windows([])) == []
+        assert list(ImageFolder(root, []).windows([], with_hash=hashed)) == []
 
 
 def test_only_a_few_images_are_read_ahead(root):

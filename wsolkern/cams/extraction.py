@@ -9,7 +9,7 @@ import copy
 import queue
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, nullcontext
 from inspect import signature
@@ -36,7 +36,7 @@ from wsolkern.cams.heads import (
     unwrapped,
 )
 from wsolkern.cams.records import check_distinct
-from wsolkern.cams.stamps import FileStamp, fits, stamp
+from wsolkern.cams.stamps import FileStamp, fits
 from wsolkern.cams.store import CamStore
 from wsolkern.cams.writer import CamWriter
 from wsolkern.datasets.ids import check_image_ids
@@ -345,7 +345,7 @@ def extract(
         rank: Which share of the batches to do, in [0, num_ranks): every num_ranks-th.
         num_ranks: How many processes share the images.
         skip: Ids that need no CAM, beside those in the store.
-        with_hash: Keep and compare the SHA-256 of images' files, which are read once more for that.
+        with_hash: Keep and compare the SHA-256 of images' files.
         label_place: What the label of an image is called in errors: see :func:`check_labels`.
         on_outdated: Called before the first pass with image id -> why its stored CAM is made again, if there are some.
         progress: Called with how many of this rank's images are done, those that were stored included.
@@ -418,10 +418,8 @@ def extract(
             cams, classes, logits, nwc_cams = (None if each is None else each[rows] for each in found)
             if labels is not None:
                 _check_classes(names, classes, labels)
-            files = [stamps[each].result() for each in names]
+            files = [FileStamp(*batch.files[row].tolist(), _sha256(batch.hashes[row])) for row in rows]
             writer.add(names, cams, nwc_cams=nwc_cams, classes=classes, logits=logits, files=files)
-        for each in batch.image_ids:
-            del stamps[each]
         if time.monotonic() - flushed > _FLUSH_SECONDS:
             writer.flush()
             flushed = time.monotonic()
@@ -434,26 +432,14 @@ def extract(
         if interrupted():
             raise KeyboardInterrupt
 
-    stamps: dict[str, Future] = {}
-
-    def stamped(windows: Iterable[Sequence[str]]) -> Iterator[Sequence[str]]:
-        """The same windows, each image's file stamped before it is read."""
-        for window in windows:
-            taken = {each: stampers.submit(stamp, images.root / each, with_hash=with_hash) for each in window}
-            stamps.update(taken)
-            wait(taken.values())
-            yield window
-
     flushed = time.monotonic()
     pending: deque[Future] = deque()
     with (
         interrupts_wait() as interrupted,
-        _stampers() as stampers,
         _workers(model, device, look) as (submit, num_workers),
     ):
-        for batch in timed(
-            "read", images.windows(stamped(todo)), lambda each: (each.images.nbytes, len(each.image_ids))
-        ):
+        read = images.windows(todo, with_hash=with_hash)
+        for batch in timed("read", read, lambda each: (each.images.nbytes, len(each.image_ids))):
             pending.append(submit(batch))
             while len(pending) > (num_workers if is_checked else 0):
                 finish(pending.popleft())
@@ -461,6 +447,10 @@ def extract(
             finish(pending.popleft())
     writer.drop(old if not is_checked else ())  # where no image could be read
     return dict(images.problems)
+
+
+def _sha256(digits: str | None) -> bytes | None:
+    return None if digits is None else bytes.fromhex(digits)
 
 
 def outdated(

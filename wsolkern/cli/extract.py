@@ -94,6 +94,7 @@ def extract(
             "--hash", help="Keep the SHA-256 of each image's file, too, and compare by it what is in the store already."
         ),
     ] = False,
+    any_image_size: options.AnyImageSize = False,
     allow_missing: options.AllowMissing = False,
 ) -> None:
     """Make the CAMs of a data set with any classifier, and keep them in a store.
@@ -124,10 +125,10 @@ def extract(
             raise ValueError(f"--classes: expected labels or predicted, found {classes!r}")
         if metadata is not None:
             truth = load_metadata(metadata, localization=False)
-            image_ids, labels = truth.image_ids, truth.class_labels
+            image_ids, labels, sizes = truth.image_ids, truth.class_labels, truth.image_sizes
             *_, dataset_guess, split_guess = ("", *metadata.resolve().parts)
         else:
-            labels = class_folders(images)
+            labels, sizes = class_folders(images), None
             image_ids, dataset_guess, split_guess = tuple(labels), images.resolve().name, None
         if classes == "labels" and not labels:
             raise ValueError(f"--classes labels: {metadata} has no class_labels.txt; pass --classes predicted")
@@ -142,7 +143,7 @@ def extract(
                 return line_of(metadata / "class_labels.txt", image_id)
             return f"{images}: folder {image_id.partition('/')[0]!r} is class {labels[image_id]} by its name"
 
-        source = ImageFolder(images, image_ids, preprocessing)
+        source = ImageFolder(images, image_ids, preprocessing, image_sizes=None if any_image_size else sizes)
         options.find_modules_here()
         network, sha256, note = load_model(model, options.parse_arguments(argument or []), weights)
         with Ranks.joined() as ranks:
@@ -170,6 +171,7 @@ def extract(
                     **preprocessing.to_dict(),
                     "classes": classes,
                     "precision": precision,
+                    **({"any_image_size": True} if any_image_size else {}),
                     **({"features": str(looker.features), "head": looker.head} if hasattr(looker, "head") else {}),
                 },
                 nwc=nwc,

@@ -72,6 +72,14 @@ AllowMissingIgnore = Annotated[
         help="Where localization.txt names an ignore mask that is not there, ignore nothing; says how many these are.",
     ),
 ]
+AnyImageSize = Annotated[
+    bool,
+    typer.Option(
+        "--any-image-size",
+        help="Take images of other sizes than image_sizes.txt lists, such as a smaller copy of the data set. Sizes "
+        "then cannot tell whether a photograph's orientation tag counts: it does not.",
+    ),
+]
 JsonFile = Annotated[
     str | None, typer.Option("--json", metavar="FILE|-", help="Write the results as JSON; - for standard output.")
 ]

@@ -87,6 +87,7 @@ def train(
     ] = None,
     mask_root: options.MaskRoot = None,
     allow_missing_ignore: options.AllowMissingIgnore = False,
+    any_image_size: options.AnyImageSize = False,
     box_format: options.BoxFormat = "xyxy",
     box_rounding: options.BoxRounding = "none",
     device: Annotated[
@@ -122,7 +123,14 @@ def train(
         outputs.check_folder("--out", out)
         settings = {each.name: given[each.name] for each in fields(Recipe) if each.name in given}
         chosen = Recipe.read(recipe, settings | options.parse_arguments(option or []))
-        data = TrainingData.load(dataset, metadata, mask_root, box_format=box_format, box_rounding=box_rounding)
+        data = TrainingData.load(
+            dataset,
+            metadata,
+            mask_root,
+            any_image_size=any_image_size,
+            box_format=box_format,
+            box_rounding=box_rounding,
+        )
         data = replace(data, val=options.expect_ignore_masks(data.val, mask_root, allow_missing_ignore))
         with Ranks.joined() as ranks:
             if ranks.num_local > 1:

@@ -129,7 +129,6 @@ class ImageFolder:
         preprocessing: How they become a network's input.
         num_readers: Threads that read; default: the cores this process may run on, at most 16.
         image_sizes: Image id -> width and height in pixels; None or without an id: any size will do.
-        hash: Give SHA-256 sums of the files in :meth:`windows`.
 
     Raises:
         DatasetError: There is no such folder.
@@ -143,7 +142,6 @@ class ImageFolder:
         *,
         num_readers: int | None = None,
         image_sizes: Mapping[str, tuple[int, int]] | None = None,
-        hash: bool = False,
     ):
         self.root = Path(root)
         self.image_ids = tuple(image_ids)
@@ -154,7 +152,6 @@ class ImageFolder:
         """Images read so far whose orientation tag may count or not."""
         self._num_warned = 0
         self._image_sizes = image_sizes or {}
-        self._hash = hash
         self._num_readers = min(len(os.sched_getaffinity(0)), _MAX_READERS) if num_readers is None else num_readers
         if self._num_readers < 1:
             raise ValueError(f"num_readers: expected at least 1, found {num_readers}")
@@ -177,14 +174,14 @@ class ImageFolder:
             raise DatasetError(found.problem)
         return found.pixels
 
-    def _read(self, image_id: str) -> _Input:
+    def _read(self, image_id: str, with_hash: bool = False) -> _Input:
         path, file, sha256 = f"{self.root}/{image_id}", (0, 0), None
         try:
             with open_regular(path_below(self.root, image_id)) as opened:
                 status = os.fstat(opened.fileno())  # of what is read, whatever takes its place meanwhile
                 file = (status.st_size, status.st_mtime_ns)
                 source = opened
-                if self._hash:
+                if with_hash:
                     content = opened.read()
                     sha256, source = hashlib.sha256(content).hexdigest(), io.BytesIO(content)
                 image, undecided = read_rgb(source, self._image_sizes.get(image_id))
@@ -223,11 +220,12 @@ class ImageFolder:
                 rows = np.flatnonzero(batch.readable)
                 yield tuple(batch.image_ids[row] for row in rows), batch.images[rows]
 
-    def windows(self, windows: Iterable[Sequence[str]]) -> Iterator[ImageBatch]:
+    def windows(self, windows: Iterable[Sequence[str]], *, with_hash: bool = False) -> Iterator[ImageBatch]:
         """Reads given batches of images ahead, each whole, so that an image keeps its place and its neighbours.
 
         Args:
             windows: The ids of each batch; they need not be among ``image_ids``.
+            with_hash: Hash the files that are read.
         """
         pool = ThreadPoolExecutor(self._num_readers, thread_name_prefix="wsolkern-images")
         pending: deque[tuple[tuple[str, ...], np.ndarray, list[Future]]] = deque()
@@ -235,7 +233,7 @@ class ImageFolder:
         try:
             num_pending = 0
             for window in windows:
-                pending.append(self._submit(pool, tuple(window)))
+                pending.append(self._submit(pool, tuple(window), with_hash))
                 num_pending += len(window)
                 while num_pending - len(pending[0][0]) >= self._num_readers * _NUM_AHEAD:
                     num_pending -= len(pending[0][0])
@@ -249,18 +247,18 @@ class ImageFolder:
             self._warn()
 
     def _submit(
-        self, pool: ThreadPoolExecutor, image_ids: tuple[str, ...]
+        self, pool: ThreadPoolExecutor, image_ids: tuple[str, ...], with_hash: bool
     ) -> tuple[tuple[str, ...], np.ndarray, list[Future]]:
         images = np.zeros((len(image_ids), 3, *self.preprocessing.size), np.float32)
         return (
             image_ids,
             images,
-            [pool.submit(self._fill, image_id, images[row]) for row, image_id in enumerate(image_ids)],
+            [pool.submit(self._fill, image_id, images[row], with_hash) for row, image_id in enumerate(image_ids)],
         )
 
-    def _fill(self, image_id: str, room: np.ndarray) -> _Input:
+    def _fill(self, image_id: str, room: np.ndarray, with_hash: bool) -> _Input:
         """Reads one image into its place."""
-        found = self._read(image_id)
+        found = self._read(image_id, with_hash)
         if found.pixels is None:
             return found
         room[...] = found.pixels

@@ -7,7 +7,8 @@ Source: the file layout of Choe et al., arXiv 2007.04178; train is train-weaksup
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from wsolkern.datasets import Metadata, load_metadata
@@ -29,6 +30,10 @@ class TrainingData:
     """Folder that the mask paths of val start from; None for boxes."""
     folder: Path | None = None
     """The folder of train's metadata, for messages."""
+    image_sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Width and height in pixels of train's images, where its image_sizes.txt lists them."""
+    any_image_size: bool = False
+    """Image files need not have the sizes that are listed."""
 
     @classmethod
     def load(
@@ -37,6 +42,7 @@ class TrainingData:
         metadata: str | os.PathLike,
         mask_root: str | os.PathLike | None = None,
         *,
+        any_image_size: bool = False,
         box_format: str = "xyxy",
         box_rounding: str = "none",
     ) -> "TrainingData":
@@ -52,8 +58,15 @@ class TrainingData:
         for split in (train, val):
             if not split.class_labels:
                 raise DatasetError(f"{split.folder}/class_labels.txt: needed for training, found no class")
-        masks = None if mask_root is None else Path(mask_root)
-        data = cls(Path(root), dict(train.class_labels), val, masks, Path(train.folder))
+        data = cls(
+            Path(root),
+            dict(train.class_labels),
+            val,
+            None if mask_root is None else Path(mask_root),
+            Path(train.folder),
+            train.image_sizes,
+            any_image_size,
+        )
         data.expect_classes(None)
         return data
 

@@ -117,8 +117,11 @@ class _Trainer:
         self.checkpoint_batches = checkpoint_batches
         self.size = (recipe.crop_size, recipe.crop_size)
         whole = Preprocessing((recipe.resize_size, recipe.resize_size))
-        self.images = ImageFolder(data.root, data.labels, whole, num_readers=num_readers)
-        self.val_images = ImageFolder(data.root, data.val.image_ids, Preprocessing(self.size), num_readers=num_readers)
+        train_sizes, val_sizes = (None, None) if data.any_image_size else (data.image_sizes, data.val.image_sizes)
+        self.images = ImageFolder(data.root, data.labels, whole, num_readers=num_readers, image_sizes=train_sizes)
+        self.val_images = ImageFolder(
+            data.root, data.val.image_ids, Preprocessing(self.size), num_readers=num_readers, image_sizes=val_sizes
+        )
         self.metric = "MaxBoxAccV2" if data.val.kind == "boxes" else "PxAP"
         self.column = f"{self.metric} {self._evaluator().normalizations[0]}"
         self.network = recipe.build().to(device)
