@@ -307,8 +307,8 @@ class TestStores:
         for value in (np.ma.array(CAMS), torch.from_numpy(CAMS).to_sparse(), torch.from_numpy(CAMS).to("meta")):
             for found in (value, Look(value)):
                 with pytest.raises(ValueError, match="^model: expected .*found a (masked|sparse|meta) one"):
-                    _on_host(found, len(CAMS))
-        flipped = _on_host(torch._neg_view(-torch.from_numpy(CAMS)), len(CAMS)).cams
+                    _on_host(found, len(CAMS), None)
+        flipped = _on_host(torch._neg_view(-torch.from_numpy(CAMS)), len(CAMS), None).cams
         np.testing.assert_array_equal(flipped, CAMS)
 
 

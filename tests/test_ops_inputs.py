@@ -264,5 +264,5 @@ def test_an_instruction_set_can_be_forced(monkeypatch):
 @pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", "²"])
 def test_number_of_threads_is_a_positive_integer(monkeypatch, value):
     monkeypatch.setenv("WSOLKERN_NUM_THREADS", value)
-    with pytest.raises(ValueError, match=f"WSOLKERN_NUM_THREADS: expected a positive integer, found '{value}'"):
+    with pytest.raises(ValueError, match=f"WSOLKERN_NUM_THREADS: expected an integer from 1 to 1024, found '{value}'"):
         hits_of()
