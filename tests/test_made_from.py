@@ -268,7 +268,7 @@ def test_ids_that_no_store_takes_are_found_before_the_first_pass(data, tmp_path,
             with open(tmp_path / "split" / f"{name}.txt", "a") as file:
                 file.write(f"{wrong}{fields}\n")
         message = run(data, tmp_path / "made", code=2).stderr
-        assert f"image_ids.txt: image_ids: expected relative paths without '..', found '{wrong}'" in message
+        assert f"image_ids.txt:10: id: expected relative paths without '..', found '{wrong}'" in message
         assert not (tmp_path / "made").exists()
 
 
