@@ -108,6 +108,7 @@ def extract(
         from wsolkern.cams import Manifest, Ranks, cam_model, shared_writer
         from wsolkern.cams import extract as extract_cams
         from wsolkern.datasets import ImageFolder, Preprocessing, class_folders, load_metadata
+        from wsolkern.interrupts import interrupts_raise
 
         preprocessing = Preprocessing(
             options.parse_size(size), interpolation, _parse_three("--mean", mean), _parse_three("--std", std), white
@@ -125,7 +126,7 @@ def extract(
             raise ValueError(f"--classes labels: {metadata} has no class_labels.txt; pass --classes predicted")
         source = ImageFolder(images, image_ids, preprocessing)
         network, sha256 = _load(model, argument or [], weights)
-        with Ranks.joined() as ranks:
+        with interrupts_raise(), Ranks.joined() as ranks:
             if ranks.num_local > 1:
                 options.share_cores(ranks.num_local)
             place = options.place_of(device, ranks)

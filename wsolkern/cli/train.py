@@ -111,6 +111,7 @@ def train(
         import torch
 
         from wsolkern.cams import Ranks
+        from wsolkern.interrupts import interrupts_raise
         from wsolkern.training import Recipe, TrainingData
         from wsolkern.training import train as run
 
@@ -119,7 +120,7 @@ def train(
         settings = {each.name: given[each.name] for each in fields(Recipe) if each.name in given}
         chosen = Recipe.read(recipe, settings | options.parse_arguments(option or []))
         data = TrainingData.load(dataset, metadata, mask_root)
-        with Ranks.joined() as ranks:
+        with interrupts_raise(), Ranks.joined() as ranks:
             if ranks.num_local > 1:
                 options.share_cores(ranks.num_local)
             place = options.place_of(device, ranks)

@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,12 +81,13 @@ def train(
 
     Raises:
         KeyboardInterrupt: SIGINT or SIGTERM came; while it trained, the batch was finished and a checkpoint is written.
-        ValueError: The folder is another run's; the loss is no number; no image of a split can be read.
+        ValueError: The folder is another run's, or somebody else trains there; the loss is no number; no image of a
+            split can be read.
         ImportError: TensorBoard is not installed.
     """
     recipe = recipe.for_data(data.num_classes, data.sha256())
-    with interrupts_raise(), _threads():
-        trainer = _Trainer(recipe, data, Path(run), ranks, torch.device(device), num_readers, checkpoint_batches)
+    with interrupts_raise(), _threads(), ExitStack() as stack:
+        trainer = _Trainer(recipe, data, Path(run), ranks, torch.device(device), num_readers, checkpoint_batches, stack)
         progress = trainer.progress
         was_finished = progress.epoch == recipe.epochs
         with _events(Path(run) if tensorboard and ranks.rank == 0 else None, progress.log) as write:
@@ -110,6 +111,7 @@ class _Trainer:
         device: torch.device,
         num_readers: int | None,
         checkpoint_batches: int,
+        stack: ExitStack,
     ):
         self.recipe, self.data, self.run, self.ranks, self.device = recipe, data, run, ranks, device
         self.checkpoint_batches = checkpoint_batches
@@ -123,7 +125,7 @@ class _Trainer:
         self.optimizer = optimization.optimizer_for(self.network, recipe)
         self.scaler = torch.amp.GradScaler(device.type, enabled=recipe.precision == "float16")
         self.sums = ShardSum(self.network, ranks, recipe.shards)
-        checkpoints.claim(run, recipe, ranks)
+        stack.enter_context(checkpoints.claimed(run, recipe, ranks))
         self.progress = checkpoints.restore(run, self.network, self.optimizer, self.scaler)
 
     def run_epoch(self, on_batch: Callable[[int, int, int], None] | None) -> dict:
