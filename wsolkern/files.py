@@ -81,6 +81,7 @@ def write_whole(path: str | os.PathLike, content: bytes) -> None:
     target = _target(path)
     unfinished = _unfinished(target)
     try:
+        _remove_abandoned(target)  # before: it may take the room that is needed
         with open(_create(unfinished), "wb") as file:
             file.write(content)
             file.flush()
@@ -88,7 +89,6 @@ def write_whole(path: str | os.PathLike, content: bytes) -> None:
         with suppress(FileNotFoundError):
             os.chmod(unfinished, stat.S_IMODE(os.stat(target).st_mode))
         os.replace(unfinished, target)
-        _remove_abandoned(target)
         sync_folder(target.parent)
     except OSError as error:
         raise type(error)(error.errno, error.strerror, os.fspath(path)) from error

@@ -99,7 +99,8 @@ class Meeting:
         end = time.monotonic() + _LINGER
         with suppress(RuntimeError):  # then they know
             self.store.set(_key("left", self.rank), why)
-            keys = [_key("left", each) for each in range(self.num_ranks)]
+            begun = [each for each in range(self.num_ranks) if self.store.check([_key("beat", each)])]
+            keys = [_key("left", each) for each in begun]
             while self._is_host and time.monotonic() < end and not self.store.check(keys):
                 time.sleep(0.01)  # until they have read it
 
