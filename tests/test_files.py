@@ -94,6 +94,20 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
     assert os.listdir(tmp_path) == ["x"]
 
 
+def test_what_a_killed_process_left_takes_no_room(tmp_path):
+    """It is gone before the next one writes, also if that one fails."""
+    path = tmp_path / "x"
+    kill = "import os, sys; from wsolkern import files; os.replace = lambda *_: os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", f"{kill}; files.write_whole(sys.argv[1], b'half')", path])
+    assert len(os.listdir(tmp_path)) == 1
+    code = (
+        "import resource, signal, sys; from wsolkern import files; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); files.write_whole(sys.argv[1], bytes(5000))"
+    )
+    assert subprocess.run([sys.executable, "-c", code, path], capture_output=True).returncode == 1
+    assert os.listdir(tmp_path) == []
+
+
 def test_two_processes_write_one_file(tmp_path):
     path = tmp_path / "x"
     code = """
@@ -116,6 +130,22 @@ def test_only_one_says_who_holds_it(tmp_path):
     assert not lock.exists()
     with files.only_one(lock, "again"):
         assert lock.exists()
+
+
+@pytest.mark.parametrize("name", ["state", LONG])
+def test_only_one_at_a_file(tmp_path, name):
+    path, link = tmp_path / name, tmp_path / "link"
+    link.symlink_to(path)
+    with files.only_one_at(path, "the state is taken"):
+        with pytest.raises(DatasetError, match=f"the state is taken: process {os.getpid()} on "):
+            with files.only_one_at(link, "the state is taken"):
+                pass
+        with files.only_one_at(tmp_path / f"{name}2"[-250:], "another one"):
+            pass
+    assert os.listdir(tmp_path) == ["link"]
+    with pytest.raises(FileNotFoundError, match="missing/x: no such folder"):
+        with files.only_one_at(tmp_path / "missing" / "x", "nowhere"):
+            pass
 
 
 def _sleep():

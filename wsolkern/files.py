@@ -7,6 +7,7 @@ Source: none.
 
 import errno
 import fcntl
+import hashlib
 import os
 import platform
 import stat
@@ -103,6 +104,8 @@ def write_whole(path: str | os.PathLike, content: bytes, *, one_of_many: bool = 
     target = _target(path)
     unfinished = _unfinished(target)
     try:
+        if not one_of_many:
+            _remove_abandoned(target)  # before: it may take the room that is needed
         with open(_create(unfinished), "wb") as file:
             file.write(content)
             file.flush()
@@ -112,7 +115,6 @@ def write_whole(path: str | os.PathLike, content: bytes, *, one_of_many: bool = 
             os.chmod(unfinished, stat.S_IMODE(os.stat(target).st_mode))
         os.replace(unfinished, target)
         if not one_of_many:
-            _remove_abandoned(target)
             sync_folder(target.parent)
     except OSError as error:
         raise type(error)(error.errno, error.strerror, os.fspath(path)) from error
@@ -173,6 +175,21 @@ def only_one(lock: str | os.PathLike, what: str) -> Iterator[None]:
                 os.unlink(lock)
             _held.discard(descriptor)
             os.close(descriptor)
+
+
+@contextmanager
+def only_one_at(path: str | os.PathLike, what: str) -> Iterator[None]:
+    """:func:`only_one` for a file that is or will be there, under whichever of its names: the lock is beside it.
+
+    Raises:
+        DatasetError: Somebody else holds it.
+        OSError: As of :func:`only_one`; or there is no folder for the file, or something else in its place.
+    """
+    target = _target(path)
+    name = os.fsencode(target.name)
+    short = target.name if len(name) <= _NAME_BYTES else hashlib.sha256(name).hexdigest()
+    with only_one(target.with_name(f".{short}.lock"), what):
+        yield
 
 
 _held: set[int] = set()  # descriptors of locks

@@ -9,17 +9,18 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
 from wsolkern.cams.manifest import Manifest
+from wsolkern.cams.meeting import Meeting
 from wsolkern.cams.merging import merge_stores
 from wsolkern.cams.store import CamStore
 from wsolkern.cams.writer import CamWriter
 from wsolkern.errors import DatasetError
 
-_PATIENCE = timedelta(days=30)  # for the slowest rank: one that dies is noticed by torchrun
+_SET_BY = "torchrun sets it; unset it to run in one process"
 
 
 @dataclass(frozen=True)
@@ -32,23 +33,48 @@ class Ranks:
     local_rank: int = 0
     """The same among those on this machine."""
     num_local: int = 1
+    _meeting: Meeting | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     @contextmanager
     def joined(cls) -> Iterator["Ranks"]:
-        """The processes that torchrun started, connected while the block runs; without torchrun this one alone."""
+        """The processes that torchrun started, connected while the block runs; without torchrun this one alone.
+
+        A process that has begun is waited for as long as it gives signs of life; one that does not begin, is stopped or
+        died, for WSOLKERN_WAIT_SECONDS, 300 by default. Who is awaited is said on standard error after 10 seconds.
+
+        Raises:
+            ValueError: An environment variable is not as torchrun sets it; the message names it.
+            OSError: Another process did not come, or has ended; the message names it. From :meth:`gather`, too.
+        """
         import torch.distributed as dist
 
-        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-        ranks = cls(*(int(os.environ.get(name, default)) for name, default in zip(names, (0, 1, 0, 1), strict=True)))
+        ranks = cls(*_from_environment())
         if ranks.num_ranks == 1:
             yield ranks
             return
-        dist.init_process_group("gloo", timeout=_PATIENCE)
+        meeting = Meeting(ranks.rank, ranks.num_ranks)
+        why = "it was stopped"
         try:
-            yield ranks
+            ranks = replace(ranks, _meeting=meeting)
+            with ranks.together():
+                dist.init_process_group(
+                    "gloo",
+                    store=meeting.store,
+                    rank=ranks.rank,
+                    world_size=ranks.num_ranks,
+                    timeout=timedelta(seconds=meeting.wait),
+                )
+            try:
+                yield ranks
+                why = ""
+            finally:
+                dist.destroy_process_group()
+        except (ImportError, OSError, ValueError) as error:
+            why = str(error)
+            raise
         finally:
-            dist.destroy_process_group()
+            meeting.leave(why)
 
     def gather(self, value) -> list:
         """Every rank's value, in their order; returns when all ranks have given one."""
@@ -57,8 +83,48 @@ class Ranks:
         values = [value]
         if self.num_ranks > 1:
             values = [None] * self.num_ranks
-            dist.all_gather_object(values, value)
+            with self.together():
+                dist.all_gather_object(values, value)
         return values
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """All processes are at this block when it begins; in it they exchange what they have.
+
+        Raises:
+            OSError: One of them has ended, or is not there in time.
+        """
+        if self._meeting is None:
+            yield
+            return
+        self._meeting.meet()
+        try:
+            yield
+        except RuntimeError as error:  # of the connections between them
+            raise ConnectionError(f"one of {self.num_ranks} processes has ended: {error}") from error
+
+
+def _from_environment() -> list[int]:
+    """RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE."""
+    found = []
+    for name, default, least in (
+        ("RANK", 0, 0),
+        ("WORLD_SIZE", 1, 1),
+        ("LOCAL_RANK", 0, 0),
+        ("LOCAL_WORLD_SIZE", 1, 1),
+    ):
+        text = os.environ.get(name)
+        if text is not None and not (text.isascii() and text.isdigit() and int(text) >= least):
+            raise ValueError(f"{name}: expected an integer, at least {least}, found {text!r}; {_SET_BY}")
+        found.append(default if text is None else int(text))
+    rank, num_ranks, local_rank, num_local = found
+    for name, value, of, most in (
+        ("RANK", rank, "WORLD_SIZE", num_ranks),
+        ("LOCAL_RANK", local_rank, "LOCAL_WORLD_SIZE", num_local),
+    ):
+        if value >= most and (name == "RANK" or of in os.environ):
+            raise ValueError(f"{name}: expected less than {of}, {most}, found {value}; {_SET_BY}")
+    return found
 
 
 @contextmanager

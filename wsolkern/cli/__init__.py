@@ -4,6 +4,7 @@ In: arguments, folders of maps and metadata. Out: tables, JSON and pictures; exi
 Source: none; what is computed is in the rooms that the commands call, imported when a command runs.
 """
 
+import os
 from typing import Annotated
 
 import typer
@@ -56,8 +57,26 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _leave_it_to_the_first(command: str | None) -> None:
+    """Ends this process if it is one of several that share no work: of all commands two do.
+
+    Raises:
+        typer.Exit: It is not the first one. Of torchrun's, all others end well.
+    """
+    rank, num_ranks = (os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE"))
+    if command in ("extract", "train") or not (rank.isdigit() and num_ranks.isdigit() and 0 < int(rank)):
+        return
+    text = f"process {rank} of {num_ranks}: wsolkern {command} is done by one process alone, that of RANK=0"
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        typer.echo(text, err=True)
+        raise typer.Exit
+    typer.secho(f"error: {text}; unset RANK and WORLD_SIZE to run it here", fg=typer.colors.RED, err=True)
+    raise typer.Exit(terminal.FAILED)
+
+
 @app.callback()
 def _app_options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
@@ -68,6 +87,7 @@ def _app_options(
 
     Start with **wsolkern demo**.
     """
+    _leave_it_to_the_first(context.invoked_subcommand)
 
 
 def main() -> None:

@@ -8,7 +8,9 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,6 +93,22 @@ def tell_scaled(spans: "UnitRange", what: object) -> None:
         terminal.stderr().print(f"{what}: {spans.NOTE}", style="yellow")
 
 
+def _alone(count: Callable[..., Counted]) -> Callable[..., Counted]:
+    """Keeps other processes out of the state of --resume, and turns SIGTERM into what Ctrl-C does, while it counts."""
+
+    @wraps(count)
+    def alone(*arguments, resume: Path | None, **how) -> Counted:
+        from wsolkern.files import only_one_at
+        from wsolkern.interrupts import interrupts_raise
+
+        what = f"--resume {resume}: another process is counting into it"
+        with interrupts_raise(), nullcontext() if resume is None else only_one_at(resume, what):
+            return count(*arguments, resume=resume, **how)
+
+    return alone
+
+
+@_alone
 def count_split(
     root: Path,
     metadata: Path,

@@ -115,6 +115,7 @@ def extract(
         from wsolkern.datasets import ImageFolder, Preprocessing, class_folders, load_metadata
         from wsolkern.datasets.ids import check_image_ids
         from wsolkern.datasets.labels import check_labels, line_of
+        from wsolkern.interrupts import interrupts_raise
         from wsolkern.models.loading import load_model
 
         outputs.check_folder("--out", out)
@@ -146,7 +147,7 @@ def extract(
         source = ImageFolder(images, image_ids, preprocessing, image_sizes=None if any_image_size else sizes)
         options.find_modules_here()
         network, sha256, note = load_model(model, options.parse_arguments(argument or []), weights)
-        with Ranks.joined() as ranks:
+        with interrupts_raise(), Ranks.joined() as ranks:
             if note and ranks.rank == 0:
                 terminal.stderr().print(note)
             if ranks.num_local > 1:

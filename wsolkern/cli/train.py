@@ -115,6 +115,7 @@ def train(
         import torch
 
         from wsolkern.cams import Ranks
+        from wsolkern.interrupts import interrupts_raise
         from wsolkern.training import Recipe, TrainingData
         from wsolkern.training import train as run
 
@@ -132,7 +133,7 @@ def train(
             box_rounding=box_rounding,
         )
         data = replace(data, val=options.expect_ignore_masks(data.val, mask_root, allow_missing_ignore))
-        with Ranks.joined() as ranks:
+        with interrupts_raise(), Ranks.joined() as ranks:
             if ranks.num_local > 1:
                 options.share_cores(ranks.num_local)
             place = options.place_of(device, ranks)

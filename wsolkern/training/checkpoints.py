@@ -8,6 +8,8 @@ Source: the checkpoints' format is that of clovaai/wsolevaluation (MIT), main.py
 import csv
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,12 +17,13 @@ import torch
 from torch import nn
 
 from wsolkern.cams import Ranks
-from wsolkern.files import UNFINISHED, write_whole
+from wsolkern.files import UNFINISHED, only_one, write_whole
 from wsolkern.models import load_checkpoint
 from wsolkern.training.recipe import Recipe
 from wsolkern.training.shards import Tally
 
 RECIPE, LAST, BEST, LOG = "recipe.toml", "last_checkpoint.pth.tar", "best_checkpoint.pth.tar", "log.csv"
+_LOCK = ".lock"
 _PROGRESS = "wsolkern"  # the checkpoint's entry for what the published format has no place for
 
 
@@ -44,23 +47,35 @@ class Progress:
         return max(self.log, key=lambda row: row[column])
 
 
-def claim(run: str | os.PathLike, recipe: Recipe, ranks: Ranks) -> None:
-    """Makes a run's folder with its recipe, or finds it there with the same one.
+@contextmanager
+def claimed(run: str | os.PathLike, recipe: Recipe, ranks: Ranks) -> Iterator[None]:
+    """Makes a run's folder with its recipe, or finds it there with the same one; keeps others out of it in the block.
 
     Raises:
-        ValueError: It is the folder of another recipe, or has other things in it.
+        ValueError: It is the folder of another recipe, or has other things in it, or somebody else trains there.
     """
-    path = Path(run) / RECIPE
+    _expect_own(Path(run), recipe)
+    ranks.gather(None)  # nobody makes what another one still looks for
+    if ranks.rank > 0:
+        ranks.gather(None)
+        yield
+        return
+    Path(run).mkdir(parents=True, exist_ok=True)
+    with only_one(Path(run) / _LOCK, f"{run}: another process is training there"):
+        _expect_own(Path(run), recipe)
+        if not (path := Path(run) / RECIPE).exists():
+            write_whole(path, f"# wsolkern train --recipe; the settings of this run\n{recipe.to_toml()}".encode())
+        ranks.gather(None)
+        yield
+
+
+def _expect_own(run: Path, recipe: Recipe) -> None:
+    path = run / RECIPE
     if path.exists():
         if (difference := Recipe.read(path, {}).first_difference(recipe)) is not None:
             raise ValueError(f"{path}: the run there has other settings: {difference}; take another folder")
-    elif Path(run).exists() and (not Path(run).is_dir() or _is_other(Path(run))):
+    elif run.exists() and (not run.is_dir() or _is_other(run)):
         raise ValueError(f"{run}: expected a run's folder, an empty one or none, found something without {RECIPE}")
-    ranks.gather(None)  # nobody makes what another one still looks for
-    if ranks.rank == 0 and not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, f"# wsolkern train --recipe; the settings of this run\n{recipe.to_toml()}".encode())
-    ranks.gather(None)
 
 
 def save(
@@ -123,7 +138,7 @@ def _architecture(network: nn.Module) -> str:
 
 def _is_other(folder: Path) -> bool:
     """Whether there is something in a folder, other than what a killed run left before its recipe was whole."""
-    return any(not each.name.endswith(UNFINISHED) for each in folder.iterdir())
+    return any(each.name != _LOCK and not each.name.endswith(UNFINISHED) for each in folder.iterdir())
 
 
 def _write_log(run: str | os.PathLike, progress: Progress) -> None:

@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,14 +81,15 @@ def train(
 
     Raises:
         KeyboardInterrupt: SIGINT or SIGTERM came; while it trained, the batch was finished and a checkpoint is written.
-        ValueError: Before the first epoch: the folder is another run's; a class is out of range; no image of a split
-            can be read; the network has no CAMs, or cannot be trained. Later: the loss or a logit is no number.
+        ValueError: Before the first epoch: the folder is another run's, or somebody trains there; a class is out of
+            range; no image of a split can be read; the network has no CAMs, or cannot be trained. Later: the loss or a
+            logit is no number.
         ImportError: TensorBoard is not installed.
     """
     data.expect_classes(recipe.num_classes or None)
     recipe = recipe.for_data(data.num_classes, data.sha256())
-    with interrupts_raise(), _threads():
-        trainer = _Trainer(recipe, data, Path(run), ranks, torch.device(device), num_readers, checkpoint_batches)
+    with interrupts_raise(), _threads(), ExitStack() as stack:
+        trainer = _Trainer(recipe, data, Path(run), ranks, torch.device(device), num_readers, checkpoint_batches, stack)
         progress = trainer.progress
         was_finished = progress.epoch == recipe.epochs
         with _events(Path(run) if tensorboard and ranks.rank == 0 else None, progress.log) as write:
@@ -112,6 +113,7 @@ class _Trainer:
         device: torch.device,
         num_readers: int | None,
         checkpoint_batches: int,
+        stack: ExitStack,
     ):
         self.recipe, self.data, self.run, self.ranks, self.device = recipe, data, run, ranks, device
         self.checkpoint_batches = checkpoint_batches
@@ -134,7 +136,7 @@ class _Trainer:
         is_new = not (run / checkpoints.RECIPE).exists()
         if is_new:
             self._rehearse(cams)
-        checkpoints.claim(run, recipe, ranks)
+        stack.enter_context(checkpoints.claimed(run, recipe, ranks))
         self.progress = checkpoints.restore(run, self.network, self.optimizer, self.scaler)
         if not is_new and self.progress.epoch < recipe.epochs:
             self._rehearse(cams)

@@ -102,20 +102,17 @@ class ShardSum:
     def _reduce(self) -> torch.Tensor:
         """The sum of all rows, in the order of the shards."""
         rows, num_ranks = self._rows, self._ranks.num_ranks
-        if num_ranks > 1:
-            length = rows.shape[1] // num_ranks
-            given = rows.view(self.num_mine, num_ranks, length).transpose(0, 1).contiguous()  # [to rank, shard, part]
-            rows = torch.empty_like(given)  # [from rank, shard, part]
+        if num_ranks == 1:
+            return _sum(rows)
+        length = rows.shape[1] // num_ranks
+        given = rows.view(self.num_mine, num_ranks, length).transpose(0, 1).contiguous()  # [to rank, shard, part]
+        rows = torch.empty_like(given)  # [from rank, shard, part]
+        with self._ranks.together():
             dist.all_to_all_single(rows, given, group=self._group)
-            rows = rows.view(-1, length)
-        total = rows[0].clone()
-        for row in rows[1:]:
-            total += row
-        if num_ranks > 1:
+            total = _sum(rows.view(-1, length))
             parts = list(total.new_empty((num_ranks, len(total))))
             dist.all_gather(parts, total, group=self._group)
-            total = torch.cat(parts)
-        return total
+        return torch.cat(parts)
 
     def _parts(self, row: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """A row's views of each parameter, each buffer, and the tally."""
@@ -125,3 +122,10 @@ class ShardSum:
     def _restore(self) -> None:
         for each, before in zip((*self._buffers, *self._counters), self._before, strict=True):
             each.copy_(before)
+
+
+def _sum(rows: torch.Tensor) -> torch.Tensor:
+    total = rows[0].clone()
+    for row in rows[1:]:
+        total += row
+    return total
