@@ -291,7 +291,7 @@ def test_import_reads_nothing_outside_its_folder(tmp_path, wrong):
     maps = write_folder(tmp_path / "maps", ["a/0"])
     split = write_split(tmp_path / "split", ["a/0.jpg", wrong], {"a/0.jpg": 0, wrong: 0})
     message = run("store", "import", maps, tmp_path / "store", "--metadata", split, code=2).stderr
-    assert f"image_ids.txt:2: id: expected relative paths without '..', found {wrong!r}" in message
+    assert "image_ids.txt" in message and f"expected relative paths without '..', found {wrong!r}" in message
     assert not (tmp_path / "store").exists()
 
 
@@ -828,23 +828,21 @@ def test_the_writer_of_the_readme_runs_twice_in_one_process_with_lasting_workers
 
 def test_a_killed_writers_lock_ends_with_it_though_its_workers_live(tmp_path):
     program = """
-    import os, signal, sys, time
+    import os, sys, time
     import numpy as np
     from wsolkern.cams import CamWriter, Manifest
     writer = CamWriter(sys.argv[1], Manifest())
     writer.add(["a"], np.zeros((1, 2, 2), np.float32))
     writer.flush()
-    child = os.fork()
-    if child == 0:
-        time.sleep(60)
-        os._exit(0)
-    print(child, flush=True)
-    os.kill(os.getpid(), signal.SIGKILL)
+    if os.fork() == 0:
+        print(os.getpid(), flush=True)
+    time.sleep(60)
     """
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(program), tmp_path / "store"], stdout=subprocess.PIPE
     )
     child = int(process.stdout.readline())
+    process.kill()
     process.wait()
     try:
         os.kill(child, 0)  # it lives
