@@ -28,7 +28,7 @@ from wsolkern.compat.data_loaders import (
 )
 from wsolkern.compat.util import check_box_convention, check_scoremap_validity, t2n
 from wsolkern.datasets import MapFolder, load_mask
-from wsolkern.datasets.masks import load_grey
+from wsolkern.datasets.masks import existing_ignore_paths, load_grey
 from wsolkern.datasets.metadata import read_kind, scale_boxes
 from wsolkern.datasets.tables import Problems
 from wsolkern.errors import DatasetError
@@ -126,7 +126,7 @@ def load_mask_image(file_path: str, resize_size: tuple[int, int]) -> np.ndarray:
     """An image file as float32 [H, W] grey values, nearest neighbour; ``resize_size`` is (width, height) as in OpenCV.
 
     Raises:
-        DatasetError: No such file, or no image.
+        DatasetError: No such file, no image, or one that holds values but reads as empty.
     """
     width, height = resize_size
     return load_grey(file_path, (height, width)).astype(np.float32)
@@ -138,7 +138,7 @@ def get_mask(mask_root: str, mask_paths: Iterable[str], ignore_path: str | None)
     Nothing is ignored if there is no ignore path.
 
     Raises:
-        DatasetError: A mask is missing, or a file is no image.
+        DatasetError: As :func:`wsolkern.datasets.load_mask`.
     """
     return load_mask(mask_root, mask_paths, ignore_path, _SIZE)
 
@@ -178,6 +178,7 @@ class LocalizationEvaluator:
         iou_threshold_list: IoU thresholds in percent, in [1, 100], each once.
         mask_root: Folder that the mask paths start from.
         multi_contour_eval: All contours (MaxBoxAccV2) instead of the largest one (MaxBoxAcc).
+        allow_missing_ignore: Ignore nothing where an ignore mask that is named is not there, and warn of it.
     """
 
     def __init__(
@@ -189,6 +190,8 @@ class LocalizationEvaluator:
         iou_threshold_list: Sequence[int],
         mask_root: str | None,
         multi_contour_eval: bool,
+        *,
+        allow_missing_ignore: bool = False,
     ):
         self.metadata = metadata
         self.dataset_name = dataset_name
@@ -197,6 +200,7 @@ class LocalizationEvaluator:
         self.iou_threshold_list = iou_threshold_list
         self.mask_root = mask_root
         self.multi_contour_eval = multi_contour_eval
+        self.allow_missing_ignore = allow_missing_ignore
         check_thresholds(cam_threshold_list)
         # As fractions they would be thresholds below 1 %, which every box reaches; twice, they would count twice.
         percents = list(iou_threshold_list)
@@ -445,6 +449,8 @@ class MaskEvaluator(_BatchEvaluator):
             raise ValueError(f"dataset_name: expected a data set with masks, found {self.dataset_name!r}")
         check_thresholds(self.cam_threshold_list, sorted_=True)
         self.mask_paths, self.ignore_paths = get_mask_paths(self.metadata)
+        if self.allow_missing_ignore:
+            self.ignore_paths = existing_ignore_paths(self.ignore_paths, self.mask_root)
         self.num_bins = len(self.cam_threshold_list) + 2
         self.threshold_list_right_edge = np.append(self.cam_threshold_list, [1.0, 2.0, 3.0])
         self.gt_true_score_hist = np.zeros(self.num_bins)
@@ -503,6 +509,8 @@ def evaluate_wsol(
     multi_iou_eval: bool,
     iou_threshold_list: Sequence[int],
     cam_curve_interval: float = 0.001,
+    *,
+    allow_missing_ignore: bool = False,
 ) -> float:
     """Evaluates the score maps of a folder, prints ``localization: <performance>`` and returns it.
 
@@ -516,6 +524,7 @@ def evaluate_wsol(
         multi_iou_eval: The mean over IoU thresholds instead of the value at 50.
         iou_threshold_list: IoU thresholds in percent, in [1, 100], each once.
         cam_curve_interval: Step between thresholds, 0.00001 at least.
+        allow_missing_ignore: Ignore nothing where an ignore mask that is named is not there, and warn of it.
 
     Returns:
         Percent: box accuracy at the best threshold, of each IoU threshold or of 50; PxAP for masks.
@@ -534,6 +543,7 @@ def evaluate_wsol(
         iou_threshold_list=iou_threshold_list,
         mask_root=os.path.join(mask_root, dataset_name),
         multi_contour_eval=multi_contour_eval,
+        allow_missing_ignore=allow_missing_ignore,
     )
     averaged = multi_iou_eval or isinstance(evaluator, MaskEvaluator)
     if not averaged and 50 not in iou_threshold_list:
@@ -575,6 +585,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--multi_contour_eval", **switch, help="all contours instead of the largest one")
     parser.add_argument("--multi_iou_eval", **switch, help="mean over IoU thresholds instead of the value at 50")
     parser.add_argument("--iou_threshold_list", type=int, nargs="+", default=[30, 50, 70], help="percent")
+    parser.add_argument(
+        "--allow_missing_ignore", **switch, help="ignore nothing where an ignore mask that is named is not there"
+    )
     options = vars(parser.parse_args(arguments))
     try:
         evaluate_wsol(**options)

@@ -47,6 +47,7 @@ class CAMComputer:
             none outside of that folder; None saves none.
         norm_method: "minmax", "max", "pas" (at 0.9) or "ivr".
         percentile: What "ivr" subtracts, a fraction in [0, 1).
+        allow_missing_ignore: Ignore nothing where an ignore mask that is named is not there, and warn of it.
 
     Raises:
         DatasetError: The metadata have something wrong with them.
@@ -67,6 +68,8 @@ class CAMComputer:
         log_folder: str | None = None,
         norm_method: str = "minmax",
         percentile: float = 0.6,
+        *,
+        allow_missing_ignore: bool = False,
     ):
         self.model = model
         self.model.eval()
@@ -85,6 +88,7 @@ class CAMComputer:
             iou_threshold_list=iou_threshold_list,
             mask_root=mask_root,
             multi_contour_eval=multi_contour_eval,
+            allow_missing_ignore=allow_missing_ignore,
         )
 
     def compute_and_evaluate_cams(self):

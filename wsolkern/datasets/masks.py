@@ -70,18 +70,22 @@ def without_missing_ignore(split: "Metadata", mask_root: str | os.PathLike) -> "
         split: A split with masks.
         mask_root: Folder that its paths start from.
     """
-    named = [path for path in split.ignore_paths.values() if path]
-    missing = {path for path in named if not os.path.exists(path_below(mask_root, path))}
-    if not missing:
-        return split
-    first = next(path for path in named if path in missing)
-    warnings.warn(
-        f"{os.fspath(mask_root)}: {len(missing):,} of {len(named):,} ignore masks are not there, and nothing is "
-        f"ignored in their images; the first: {first}",
-        stacklevel=2,
-    )
-    kept = {image_id: None if path in missing else path for image_id, path in split.ignore_paths.items()}
-    return replace(split, ignore_paths=kept)
+    return replace(split, ignore_paths=existing_ignore_paths(split.ignore_paths, mask_root))
+
+
+def existing_ignore_paths(
+    ignore_paths: Mapping[str, str | None], mask_root: str | os.PathLike
+) -> dict[str, str | None]:
+    """Image id -> image of the region to ignore, None where that is not there; a warning counts these images."""
+    named = {image_id: path for image_id, path in ignore_paths.items() if path}
+    missing = {image_id: path for image_id, path in named.items() if not os.path.exists(path_below(mask_root, path))}
+    if missing:
+        warnings.warn(
+            f"{os.fspath(mask_root)}: {len(missing):,} of {len(named):,} ignore masks are not there, and nothing is "
+            f"ignored in their images; the first: {next(iter(missing.values()))}",
+            stacklevel=3,
+        )
+    return {image_id: None if image_id in missing else path for image_id, path in ignore_paths.items()}
 
 
 def load_mask(
