@@ -8,6 +8,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from wsolkern.cli import app
+from wsolkern.compat import evaluation
 from wsolkern.datasets import load_metadata, without_missing_ignore
 from wsolkern.metrics.counting import SplitCount, evaluator_for, fingerprint
 
@@ -57,6 +58,31 @@ def test_a_state_knows_what_was_ignored(made, tmp_path):
     other = SplitCount(evaluator_for(split, "max", mask_root=tmp_path / "masks"), split.image_ids, jobs[0])
     with pytest.raises(ValueError, match="other masks"):
         other.load(tmp_path / "state")
+
+
+def test_the_drop_in(made, tmp_path, capsys):
+    (tmp_path / "metadata").rename(tmp_path / "test")
+    for root, folder in (("metadata", "test"), ("dataset", "masks")):
+        (tmp_path / root / "mine").mkdir(parents=True)
+        target = tmp_path / root / "mine"
+        (tmp_path / folder).rename(target / folder if root == "metadata" else target / "m")
+    for path in (tmp_path / "dataset" / "mine" / "m").iterdir():
+        path.rename(tmp_path / "dataset" / "mine" / path.name)
+    ramp = np.linspace(0, 1, 16)[None].repeat(16, axis=0)
+    for name in ("a", "b"):
+        np.save(tmp_path / "cams" / f"{name}.npy", ramp)
+    flags = ["--dataset_name", "mine", "--split", "test", "--scoremap_root", tmp_path / "cams"]
+    flags += ["--metadata_root", tmp_path / "metadata", "--mask_root", tmp_path / "dataset"]
+    flags = [str(each) for each in flags]
+    with pytest.raises(SystemExit):
+        evaluation.main(flags)
+    assert "gone.png: no such ignore mask" in capsys.readouterr().err
+    with pytest.warns(UserWarning, match="1 of 2 ignore masks are not there"):
+        evaluation.main([*flags, "--allow_missing_ignore"])
+    allowed = capsys.readouterr().out
+    (tmp_path / "metadata" / "mine" / "test" / "localization.txt").write_text("a.jpg,m.png,i.png\nb.jpg,m.png,\n")
+    evaluation.main(flags)
+    assert capsys.readouterr().out == allowed
 
 
 @pytest.mark.parametrize("command", ["evaluate", "sweep", "select", "table", "diagnose", "profile", "train"])

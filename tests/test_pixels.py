@@ -671,3 +671,48 @@ class TestCommands:
         done = self.run("extract", "bright:cams", "--images", "images", "--metadata", "split", "-o", "store")
         assert done.exit_code == 2 and "0.jpg: cannot be read as an image: expected 41 x 60 pixels" in done.stderr
         assert "found 60 x 40 (40 x 60 turned by its orientation tag)" in done.stderr
+
+    def test_training_compares_sizes_of_both_splits(self, data):
+        """Of each split the second image has another size than listed, or is taken with --any-image-size."""
+        for split in ("train", "val"):
+            os.makedirs(data / "all" / split)
+            for name in ("image_ids.txt", "class_labels.txt", "image_sizes.txt", "localization.txt"):
+                text = (data / "split" / name).read_text().replace("1.jpg,40,60", "1.jpg,44,60")
+                text = text.replace("2.jpg,0\n", "2.jpg,1\n") if name == "class_labels.txt" else text
+                for number in range(3):
+                    text = text.replace(f"{number}.jpg", f"{split}{number}.jpg")
+                (data / "all" / split / name).write_text(text)
+            for number in range(3):
+                os.link(data / "images" / f"{number}.jpg", data / "images" / f"{split}{number}.jpg")
+        train = [
+            "train",
+            "--dataset",
+            "images",
+            "--metadata",
+            "all",
+            "--backbone",
+            "tiny",
+            "--method",
+            "cam",
+            "--epochs",
+            1,
+        ]
+        train += [
+            "--batch-size",
+            2,
+            "--resize-size",
+            32,
+            "--crop-size",
+            32,
+            "--threads",
+            1,
+            "--normalizations",
+            "minmax",
+        ]
+        done = self.run(*train, "-o", "run")
+        assert done.exit_code == 1 and "2 of 6 images were left out" in done.stderr, done.stderr
+        for name in ("train1.jpg", "val1.jpg"):
+            assert re.search(f"{name}: .*expected 44 x 60 pixels as image_sizes.txt says", done.stderr)
+        with pytest.warns(UserWarning, match="3 images have an orientation tag"):
+            done = self.run(*train, "-o", "any", "--any-image-size")
+        assert done.exit_code == 0, done.stderr
