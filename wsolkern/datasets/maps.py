@@ -343,7 +343,7 @@ def _read_key(archive, path: Path, key: str) -> np.ndarray:
 
 def _expect_numbers(dtype: str) -> None:
     if dtype not in _SAFETENSORS:
-        raise ValueError(f"expected numbers of 16 to 64 bits, found {dtype}")
+        raise ValueError(f"expected integers, bool or floats of 16 to 64 bits, found {dtype}")
 
 
 def _announce(paths: Iterable[str]) -> None:
