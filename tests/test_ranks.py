@@ -13,9 +13,10 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
-from wsolkern.cams import CamWriter, Manifest, Ranks, meeting
+from wsolkern.cams import CamStore, CamWriter, Manifest, Ranks, meeting
 from wsolkern.cli import app
 from wsolkern.errors import DatasetError
 from wsolkern.files import only_one_at
@@ -250,3 +251,37 @@ def test_two_trainings_in_one_folder(tmp_path):
     with pytest.raises(ValueError, match="the run there has other settings"):
         with checkpoints.claimed(tmp_path / "run", other, Ranks()):
             pass
+
+
+def test_a_rank_that_dies_costs_only_its_own_pending_maps(tmp_path):
+    """The others end in time, with a message, and the same command goes on with what they made."""
+    (tmp_path / "images" / "0").mkdir(parents=True)
+    for index in range(12):
+        Image.new("RGB", (8, 8), (20 * index, 0, 0)).save(tmp_path / "images" / "0" / f"{index:02}.png")
+    (tmp_path / "mine.py").write_text(
+        "import os\n"
+        "calls = []\n"
+        "def model():\n"
+        "    return look\n"
+        "def look(images, classes):\n"
+        "    calls.append(1)\n"
+        "    if os.environ.get('RANK') == '1' and len(calls) == 3:\n"
+        "        os.kill(os.getpid(), 9)\n"
+        "    return images.mean(1)\n"
+    )
+    command = [sys.executable, "-m", "wsolkern", "extract", "mine:model", "--images", "images", "-o", "store"]
+    command += ["--size", "8", "--batch-size", "1"]
+    address = {"WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port()), meeting.WAIT: "2"}
+    how = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    several = [subprocess.Popen(command, env={**os.environ, **address, "RANK": rank}, **how) for rank in "01"]
+    messages = [each.communicate(timeout=60)[1] for each in several]
+    assert [each.returncode for each in several] == [2, -signal.SIGKILL], messages
+    assert f"error: process 1 of 2 has given no sign of life for 2 s ({meeting.WAIT})" in messages[0]
+    assert CamStore(tmp_path / "store.rank0").num_maps == 6
+    done = subprocess.run(command, **how)
+    assert done.returncode == 0 and "store: 12 CAMs" in done.stdout, done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "__pycache__") == [
+        "images",
+        "mine.py",
+        "store",
+    ]
