@@ -101,6 +101,7 @@ def _alone(count: Callable[..., Counted]) -> Callable[..., Counted]:
         from wsolkern.files import only_one_at
         from wsolkern.interrupts import interrupts_raise
 
+        outputs.check_targets({"--resume": resume})
         what = f"--resume {resume}: another process is counting into it"
         with interrupts_raise(), nullcontext() if resume is None else only_one_at(resume, what):
             return count(*arguments, resume=resume, **how)
