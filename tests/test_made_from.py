@@ -584,3 +584,32 @@ def test_several_processes_make_again_what_no_longer_fits(data, tmp_path):
     assert by_id(tmp_path / "store") == by_id(tmp_path / "right")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "right", "split", "store"]
     shutil.rmtree(tmp_path / "right")
+
+
+# Photographs, in a store of a run.
+
+
+def test_the_command_turns_photographs_as_their_listed_sizes_say(data, tmp_path):
+    """An orientation tag counts where the listed size is the displayed one; the store's CAMs are of what was meant."""
+    pixels = np.random.default_rng(7).integers(0, 256, (20, 30, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # displayed a quarter turned
+    Image.fromarray(pixels).save(data / "0/00.png", exif=exif)
+    run(data, tmp_path / "stored", model=f"{THIS}:slow_function")
+    sizes = tmp_path / "split" / "image_sizes.txt"
+    sizes.write_text(sizes.read_text().replace("0/00.png,30,20", "0/00.png,20,30"))
+    boxes = tmp_path / "split" / "localization.txt"
+    boxes.write_text(boxes.read_text().replace("0/00.png,1,2,20,15", "0/00.png,1,2,15,20"))
+    run(data, tmp_path / "displayed", model=f"{THIS}:slow_function")
+    for name, shown in (("stored", pixels), ("displayed", np.rot90(pixels, -1))):
+        expected = Preprocessing(SIZE)(Image.fromarray(np.ascontiguousarray(shown)))[0]
+        np.testing.assert_array_equal(CamStore(tmp_path / name).read("0/00.png"), expected, strict=True)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_logits_of_a_function_are_numbers(data, tmp_path, value):
+    def wrong(images, classes):
+        return Look(images[:, 0], None, np.full((len(images), 7), value, np.float32))
+
+    with CamWriter(tmp_path / "store", RUN) as writer, pytest.raises(ValueError, match="0/00.png: its logits are"):
+        extract(wrong, folder(data), writer)

@@ -395,11 +395,12 @@ def extract(
             timer.moved(0, len(batch.image_ids))
             with nullcontext() if precision == "float32" else torch.autocast(device.type, getattr(torch, precision)):
                 pixels = torch.from_numpy(batch.images).to(device)
-                if isinstance(replica, PooledCams | OwnCams):
-                    found = replica(pixels, classes, names)
-                else:
-                    found = _of_function(replica(pixels, classes), names)
-        return batch, _on_host(found, len(batch.image_ids), classes)
+                is_ours = isinstance(replica, PooledCams | OwnCams)
+                found = replica(pixels, classes, names) if is_ours else replica(pixels, classes)
+        found = _on_host(found, len(batch.image_ids), classes)
+        if not is_ours and found.logits is not None:
+            expect_finite(None, torch.from_numpy(found.logits), names)
+        return batch, found
 
     def finish(future: Future) -> None:
         nonlocal num_done, flushed, is_checked
@@ -529,19 +530,6 @@ def _workers(
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(num_threads)
-
-
-def _of_function(found, image_ids: Sequence[str | None]):
-    """What a function returned, its logits checked.
-
-    Raises:
-        ValueError: A logit is no number; the message names the image.
-    """
-    import torch
-
-    if isinstance(found, Look) and torch.is_tensor(found.logits) and found.logits.is_floating_point():
-        expect_finite(None, found.logits, image_ids)
-    return found
 
 
 def _stampers() -> ThreadPoolExecutor:

@@ -248,7 +248,7 @@ def expect_finite(model, logits: "torch.Tensor", image_ids: Sequence[str | None]
     Raises:
         ValueError: They are not; the message names the image.
     """
-    fits = logits.isfinite().reshape(len(logits), -1).all(1)
+    fits = logits.isfinite().flatten(1).all(1)
     for row in range(len(fits)) if not fits.all() else ():
         name = f"image {row} of a batch" if image_ids is None else image_ids[row]
         if not fits[row] and name is not None:
