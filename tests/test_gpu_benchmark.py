@@ -11,12 +11,10 @@ import pytest
 import scipy.ndimage
 import torch
 
+from benchmarks import gpu, gpu_peers, inputs
+from benchmarks.measure import WrongResult
+
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from benchmarks import gpu, gpu_peers, inputs  # noqa: E402
-from benchmarks.measure import WrongResult  # noqa: E402
-
 SCRIPT = ROOT / "benchmarks" / "gpu.sh"
 
 
