@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -48,6 +49,20 @@ def open_regular(path: str | os.PathLike, *, buffering: int = -1) -> BinaryIO:
     except BaseException:
         os.close(descriptor)
         raise
+
+
+@contextmanager
+def readers(num_threads: int, name: str) -> Iterator[ThreadPoolExecutor]:
+    """Threads of a generator that reads files ahead; at its end nobody waits for what they still read.
+
+    A generator that was left half-way may end in the garbage collector, which may be at work under any lock, also under
+    one that a thread needs to end: who waited for threads there would wait for ever.
+    """
+    pool = ThreadPoolExecutor(num_threads, name)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def read_regular(path: str | os.PathLike) -> bytes:

@@ -7,7 +7,6 @@ Source: none; :mod:`wsolkern.cams.layout` says what the files hold.
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
@@ -21,6 +20,7 @@ from wsolkern.datasets import MapFolder, Metadata
 from wsolkern.datasets.scaling import UnitRange
 from wsolkern.datasets.spelling import nearest_spellings
 from wsolkern.errors import DatasetError
+from wsolkern.files import readers
 
 _NUM_LISTED = 4  # damaged shards, or images of other classes, that one message names
 
@@ -183,9 +183,7 @@ class CamStore:
         The next shard is read by a thread while the caller works on one; a shard that cannot be read is in
         ``problems`` then.
         """
-
-        pool = ThreadPoolExecutor(1, thread_name_prefix="wsolkern-store")
-        try:
+        with readers(1, "wsolkern-store") as pool:
             ahead = ((shard, pool.submit(self._read, shard)) for shard in self.shards)
             following = next(ahead, None)
             while following is not None:
@@ -198,8 +196,6 @@ class CamStore:
                     continue
                 self.problems.pop(shard.file, None)
                 yield shard, records
-        finally:
-            pool.shutdown(cancel_futures=True)
 
     def entries(self) -> Iterator[tuple[layout.Shard, layout.Entries]]:
         """The shards, each with what it keeps beside maps; in milliseconds, because it is not verified.

@@ -21,7 +21,7 @@ from PIL import Image
 from wsolkern.datasets.folders import nearest_files, path_below
 from wsolkern.datasets.pixels import read_rgb, to_rgb
 from wsolkern.errors import DatasetError
-from wsolkern.files import open_regular
+from wsolkern.files import open_regular, readers
 
 INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")  # Pillow's
 _MAX_READERS = 16  # threads
@@ -227,21 +227,20 @@ class ImageFolder:
             windows: The ids of each batch; they need not be among ``image_ids``.
             with_hash: Hash the files that are read.
         """
-        pool = ThreadPoolExecutor(self._num_readers, thread_name_prefix="wsolkern-images")
         pending: deque[tuple[tuple[str, ...], np.ndarray, list[Future]]] = deque()
         missing: list[str] = []
         try:
-            num_pending = 0
-            for window in windows:
-                pending.append(self._submit(pool, tuple(window), with_hash))
-                num_pending += len(window)
-                while num_pending - len(pending[0][0]) >= self._num_readers * _NUM_AHEAD:
-                    num_pending -= len(pending[0][0])
+            with readers(self._num_readers, "wsolkern-images") as pool:
+                num_pending = 0
+                for window in windows:
+                    pending.append(self._submit(pool, tuple(window), with_hash))
+                    num_pending += len(window)
+                    while num_pending - len(pending[0][0]) >= self._num_readers * _NUM_AHEAD:
+                        num_pending -= len(pending[0][0])
+                        yield self._finish(*pending.popleft(), missing)
+                while pending:
                     yield self._finish(*pending.popleft(), missing)
-            while pending:
-                yield self._finish(*pending.popleft(), missing)
         finally:
-            pool.shutdown(cancel_futures=True)
             for image_id, advice in self._advice([each for each in missing if each in self.problems]).items():
                 self.problems[image_id] += advice
             self._warn()

@@ -8,7 +8,6 @@ import io
 import os
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +20,7 @@ from wsolkern.datasets.ids import id_problem
 from wsolkern.datasets.scaling import UnitRange
 from wsolkern.datasets.spelling import nearest_spellings
 from wsolkern.errors import DatasetError
-from wsolkern.files import open_regular, read_regular, stamp
+from wsolkern.files import open_regular, read_regular, readers, stamp
 
 _SUFFIXES = (".npy", ".npz", ".safetensors")
 _NUM_READERS = 2  # threads; they read this many batches ahead of the one that was asked for
@@ -143,9 +142,8 @@ class MapFolder:
         found = self._search(self.image_ids)
         nearest = self._nearest(self.image_ids, found)
         map_bytes = self._first_map_bytes(found)
-        pool = ThreadPoolExecutor(1 if self._archive else _NUM_READERS, thread_name_prefix="wsolkern-maps")
         pending: deque = deque()
-        try:
+        with readers(1 if self._archive else _NUM_READERS, "wsolkern-maps") as pool:
             while start < len(self.image_ids) or pending:
                 while start < len(self.image_ids) and len(pending) <= _NUM_READERS:
                     count = max(1, min(size, _MAX_BATCH_BYTES // map_bytes))
@@ -166,8 +164,6 @@ class MapFolder:
                     yield image_ids, maps
                 for image_id in window:
                     self._stamps.pop(image_id, None)
-        finally:
-            pool.shutdown(cancel_futures=True)
 
     def _first_map_bytes(self, found: bytes) -> int:
         """Size of the first map that can be read: what batches are planned with before anything is known."""
