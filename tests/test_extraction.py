@@ -131,6 +131,10 @@ def slow(images: torch.Tensor, classes) -> torch.Tensor:
     return images.mean(1) * (classes[:, None, None] + 1)
 
 
+def failing(number):
+    return len(number)
+
+
 def a_function():
     return slow
 
@@ -649,6 +653,13 @@ def test_command_says_what_is_wrong(tmp_path, run):
         (f"{THIS}:nothing", (), f"MODEL: {THIS} has no nothing"),
         (f"{THIS}:not_a_model", (), "to return a torch.nn.Module or a function, found 3"),
         (f"{THIS}:Mean", ("-a", "function"), "--argument: expected NAME=VALUE, found 'function'"),
+        (f"{THIS}:failing", ("-a", "width=3"), f"MODEL: {THIS}:failing(number): missing a required argument: 'number'"),
+        ("wsolkern.models:build", ("-a", "backbone=x"), "MODEL: wsolkern.models:build(backbone='x'): ValueError: "),
+        (
+            f"{THIS}:failing",
+            ("-a", "number=3"),
+            f"MODEL: {THIS}:failing(number=3): TypeError: object of type",
+        ),
         (f"{THIS}:mean", ("--mean", "1 2"), "--mean: expected three numbers or one, found '1 2'"),
         (f"{THIS}:mean", ("--classes", "all"), "--classes: expected labels or predicted"),
         (f"{THIS}:mean", ("--device", "abacus"), "--device: "),

@@ -5,8 +5,10 @@ Source: none.
 """
 
 import hashlib
+import traceback
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -48,7 +50,7 @@ def load_model(name: str, arguments: Mapping, weights: Path | None = None) -> Lo
 
     function = find_function("MODEL", name)
     content = None if weights is None else read_bytes(weights)
-    model = function(**arguments)
+    model = call("MODEL", name, function, arguments)
     if not callable(model):
         raise ValueError(f"MODEL: expected {name} to return a torch.nn.Module or a function, found {model!r}")
     if content is None:
@@ -82,6 +84,37 @@ def find_function(what: str, name: str) -> Callable:
     if not callable(function):
         raise ValueError(f"{what}: expected {name} to be a function, found {type(function).__name__}")
     return function
+
+
+def call(what: str, name: str, function: Callable, arguments: Mapping) -> object:
+    """What a function that somebody named returns.
+
+    Args:
+        what: What it is called in errors.
+        name: Its name, package.module:function.
+        function: The function.
+        arguments: Its arguments, by name.
+
+    Raises:
+        ValueError: It has no such arguments, or it failed; the message says where.
+    """
+    try:
+        taken = signature(function)
+    except ValueError:  # of some that are written in C
+        taken = None
+    if taken is not None:
+        try:
+            taken.bind(**arguments)
+        except TypeError as error:
+            raise ValueError(f"{what}: {name}({', '.join(map(str, taken.parameters.values()))}): {error}") from error
+    try:
+        return function(**arguments)
+    except Exception as error:  # whatever anybody's function may raise
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+        raise ValueError(
+            f"{what}: {name}({given}): {type(error).__name__}: {error} ({Path(at.filename).name}, line {at.lineno})"
+        ) from error
 
 
 def _state_sha256(state: "dict[str, torch.Tensor]") -> str:

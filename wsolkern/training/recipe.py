@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from wsolkern.files import read_regular
 from wsolkern.models import BACKBONES, METHODS, build
-from wsolkern.models.loading import find_function
+from wsolkern.models.loading import call, find_function
 from wsolkern.normalization import parse_all
 
 if TYPE_CHECKING:
@@ -221,10 +221,7 @@ class Recipe:
                 raise ValueError(f"{given}: only a function with an argument method takes it, not {self.backbone}")
             takes_any = any(each.kind == each.VAR_KEYWORD for each in parameters.values())
             settings = {"num_classes": self.num_classes} if "num_classes" in parameters or takes_any else {}
-        try:
-            made = function(**settings)
-        except TypeError as error:
-            raise ValueError(f"backbone: {self.backbone} does not take {', '.join(settings)}: {error}") from error
+        made = call("backbone", self.backbone, function, settings)
         if not isinstance(made, torch.nn.Module):
             raise ValueError(f"backbone: expected {self.backbone} to return a torch.nn.Module, found {made!r}")
         if self.method == "adl" and not any(isinstance(each, ADL) for each in made.modules()):
