@@ -654,7 +654,7 @@ def test_command_says_what_is_wrong(tmp_path, run):
         (f"{THIS}:not_a_model", (), "to return a torch.nn.Module or a function, found 3"),
         (f"{THIS}:Mean", ("-a", "function"), "--argument: expected NAME=VALUE, found 'function'"),
         (f"{THIS}:failing", ("-a", "width=3"), f"MODEL: {THIS}:failing(number): missing a required argument: 'number'"),
-        ("wsolkern.models:build", ("-a", "backbone=x"), "MODEL: wsolkern.models:build(backbone='x'): ValueError: "),
+        ("wsolkern.models:build", ("-a", "backbone=x"), "missing a required argument: 'method'"),
         (
             f"{THIS}:failing",
             ("-a", "number=3"),
