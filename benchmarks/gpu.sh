@@ -49,12 +49,12 @@ if command -v compute-sanitizer >/dev/null; then
     # Without PyTorch's cache of memory every tensor has an allocation of its own, whose end is known.
     step "$tool" 45 env PYTORCH_NO_CUDA_MEMORY_CACHING=1 \
       compute-sanitizer --tool "$tool" --target-processes application-only --error-exitcode 9 \
-      "$python" -m pytest -q -m gpu -p no:cacheprovider tests/test_gpu_trees.py tests/test_gpu_kernels.py -k "$subset"
+      "$python" -m pytest -q -m gpu -p no:cacheprovider tests/gpu/test_gpu_trees.py tests/gpu/test_gpu_kernels.py -k "$subset"
   done
 else
   note sanitizers - 0 "compute-sanitizer is not on PATH"
 fi
-((SECONDS < 200)) && step table 60 "$python" -m pytest -q "${parallel[@]}" tests/test_ops.py
+((SECONDS < 200)) && step table 60 "$python" -m pytest -q "${parallel[@]}" tests/ops/test_ops.py
 
 begun=$SECONDS
 timeout --kill-after=5 $((benchmark_end + 10 - SECONDS)) "$python" -m benchmarks.gpu --save --steps "$steps" \

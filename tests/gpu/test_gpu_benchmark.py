@@ -14,7 +14,7 @@ import torch
 from benchmarks import gpu, gpu_peers, inputs
 from benchmarks.measure import WrongResult
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "benchmarks" / "gpu.sh"
 
 

@@ -117,7 +117,7 @@ def test_a_gray_network(place):
 
 
 def test_the_documentation_has_the_examples():
-    path = Path(__file__).parent.parent / "docs" / "inputs.md"
+    path = Path(__file__).parents[2] / "docs" / "inputs.md"
     if not path.exists():
         pytest.skip("docs/inputs.md is not here")
     for example in Path(own_networks.__file__).read_text().split("# example: ")[1:]:

@@ -64,7 +64,7 @@ def test_hits_of_score_maps(path, name):
 
 @pytest.mark.parametrize("name", CASES)
 def test_hits_of_all_normalizations_of_a_level_image(cuda, name):
-    """Level images made on the CPU; tests/test_gpu_kernels.py has the kernels that make them on the device."""
+    """Level images made on the CPU; tests/gpu/test_gpu_kernels.py has the kernels that make them on the device."""
     size, parsed = evaluation_size(name), parse_all(NORMALIZATIONS)
     f = ops.resize(CASES[name][None], size)
     affines = ops.affine(f, parsed)

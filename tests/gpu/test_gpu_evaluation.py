@@ -16,7 +16,7 @@ NORMALIZATIONS = ("minmax", "max", "pas:0.9", "ivr:0.3+pas:0.8")
 
 @pytest.mark.parametrize("name", ["cam_13x17", "nan", "on_level_edges"])
 def test_every_operation(cuda, name):
-    """All of them on some cases; tests/test_gpu_kernels.py and tests/test_gpu_trees.py have all cases."""
+    """All of them on some cases; tests/gpu/test_gpu_kernels.py and tests/gpu/test_gpu_trees.py have all cases."""
     f, size, truth, masks = CASES[name][None], evaluation_size(name), [truth_boxes(name)], mask(name)[None]
     resized = ops.resize(f, size)
     calls = {

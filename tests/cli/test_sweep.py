@@ -195,7 +195,7 @@ def test_ctrl_c_keeps_what_is_done(metadata, store, tmp_path, monkeypatch, named
 def test_going_on_after_sigkill(metadata, store, tmp_path):
     state, rng = tmp_path / "state", random.Random(0)
     arguments = store, "--metadata", metadata, "--resume", state
-    for _ in range(3):  # tests/test_counting.py kills sixty times, below the command line
+    for _ in range(3):  # tests/metrics/test_counting.py kills sixty times, below the command line
         process = start(rng.randint(1, 9), *arguments)
         time.sleep(rng.uniform(0, 0.03))
         process.send_signal(signal.SIGKILL)

@@ -1,6 +1,6 @@
 """The examples of docs/inputs.md: models of one's own for ``wsolkern extract`` and ``wsolkern train``.
 
-In: what the commands give a function. Out: networks and functions. tests/test_networks.py runs them.
+In: what the commands give a function. Out: networks and functions. tests/models/test_networks.py runs them.
 Source: none.
 """
 
