@@ -4,6 +4,8 @@ In: image_ids.txt, class_labels.txt, image_sizes.txt, localization.txt of one sp
 Source: the file layout of Choe et al., arXiv 2007.04178; boxes are scaled as its evaluation does, truncated.
 """
 
+import hashlib
+import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping
@@ -56,6 +58,14 @@ class _Rows(Mapping):
         return f"<{len(self):,} images>"
 
 
+def _flat(rows: Mapping) -> tuple[np.ndarray, np.ndarray]:
+    """All rows of a mapping as one array, and how many each image has, int64 [n]."""
+    if isinstance(rows, _Rows):
+        return rows._values, np.ones(len(rows), np.int64) if rows._ends is None else np.diff(rows._ends)
+    values = [np.atleast_2d(each) for each in rows.values()]
+    return np.concatenate(values or [np.empty((0, 0))]), np.array([len(each) for each in values], np.int64)
+
+
 @dataclass(frozen=True, eq=False)
 class Metadata:
     """One split of a data set, as its files say it."""
@@ -92,11 +102,21 @@ class Metadata:
         """
         if not self.boxes:
             return {}
-        counts = [len(boxes) for boxes in self.boxes.values()]
-        image_sizes = np.repeat([self.image_sizes[image_id] for image_id in self.boxes], counts, axis=0)
-        scaled = scale_boxes(np.concatenate(list(self.boxes.values())), image_sizes, size)
+        boxes, counts = _flat(self.boxes)
         places = {image_id: place for place, image_id in enumerate(self.boxes)}
-        return _Rows(places, scaled, np.cumsum([0, *counts]))
+        in_order = list(self.image_sizes) == list(places)
+        image_sizes, _ = _flat(self.image_sizes if in_order else {each: self.image_sizes[each] for each in places})
+        return _Rows(places, scale_boxes(boxes, np.repeat(image_sizes, counts, axis=0), size), np.cumsum([0, *counts]))
+
+    def sha256(self) -> str:
+        """What tells this ground truth from another: of the ids, the sizes and what localizes the objects."""
+        found = hashlib.sha256(json.dumps([self.image_ids, self.kind, self.mask_paths, self.ignore_paths]).encode())
+        for rows in (self.image_sizes, self.boxes):
+            values, counts = _flat(rows)
+            found.update(json.dumps([list(rows) != list(self.image_ids) and list(rows), values.shape]).encode())
+            found.update(np.ascontiguousarray(values, np.int64))
+            found.update(counts)
+        return found.hexdigest()
 
     def line_of(self, name: str, image_id: str) -> int | None:
         """The first line of a file that is about an image, for messages; the file is read anew for every call.

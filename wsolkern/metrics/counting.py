@@ -360,10 +360,5 @@ def fingerprint(split: Metadata, mask_root: str | os.PathLike | None, maps: obje
     Returns:
         64 hexadecimal digits.
     """
-    truth = {image_id: boxes.tolist() for image_id, boxes in split.boxes.items()} or [
-        split.mask_paths,
-        split.ignore_paths,
-        str(Path(mask_root).resolve()) if mask_root else None,
-    ]
-    content = [maps, split.image_ids, dict(split.image_sizes), truth]
+    content = [maps, split.sha256(), str(Path(mask_root).resolve()) if mask_root and split.kind == "masks" else None]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
