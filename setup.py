@@ -1,4 +1,4 @@
-"""Builds the native core, once per instruction set (see csrc/module.cpp), and with nvcc the CUDA one.
+"""Builds the native core, once per instruction set (see csrc/cpu/module.cpp), and with nvcc the CUDA one.
 
 Everything else is in pyproject.toml.
 """
@@ -30,7 +30,7 @@ if platform.machine().lower() in ("x86_64", "amd64"):
     FLAGS["avx512"] = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"]
     if SANITIZE and "avx512bw" not in Path("/proc/cpuinfo").read_text():
         del FLAGS["avx512"]  # what checks itself is for this computer, and building it takes a minute
-HEADERS = sorted(f"csrc/{header}" for header in os.listdir("csrc") if header.endswith(".h"))
+HEADERS = sorted(str(header) for header in Path("csrc").rglob("*.h"))
 
 # Machine code for these, and PTX of the last for what comes after it. WSOLKERN_CUDA_ARCHS="90" builds for one only.
 CUDA_ARCHS = os.environ.get("WSOLKERN_CUDA_ARCHS", "75 80 86 89 90 100 120").split()
@@ -88,7 +88,8 @@ def extension(isa: str) -> Pybind11Extension:
     name = f"_native_{isa}"
     return Pybind11Extension(
         f"wsolkern.{name}",
-        ["csrc/module.cpp"],
+        ["csrc/cpu/module.cpp"],
+        include_dirs=["csrc"],
         cxx_std=20,
         define_macros=[("WSOLKERN_MODULE", name)],
         depends=HEADERS,
@@ -105,6 +106,6 @@ if wanted == "1" and not nvcc():
     raise SystemExit(f"WSOLKERN_CUDA=1, but nvcc is not found: install {NEEDS_NVCC}")
 extensions = [extension(isa) for isa in FLAGS]
 if wanted != "0" and nvcc():
-    sources = ["csrc/cuda.cu", "csrc/device_module.cpp"]
-    extensions.append(Extension(CUDA, sources, depends=HEADERS, language="c++", optional=wanted != "1"))
+    sources = ["csrc/gpu/cuda.cu", "csrc/gpu/module.cpp"]
+    extensions.append(Extension(CUDA, sources, include_dirs=["csrc"], depends=HEADERS, language="c++", optional=wanted != "1"))
 setup(ext_modules=extensions, cmdclass={"build_ext": BuildSideBySide})

@@ -78,7 +78,7 @@ def emulated_core(tmp_path_factory) -> Path:
     ]
     flags += shlex.split(os.environ.get("WSOLKERN_EMULATED_FLAGS", ""))
     includes = [f"-I{folder}" for folder in (pybind11.get_include(), sysconfig.get_path("include"), CSRC)]
-    sources = [str(CSRC / name) for name in ("device_module.cpp", "emulated.cpp")]
+    sources = [str(CSRC / "gpu" / name) for name in ("module.cpp", "emulated.cpp")]
     command = [os.environ.get("CXX", "g++"), *flags, *includes, "-DWSOLKERN_MODULE=_emulated", *sources, "-o", str(out)]
     # A sanitizer that is preloaded into Python is of no use to the compiler.
     environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}

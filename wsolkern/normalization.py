@@ -29,7 +29,7 @@ from numbers import Real
 
 import numpy as np
 
-# Ranks that are not an index into the sorted map; `csrc/statistics.h` reads the same numbers.
+# Ranks that are not an index into the sorted map; `csrc/cpu/statistics.h` reads the same numbers.
 RANK_ZERO = -2  # offset 0
 RANK_EXTREME = -1  # offset min(F), divisor from max(F)
 

@@ -1,7 +1,7 @@
 """Which stage of an evaluation the time goes to: timers that cost nothing until a profile is taken.
 
 In: stages, as they are entered on any thread or CUDA device. Out: their times, bytes and maps.
-Source: none; the native core times its own stages (csrc/stages.h), and a profile adds them to these.
+Source: none; the native core times its own stages (csrc/cpu/stages.h), and a profile adds them to these.
 """
 
 import threading

@@ -125,7 +125,7 @@ def missing_for_cuda() -> str:
 
 @cache
 def device_module() -> ModuleType:
-    """The CUDA extension; or its stand-in on the host (csrc/emulated.cpp) where WSOLKERN_EMULATED names one."""
+    """The CUDA extension; or its stand-in on the host (csrc/gpu/emulated.cpp) where WSOLKERN_EMULATED names one."""
     path = os.environ.get(EMULATED)
     if not path:
         return import_module("wsolkern._cuda")

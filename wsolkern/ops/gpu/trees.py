@@ -1,7 +1,7 @@
 """The component trees of a batch of level images on the device: which thresholds localize the object.
 
 In: level images [N, H, W], boxes, where each normalization's levels lie. Out: hits, or counts over the batch; boxes.
-Source: csrc/block_tree.h (the algorithm), block_evaluate.h, block_boxes.h; Choe et al., arXiv 2007.04178, section 4.2.
+Source: csrc/gpu/tree/ (the algorithm), csrc/gpu/evaluate.h, boxes.h; Choe et al., arXiv 2007.04178, section 4.2.
 """
 
 import torch

@@ -15,8 +15,8 @@
 
 #include <optional>
 
-#include "evaluate.h"
-#include "gil.h"
+#include "cpu/evaluate.h"
+#include "shared/gil.h"
 
 namespace py = pybind11;
 using namespace wsolkern;

@@ -15,7 +15,7 @@
 #include <utility>
 #include <vector>
 
-#include "stop.h"
+#include "cpu/stop.h"
 
 namespace wsolkern {
 

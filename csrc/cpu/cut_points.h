@@ -17,7 +17,7 @@
 #include <limits>
 #include <span>
 
-#include "statistics.h"
+#include "cpu/statistics.h"
 
 namespace wsolkern {
 

@@ -6,7 +6,7 @@
 // points.
 #pragma once
 
-#include "statistics.h"
+#include "cpu/statistics.h"
 
 namespace wsolkern {
 

@@ -4,7 +4,7 @@
 // within a level is any. Everything is in global memory: boxes themselves are for looking at, not for counting.
 #pragma once
 
-#include "block_evaluate.h"
+#include "gpu/evaluate.h"
 
 namespace wsolkern {
 

@@ -19,7 +19,7 @@
 #include <span>
 #include <vector>
 
-#include "simd.h"
+#include "cpu/simd.h"
 
 namespace wsolkern {
 

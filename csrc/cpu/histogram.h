@@ -6,8 +6,8 @@
 // thresholds, 1, 2, 3 (Choe et al., arXiv 2007.04178, section 4.3).
 #pragma once
 
-#include "digitize.h"
-#include "stop.h"
+#include "cpu/digitize.h"
+#include "cpu/stop.h"
 
 namespace wsolkern {
 

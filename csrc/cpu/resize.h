@@ -11,8 +11,8 @@
 #include <utility>
 #include <vector>
 
-#include "simd.h"
-#include "stop.h"
+#include "cpu/simd.h"
+#include "cpu/stop.h"
 
 namespace wsolkern {
 

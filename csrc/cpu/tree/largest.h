@@ -8,8 +8,8 @@
 // On CAMs a handful of measurements settles 255 levels.
 #pragma once
 
-#include "areas.h"
-#include "boxes.h"
+#include "cpu/tree/areas.h"
+#include "cpu/tree/boxes.h"
 
 namespace wsolkern {
 

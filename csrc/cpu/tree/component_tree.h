@@ -5,7 +5,7 @@
 // branches.h, boxes.h), once with each connectivity; largest.h then picks MaxBoxAcc's contour.
 #pragma once
 
-#include "largest.h"
+#include "cpu/tree/largest.h"
 
 namespace wsolkern {
 

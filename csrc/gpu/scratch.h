@@ -4,7 +4,7 @@
 // measures the piece and hands out its arrays, so the two cannot differ.
 #pragma once
 
-#include "geometry.h"
+#include "shared/geometry.h"
 
 namespace wsolkern {
 

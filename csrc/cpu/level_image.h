@@ -10,7 +10,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "simd.h"
+#include "cpu/simd.h"
 
 namespace wsolkern {
 

@@ -3,7 +3,7 @@
 // In: level images, where each normalization's thresholds lie in them, boxes. Out: hits per map, or their sums.
 #pragma once
 
-#include "block_tree.h"
+#include "gpu/tree/component_tree.h"
 
 namespace wsolkern {
 

@@ -1,5 +1,5 @@
-// The kernels, and how they are launched. All that they do is in block_evaluate.h and block_boxes.h.
-#include "launch.h"
+// The kernels, and how they are launched. All that they do is in evaluate.h and boxes.h.
+#include "gpu/launch.h"
 
 namespace wsolkern {
 

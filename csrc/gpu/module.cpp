@@ -6,8 +6,8 @@
 #include <stdexcept>
 #include <string>
 
-#include "gil.h"
-#include "launch.h"
+#include "gpu/launch.h"
+#include "shared/gil.h"
 
 namespace py = pybind11;
 

@@ -19,8 +19,8 @@
 // to arrive as the level falls (protocol of Choe et al., arXiv 2007.04178, by way of cv2.contourArea).
 #pragma once
 
-#include "block.h"
-#include "block_scratch.h"
+#include "gpu/block.h"
+#include "gpu/scratch.h"
 
 namespace wsolkern {
 

@@ -13,7 +13,7 @@
 #include <numeric>
 #include <utility>
 
-#include "runs.h"
+#include "cpu/tree/runs.h"
 
 namespace wsolkern {
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "launch.h"
+#include "gpu/launch.h"
 
 namespace wsolkern {
 

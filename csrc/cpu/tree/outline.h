@@ -9,7 +9,7 @@
 
 #include <cstdlib>
 
-#include "branches.h"
+#include "cpu/tree/branches.h"
 
 namespace wsolkern {
 

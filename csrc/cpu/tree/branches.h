@@ -10,8 +10,8 @@
 // background reaches the outside, and what does not belong to it is a hole. The frame is a basin of its own, the last.
 #pragma once
 
-#include "basins.h"
-#include "geometry.h"
+#include "cpu/tree/basins.h"
+#include "shared/geometry.h"
 
 namespace wsolkern {
 

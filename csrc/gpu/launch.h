@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "block_boxes.h"
+#include "gpu/boxes.h"
 
 namespace wsolkern {
 

@@ -7,7 +7,7 @@
 // many levels.
 #pragma once
 
-#include "branches.h"
+#include "cpu/tree/branches.h"
 
 namespace wsolkern {
 

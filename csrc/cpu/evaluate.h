@@ -9,12 +9,12 @@
 #include <stdexcept>
 #include <string>
 
-#include "component_tree.h"
-#include "cut_points.h"
-#include "histogram.h"
-#include "parallel.h"
-#include "resize.h"
-#include "stages.h"
+#include "cpu/cut_points.h"
+#include "cpu/histogram.h"
+#include "cpu/parallel.h"
+#include "cpu/resize.h"
+#include "cpu/stages.h"
+#include "cpu/tree/component_tree.h"
 
 namespace wsolkern {
 

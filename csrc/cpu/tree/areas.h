@@ -13,7 +13,7 @@
 // are.
 #pragma once
 
-#include "outline.h"
+#include "cpu/tree/outline.h"
 
 namespace wsolkern {
 

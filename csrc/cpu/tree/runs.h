@@ -12,8 +12,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "level_image.h"
-#include "stop.h"
+#include "cpu/level_image.h"
+#include "cpu/stop.h"
 
 namespace wsolkern {
 
