@@ -107,5 +107,6 @@ if wanted == "1" and not nvcc():
 extensions = [extension(isa) for isa in FLAGS]
 if wanted != "0" and nvcc():
     sources = ["csrc/gpu/cuda.cu", "csrc/gpu/module.cpp"]
-    extensions.append(Extension(CUDA, sources, include_dirs=["csrc"], depends=HEADERS, language="c++", optional=wanted != "1"))
+    how = {"include_dirs": ["csrc"], "depends": HEADERS, "language": "c++", "optional": wanted != "1"}
+    extensions.append(Extension(CUDA, sources, **how))
 setup(ext_modules=extensions, cmdclass={"build_ext": BuildSideBySide})
