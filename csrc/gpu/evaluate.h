@@ -51,31 +51,34 @@ WSOLKERN_DEVICE void visit_contours(const Block& block, int16_t* levels, Link* l
   Scratch& scratch = shared.scratch;
   const int top = shared.top;
   if (contours & kWantAll) {
-    BlockTree<Link, false> outer(block, levels, links, shared);
-    outer.build();
-    outer.boxes([&](uint32_t branch) { return visitor.worth(scratch.extent[branch]); },
-                [&](uint32_t, int level, const Extent& extent) { visitor.all(level, extent); });
+    const Tree<Link, false> outer(block, levels, links, shared);
+    build(outer);
+    boxes(
+        outer, [&](uint32_t branch) { return visitor.worth(scratch.extent[branch]); },
+        [&](uint32_t, int level, const Extent& extent) { visitor.all(level, extent); });
   }
-  BlockTree<Link, true> holes(block, levels, links, shared);
-  holes.build();
+  const Tree<Link, true> holes(block, levels, links, shared);
+  build(holes);
   if (contours & kWantAll) {
     // A hole's border runs through the pixels around it; holes never reach the edge, so that it stays inside. A level
     // of the complement counts the other way round.
     const auto grown = [](const Extent& e) { return Extent{e.x0 - 1, e.y0 - 1, e.x1 + 1, e.y1 + 1}; };
-    holes.boxes([&](uint32_t branch) { return visitor.worth(grown(scratch.extent[branch])); },
-                [&](uint32_t, int level, const Extent& extent) { visitor.all(top + 1 - level, grown(extent)); });
+    boxes(
+        holes, [&](uint32_t branch) { return visitor.worth(grown(scratch.extent[branch])); },
+        [&](uint32_t, int level, const Extent& extent) { visitor.all(top + 1 - level, grown(extent)); });
   }
   if (contours & kWantLargest) {
-    holes.fill_holes();
-    BlockTree<Link, false> filled(block, levels, links, shared);
-    filled.build();
-    filled.find_largest();
+    fill_holes(holes);
+    const Tree<Link, false> filled(block, levels, links, shared);
+    build(filled);
+    find_largest(filled);
     block.for_each(shared.num_roots, [&](uint32_t i) { scratch.area[scratch.roots[i]] = 0; });  // 1: is the largest
     block.for_each(top, [&](uint32_t i) { store(scratch.area + scratch.winner_branch[i + 1], 1u); });
-    filled.boxes([&](uint32_t branch) { return scratch.area[branch] != 0 && visitor.worth(scratch.extent[branch]); },
-                 [&](uint32_t branch, int level, const Extent& extent) {
-                   if (scratch.winner_branch[level] == branch) visitor.largest(level, extent);
-                 });
+    boxes(
+        filled, [&](uint32_t branch) { return scratch.area[branch] != 0 && visitor.worth(scratch.extent[branch]); },
+        [&](uint32_t branch, int level, const Extent& extent) {
+          if (scratch.winner_branch[level] == branch) visitor.largest(level, extent);
+        });
   }
 }
 

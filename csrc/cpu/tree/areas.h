@@ -71,24 +71,16 @@ class Areas {
     const Extent& extent = branch.extent;
     const std::ptrdiff_t stride = stride_of(extent);
     pixels_.assign(stride * (extent.y1 - extent.y0 + 3) + kLanes16, 0);
-    const auto draw_runs = [&](uint32_t basin, int16_t limit) {
-      for (uint32_t run = basins.first_run[basin]; run != kNoRun; run = basins.next_run[run]) {
-        const int y = basins.row_of_run[run];
-        const int16_t* from = image.row(y);
-        int16_t* to = pixels_.data() + (y - extent.y0 + 1) * stride - extent.x0 + 1;
-        const i16v cap = splat(limit);
-        int x = runs.start[run], n = runs.start[run + 1] - x;
-        for (; n > kLanes16; n -= kLanes16, x += kLanes16) store(to + x, min(load(from + x), cap));
-        const i16v own = first_lanes(n);  // what follows may be another run's
-        store(to + x, (min(load(from + x), cap) & own) | (load(to + x) & ~own));
-      }
-    };
-    draw_runs(b, branch.peak);
-    for (uint32_t basin = b; basin != branch.last;) {
-      const Branch& joined = branches.at[branches.at[basin].next];
-      do draw_runs(basin = branches.at[basin].next, joined.join);
-      while (basin != joined.last);
-    }
+    branches.for_each_run(basins, b, [&](uint32_t run, int16_t limit) {
+      const int y = basins.row_of_run[run];
+      const int16_t* from = image.row(y);
+      int16_t* to = pixels_.data() + (y - extent.y0 + 1) * stride - extent.x0 + 1;
+      const i16v cap = splat(limit);
+      int x = runs.start[run], n = runs.start[run + 1] - x;
+      for (; n > kLanes16; n -= kLanes16, x += kLanes16) store(to + x, min(load(from + x), cap));
+      const i16v own = first_lanes(n);  // what follows may be another run's
+      store(to + x, (min(load(from + x), cap) & own) | (load(to + x) & ~own));
+    });
   }
 
   void tabulate(const Extent& extent, int lowest, int highest) {

@@ -41,6 +41,12 @@ struct Basins {
     return (of_run.capacity() + first_run.capacity() + next_run.capacity() + num_runs.capacity()) * 4 +
            saddles.capacity() * sizeof(Saddle) + (peak.capacity() + row_of_run.capacity() + pass.capacity()) * 2;
   }
+
+  // Calls visit(run) for the runs of a basin in raster order.
+  template <class Visit>
+  void for_each_run(uint32_t basin, Visit&& visit) const {
+    for (uint32_t run = first_run[basin]; run != kNoRun; run = next_run[run]) visit(run);
+  }
 };
 
 // pass[x]: the highest level at which some pixel of column x is connected to the other row through column x or x - 1.
@@ -57,8 +63,10 @@ void row_pair_passes(const int16_t* above, const int16_t* below, int width, int1
   }
 }
 
+// First job: each run is joined to a neighbour that makes it no basin (of_run is that neighbour, or itself), and all
+// other touching pairs are saddles.
 template <Connectivity connectivity>
-void find_basins(const LevelImage& image, const Runs& runs, Basins& basins) {
+void join_runs(const LevelImage& image, const Runs& runs, Basins& basins) {
   const int height = image.height, width = image.width;
   const size_t num_entries = runs.size();
   const uint16_t* start = runs.start.data();
@@ -95,13 +103,16 @@ void find_basins(const LevelImage& image, const Runs& runs, Basins& basins) {
       j += end == end_j;
     }
   }
-
   basins.saddles.resize(saddle - basins.saddles.data());
+}
 
-  poll(kStepsPerClock);
-  // Follow the joins to their end; number the ends.
+// Second job: follows the joins to their ends, which are the basins; numbers these in raster order, and lists the runs
+// of each. In between `next_run` holds the numbers: the lists overwrite them afterwards.
+inline void number_basins(const Runs& runs, int height, Basins& basins) {
+  const size_t num_entries = runs.size();
+  std::vector<uint32_t>& joined = basins.of_run;
   basins.peak.clear();
-  std::vector<uint32_t>& number = basins.next_run;  // of the basin, per run that is an end; the list overwrites it
+  std::vector<uint32_t>& number = basins.next_run;  // of the basin, per run that is an end
   number.resize(num_entries);
   basins.row_of_run.resize(num_entries);
   for (int y = 0; y < height; ++y)
@@ -112,7 +123,7 @@ void find_basins(const LevelImage& image, const Runs& runs, Basins& basins) {
       for (uint32_t at = run; joined[at] != end;) at = std::exchange(joined[at], end);
       if (end != run) continue;
       number[run] = uint32_t(basins.peak.size());
-      basins.peak.push_back(peak[run]);
+      basins.peak.push_back(runs.peak[run]);
     }
   poll(kStepsPerClock);
   basins.first_run.assign(basins.size(), kNoRun);
@@ -125,16 +136,26 @@ void find_basins(const LevelImage& image, const Runs& runs, Basins& basins) {
       basins.next_run[run] = std::exchange(basins.first_run[basin], run);
       ++basins.num_runs[basin];
     }
+}
 
-  poll(kStepsPerClock);
-  // Saddles within one basin say nothing.
+// Third job: saddles between runs become saddles between basins; those within one basin say nothing.
+inline void name_saddles(Basins& basins) {
   size_t kept = 0;
   for (const Saddle& each : basins.saddles) {
-    const uint32_t a = joined[each.a], b = joined[each.b];
+    const uint32_t a = basins.of_run[each.a], b = basins.of_run[each.b];
     basins.saddles[kept] = {each.level, a, b};
     kept += a != b;
   }
   basins.saddles.resize(kept);
+}
+
+template <Connectivity connectivity>
+void find_basins(const LevelImage& image, const Runs& runs, Basins& basins) {
+  join_runs<connectivity>(image, runs, basins);
+  poll(kStepsPerClock);
+  number_basins(runs, image.height, basins);
+  poll(kStepsPerClock);
+  name_saddles(basins);
 }
 
 }  // namespace wsolkern

@@ -17,18 +17,16 @@ inline Extent lowest_extent(const LevelImage& image, const Runs& runs, const Bas
   const Branch& branch = branches.at[b];
   const int level = branch.join + 1;
   Extent extent{image.width, image.height, -1, -1};
-  for (uint32_t basin = b;; basin = branches.at[basin].next) {
-    for (uint32_t run = basins.first_run[basin]; run != kNoRun; run = basins.next_run[run]) {
-      if (runs.peak[run] < level) continue;
-      const int y = basins.row_of_run[run];
-      const int16_t* levels = image.row(y);
-      int x0 = runs.start[run], x1 = runs.start[run + 1] - 1;
-      while (x0 < extent.x0 && levels[x0] < level) ++x0;
-      while (x1 > extent.x1 && levels[x1] < level) --x1;
-      extent.include({x0, y, x1, y});
-    }
-    if (basin == branch.last) return extent;
-  }
+  branches.for_each_run(basins, b, [&](uint32_t run, int16_t) {
+    if (runs.peak[run] < level) return;
+    const int y = basins.row_of_run[run];
+    const int16_t* levels = image.row(y);
+    int x0 = runs.start[run], x1 = runs.start[run + 1] - 1;
+    while (x0 < extent.x0 && levels[x0] < level) ++x0;
+    while (x1 > extent.x1 && levels[x1] < level) --x1;
+    extent.include({x0, y, x1, y});
+  });
+  return extent;
 }
 
 class Silhouettes {
@@ -83,14 +81,12 @@ class Silhouettes {
     int16_t* column = levels_.data() + begin_[b] - extent.x0;
     int16_t* row = levels_.data() + begin_[b] + width - extent.y0;
 
-    const auto draw_runs = [&](uint32_t basin, int16_t limit) {
-      for (uint32_t run = basins.first_run[basin]; run != kNoRun; run = basins.next_run[run]) {
-        const int x = runs.start[run], y = basins.row_of_run[run];
-        raise(column + x, image.row(y) + x, runs.start[run + 1] - x, limit);
-        row[y] = std::max(row[y], std::min(runs.peak[run], limit));
-      }
+    const auto draw_run = [&](uint32_t run, int16_t limit) {
+      const int x = runs.start[run], y = basins.row_of_run[run];
+      raise(column + x, image.row(y) + x, runs.start[run + 1] - x, limit);
+      row[y] = std::max(row[y], std::min(runs.peak[run], limit));
     };
-    draw_runs(b, branch.peak);
+    basins.for_each_run(b, [&](uint32_t run) { draw_run(run, branch.peak); });
     for (uint32_t basin = b; basin != branch.last;) {  // what joined b, one after the other
       const uint32_t child = branches.at[basin].next;
       const Branch& joined = branches.at[child];
@@ -102,8 +98,8 @@ class Silhouettes {
         raise(row + part.y0, levels + part_width, part.y1 - part.y0 + 1, joined.join);
         basin = joined.last;
       } else {
-        do draw_runs(basin = branches.at[basin].next, joined.join);
-        while (basin != joined.last);
+        branches.for_each_run(basins, child, [&](uint32_t run, int16_t) { draw_run(run, joined.join); });
+        basin = joined.last;
       }
     }
   }

@@ -37,6 +37,20 @@ struct Branches {
            (order.capacity() + leader.capacity() + num_runs.capacity() + level_begin.capacity()) * 4;
   }
 
+  // Calls visit(run, cap) for the runs of branch b and of all that ever joins it: of what joined it, no level counts
+  // for more than that at which it did.
+  template <class Visit>
+  void for_each_run(const Basins& basins, uint32_t b, Visit&& visit) const {
+    basins.for_each_run(b, [&](uint32_t run) { visit(run, at[b].peak); });
+    for (uint32_t basin = b; basin != at[b].last;) {
+      const Branch& joined = at[at[basin].next];
+      do {
+        basin = at[basin].next;
+        basins.for_each_run(basin, [&](uint32_t run) { visit(run, joined.join); });
+      } while (basin != joined.last);
+    }
+  }
+
   // The branch that basin `b` is part of at `level`, given that b's own peak reaches it.
   uint32_t at_level(uint32_t b, int level) const {
     while (at[b].join >= level) b = at[b].parent;
@@ -70,10 +84,10 @@ struct Branches {
     std::iota(leader.begin(), leader.end(), 0u);
     for (uint32_t b = 0; b < num_basins; ++b) {
       Extent extent{width, height, -1, -1};
-      for (uint32_t run = basins.first_run[b]; run != kNoRun; run = basins.next_run[run]) {
+      basins.for_each_run(b, [&](uint32_t run) {
         const int y = basins.row_of_run[run];
         extent.include({runs.start[run], y, runs.start[run + 1] - 1, y});
-      }
+      });
       at[b] = {basins.peak[b], 0, b, b, b, extent};
       num_runs[b] = basins.num_runs[b];
     }

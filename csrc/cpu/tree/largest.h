@@ -115,6 +115,12 @@ class LargestSearch {
     return true;
   }
 
+  // Settles [lowest, highest], of which some contender is the largest at every level. It goes from high to low, and
+  // must: `floor_` is an area that some component had at a level at or above all that are still open. Components grow
+  // as the level falls, so the largest of any open level has at least that area, and who cannot reach it is out; an
+  // area measured at a lower level would say nothing about the levels above it. The upper half is therefore finished,
+  // down to its last level, before the lower one is begun, and a range is measured at its highest level. Of that
+  // measurement only the area stays: its branch need not be the largest, nor live at the lower levels.
   template <class Settle>
   void narrow(int lowest, int highest, std::vector<uint32_t> contenders, bool only_hits_matter, Settle& settle) {
     const auto drop_the_beaten = [&] {
