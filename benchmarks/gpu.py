@@ -7,7 +7,6 @@ Source: benchmarks/gpu_device.py for what is measured, benchmarks/gpu_peers.py f
 
 import argparse
 import json
-import os
 import shutil
 import sys
 import time
@@ -60,8 +59,6 @@ def main(arguments: "list[str] | None" = None) -> int:
     )
     parser.add_argument("--dry-run", action="store_true", help="tiny sizes: does it run? Its times mean nothing")
     options = parser.parse_args(arguments)
-    if os.environ.get(backends.EMULATED):
-        os.environ.setdefault("TRITON_INTERPRET", "1")  # before Triton is imported
     if missing := backends.missing_for_cuda():
         print(f"nothing to measure: {missing}", file=sys.stderr)
         return 1

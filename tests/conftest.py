@@ -10,7 +10,9 @@ import signal
 import subprocess
 import sys
 import sysconfig
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -58,6 +60,14 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device; this machine has none"))
 
 
+def stand_in(library: Path) -> ModuleType:
+    """A stand-in for the CUDA extension, to be put in its place among Python's modules."""
+    spec = spec_from_file_location("_emulated", library)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture(scope="session")
 def emulated_core(tmp_path_factory) -> Path:
     """The CUDA extension compiled for the host: blocks of real threads; WSOLKERN_EMULATED_FLAGS adds compiler flags."""
@@ -91,7 +101,7 @@ def cuda(request, monkeypatch):
     """The backend "cuda": on the device of this machine or, if it has none, on the stand-in for one."""
     pytest.importorskip("triton")
     if request.param == "emulated":
-        monkeypatch.setenv(backends.EMULATED, str(request.getfixturevalue("emulated_core")))
+        monkeypatch.setitem(sys.modules, "wsolkern._cuda", stand_in(request.getfixturevalue("emulated_core")))
         backends.device_module.cache_clear()
         backends.missing_for_cuda.cache_clear()
     yield request.param

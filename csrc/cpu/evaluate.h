@@ -15,15 +15,13 @@
 #include "cpu/resize.h"
 #include "cpu/stages.h"
 #include "cpu/tree/component_tree.h"
+#include "shared/levels.h"
 
 namespace wsolkern {
 
-constexpr int kLevels = 255;            // foreground tests "8-bit level > t" are t = 0 ... 254
-constexpr int kMostIouThresholds = 32;  // bits of a hit mask
-
 // hits[t]: which IoU thresholds are reached with the foreground "level > t".
 struct LevelHits {
-  uint32_t at[kLevels + 1];
+  uint32_t at[kScoreLevels + 1];
 };
 
 // An error that names the first value outside [0, 1], if there is one. name[which]: the map, as the caller knows it.
@@ -116,7 +114,7 @@ struct BoxProblem {
   std::span<const double> thresholds;
   int contours;
 
-  size_t num_contours() const { return contours == kBoth ? 2 : 1; }
+  size_t num_contours() const { return contours == kWantBoth ? 2 : 1; }
   size_t num_normalizations() const { return std::max<size_t>(normalizations.size(), 1); }
 };
 
@@ -142,7 +140,8 @@ class Workspace {
     const uint32_t none = truth.hits({0, 0, 0, 0});  // the box of an empty foreground
     const size_t num_pixels = problem.height * problem.width, num_bin_bytes = num_pixels * sizeof(int16_t);
     const size_t num_hit_bytes =  // of one normalization: hits are read, counts are read and written
-        problem.num_contours() * kLevels * (sizeof found_.at[0] + 2 * problem.iou_thresholds.size() * sizeof counts[0]);
+        problem.num_contours() * kScoreLevels *
+        (sizeof found_.at[0] + 2 * problem.iou_thresholds.size() * sizeof counts[0]);
     image_.resize(int(problem.height), int(problem.width));
     if (problem.normalizations.empty()) {
       expect_scores(cam, problem.height, problem.width, "cams", which_map);
@@ -152,15 +151,15 @@ class Workspace {
       find_hits(truth, problem.contours, none);
       clock.end_of(kTree, num_bin_bytes);
       for (size_t c = 0; c < problem.num_contours(); ++c) {
-        for (int t = 0; t <= kLevels; ++t) found_.at[t] = hits_[c][std::min(t, image_.top) + 1];
+        for (int t = 0; t <= kScoreLevels; ++t) found_.at[t] = hits_[c][std::min(t, image_.top) + 1];
         sink(c, size_t(0), image_.top, found_);
       }
       clock.end_of(kGathering, num_hit_bytes);
       return;
     }
-    constexpr size_t kMostAtOnce = kMostCuts / kLevels;
-    map.prepare(cam, resize, is_resized, num_pixels, kLevels * std::min(problem.normalizations.size(), kMostAtOnce),
-                clock);
+    constexpr size_t kMostAtOnce = kMostCuts / kScoreLevels;
+    map.prepare(cam, resize, is_resized, num_pixels,
+                kScoreLevels * std::min(problem.normalizations.size(), kMostAtOnce), clock);
     map.affines(problem.normalizations, affines_, clock);
     for (size_t m0 = 0; m0 < affines_.size(); m0 += kMostAtOnce) {
       const size_t m1 = std::min(affines_.size(), m0 + kMostAtOnce);
@@ -171,12 +170,12 @@ class Workspace {
       clock.end_of(kTree, num_bin_bytes, m0 == 0);
       for (size_t m = m0; m < m1; ++m) {
         degenerate[std::ptrdiff_t(m) * degenerate_stride] = affines_[m].divisor == 0;
-        const int16_t* rank = ranks_.data() + (m - m0) * kLevels;
+        const int16_t* rank = ranks_.data() + (m - m0) * kScoreLevels;
         for (size_t c = 0; c < problem.num_contours(); ++c) {
-          for (int t = 0; t < kLevels; ++t)
+          for (int t = 0; t < kScoreLevels; ++t)
             found_.at[t] = affines_[m].divisor == 0 ? none : hits_[c][std::min<int>(rank[t], image_.top + 1)];
-          found_.at[kLevels] = none;
-          sink(c, m, kLevels, found_);
+          found_.at[kScoreLevels] = none;
+          sink(c, m, kScoreLevels, found_);
         }
       }
       clock.end_of(kGathering, (m1 - m0) * num_hit_bytes, m0 == 0);
@@ -191,14 +190,14 @@ class Workspace {
     expect_scores(scores, height, width, "score_maps", which_map);
     quantize(scores, image_);
     clock.end_of(kDigitizing, size_t(height) * width * (sizeof *scores + sizeof(int16_t)));
-    std::vector<Box> boxes[kLevels + 1];
-    bool wanted[kLevels + 1] = {};
+    std::vector<Box> boxes[kScoreLevels + 1];
+    bool wanted[kScoreLevels + 1] = {};
     for (const double threshold : thresholds) wanted[threshold_level(threshold, image_.top)] = true;
     tree_.boxes(image_, largest, [&](int lowest, int highest, const Box& box) {
       for (int k = lowest; k <= highest; ++k)
         if (wanted[k - 1]) boxes[k - 1].push_back(box);
     });
-    for (int t = 0; t <= kLevels; ++t) {
+    for (int t = 0; t <= kScoreLevels; ++t) {
       if (!wanted[t]) continue;
       if (t >= image_.top) boxes[t].push_back({0, 0, 0, 0});
       std::sort(boxes[t].begin(), boxes[t].end(), [](const Box& a, const Box& b) {
@@ -264,7 +263,7 @@ class Workspace {
   static std::span<const double> scores_of_levels() {
     static const std::vector<double>& scores = *new std::vector<double>([] {  // never destroyed, as the pool
       std::vector<double> all;
-      for (int k = 1; k <= kLevels; ++k) all.push_back(score_of_level(k));
+      for (int k = 1; k <= kScoreLevels; ++k) all.push_back(score_of_level(k));
       return all;
     }());
     return scores;
@@ -291,8 +290,8 @@ class Workspace {
       hits[image_.top + 1] = none;
     }
     // hits_[0] is what is asked for first: the largest contour's if both are.
-    tree_.box_hits(image_, truth, contours & kLargest ? hits_[0].data() : nullptr,
-                   contours & kAll ? hits_[contours == kBoth].data() : nullptr);
+    tree_.box_hits(image_, truth, contours & kWantLargest ? hits_[0].data() : nullptr,
+                   contours & kWantAll ? hits_[contours == kWantBoth].data() : nullptr);
   }
 };
 

@@ -206,8 +206,9 @@ void box_hits(const Array<double>& maps, std::pair<int, int> size, const Array<i
   expect_shape("degenerate", degenerate, {num_normalizations, num_maps});
   if (hits) expect_shape("hits", *hits, {num_contours, num_normalizations, num_maps, num_ious, num_thresholds});
   if (counts) expect_shape("counts", *counts, {num_contours, num_normalizations, num_ious, num_thresholds});
-  if (num_ious < 1 || num_ious > kMostIouThresholds)
-    throw std::invalid_argument("iou_thresholds: expected 1 to 32, found " + std::to_string(num_ious));
+  if (num_ious < 1 || num_ious > kMaxIouThresholds)
+    throw std::invalid_argument("iou_thresholds: expected 1 to " + std::to_string(kMaxIouThresholds) + ", found " +
+                                std::to_string(num_ious));
   for (const double threshold : problem.thresholds)
     if (!(threshold >= 0 && threshold < 1)) throw std::invalid_argument("thresholds: expected fractions in [0, 1)");
   if (problem.normalizations.empty()) expect_shape("maps", maps, {num_maps, size.first, size.second});
@@ -228,7 +229,8 @@ void box_hits(const Array<double>& maps, std::pair<int, int> size, const Array<i
   int64_t* const out_counts = counts ? counts->mutable_data() : nullptr;
   uint8_t* const out_degenerate = degenerate.mutable_data();
   std::vector<int> levels_of_255(num_thresholds);
-  for (py::ssize_t t = 0; t < num_thresholds; ++t) levels_of_255[t] = threshold_level(problem.thresholds[t], kLevels);
+  for (py::ssize_t t = 0; t < num_thresholds; ++t)
+    levels_of_255[t] = threshold_level(problem.thresholds[t], kScoreLevels);
 
   // A normalized map's largest level is 255, so its counts per level add up, and thresholds are looked up at the end. A
   // score map's can be less: then each threshold is looked up at once.
@@ -239,16 +241,16 @@ void box_hits(const Array<double>& maps, std::pair<int, int> size, const Array<i
         const GroundTruth ground_truth(truth + offsets[n], size_t(offsets[n + 1] - offsets[n]),
                                        problem.iou_thresholds.data(), problem.iou_thresholds.size());
         std::vector<int64_t>& sums = workspace.counts;  // [contours, M, D, 255] and, after them, [contours, M, D, T]
-        if (out_counts) sums.resize(num_rows * (kLevels + num_thresholds));
+        if (out_counts) sums.resize(num_rows * (kScoreLevels + num_thresholds));
         workspace.box_hits(
             problem, cams + n * cam_size, n, resizer, is_resized, ground_truth, out_degenerate + n, num_maps,
             [&](size_t c, size_t m, int max_level, const LevelHits& found) {
               const size_t row = (c * num_normalizations + m) * num_ious;
-              if (out_counts && max_level == kLevels) {
+              if (out_counts && max_level == kScoreLevels) {
                 for (py::ssize_t d = 0; d < num_ious; ++d)
-                  for (int t = 0; t < kLevels; ++t) sums[(row + d) * kLevels + t] += found.at[t] >> d & 1;
+                  for (int t = 0; t < kScoreLevels; ++t) sums[(row + d) * kScoreLevels + t] += found.at[t] >> d & 1;
               } else if (out_counts) {
-                int64_t* direct = sums.data() + num_rows * kLevels + row * num_thresholds;
+                int64_t* direct = sums.data() + num_rows * kScoreLevels + row * num_thresholds;
                 for (py::ssize_t d = 0; d < num_ious; ++d)
                   for (py::ssize_t t = 0; t < num_thresholds; ++t)
                     *direct++ += found.at[threshold_level(problem.thresholds[t], max_level)] >> d & 1;
@@ -258,15 +260,15 @@ void box_hits(const Array<double>& maps, std::pair<int, int> size, const Array<i
               for (py::ssize_t d = 0; d < num_ious; ++d)
                 for (py::ssize_t t = 0; t < num_thresholds; ++t) {
                   const int level =
-                      max_level == kLevels ? levels_of_255[t] : threshold_level(problem.thresholds[t], max_level);
+                      max_level == kScoreLevels ? levels_of_255[t] : threshold_level(problem.thresholds[t], max_level);
                   *to++ = found.at[level] >> d & 1;
                 }
             });
       },
       [&](Workspace& workspace) {
         if (!out_counts || workspace.counts.empty()) return;
-        const int64_t *by_level = workspace.counts.data(), *direct = by_level + num_rows * kLevels;
-        for (size_t row = 0; row < num_rows; ++row, by_level += kLevels, direct += num_thresholds)
+        const int64_t *by_level = workspace.counts.data(), *direct = by_level + num_rows * kScoreLevels;
+        for (size_t row = 0; row < num_rows; ++row, by_level += kScoreLevels, direct += num_thresholds)
           for (py::ssize_t t = 0; t < num_thresholds; ++t)
             out_counts[row * num_thresholds + t] += by_level[levels_of_255[t]] + direct[t];
         workspace.clock.end_of(kReducing, workspace.counts.size() * sizeof *by_level, 0);
@@ -281,17 +283,17 @@ py::tuple threshold_boxes(const Array<double>& score_maps, const Array<double>& 
   const std::span<const double> wanted = span_of(thresholds);
   for (const double threshold : wanted)
     if (!(threshold >= 0 && threshold < 1)) throw std::invalid_argument("thresholds: expected fractions in [0, 1)");
-  Array<int64_t> counts({num_maps, py::ssize_t(kLevels + 1)});
+  Array<int64_t> counts({num_maps, py::ssize_t(kScoreLevels + 1)});
   Array<uint8_t> max_levels(num_maps);
   int64_t* const out_counts = counts.mutable_data();
   uint8_t* const out_levels = max_levels.mutable_data();
-  std::fill(out_counts, out_counts + num_maps * (kLevels + 1), 0);
+  std::fill(out_counts, out_counts + num_maps * (kScoreLevels + 1), 0);
   std::vector<std::vector<Box>> found(num_maps);
   parallel(num_maps, threads, [&](Workspace& workspace, size_t n) {
     workspace.threshold_boxes(scores + n * height * width, height, width, n, largest, wanted,
                               [&](int level, const Box& box) {
                                 found[n].push_back(box);
-                                ++out_counts[n * (kLevels + 1) + level];
+                                ++out_counts[n * (kScoreLevels + 1) + level];
                               });
     out_levels[n] = uint8_t(workspace.max_level());
   });
@@ -389,6 +391,10 @@ PYBIND11_MODULE(WSOLKERN_MODULE, module) {
   keep_locks_through_forks();
   module.doc() = "The native core of wsolkern; use wsolkern.ops.";
   module.attr("isa") = WSOLKERN_ISA;
+  module.attr("constants") = py::dict(py::arg("NUM_LEVELS") = kScoreLevels, py::arg("MAX_SIDE") = kMaxSide,
+                                      py::arg("MAX_IOU_THRESHOLDS") = kMaxIouThresholds, py::arg("RANK_ZERO") = kZero,
+                                      py::arg("RANK_EXTREME") = kExtreme, py::arg("largest") = int(kWantLargest),
+                                      py::arg("all") = int(kWantAll), py::arg("both") = int(kWantBoth));
   module.def("cpu_supports", &cpu_supports, "Instruction sets, of those wsolkern is built for, that this CPU has.");
   module.def(
       "scratch_bytes", [] { return pool().most_bytes(); },

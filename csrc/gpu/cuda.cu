@@ -48,6 +48,8 @@ const char* message(cudaError_t error) { return error == cudaSuccess ? "" : cuda
 
 }  // namespace
 
+const char* const kWorksOn = "cuda";
+
 const char* describe_device(int index, Device& device) {
   int processors = 0, shared = 0;
   cudaError_t error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, index);

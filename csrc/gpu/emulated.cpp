@@ -42,6 +42,8 @@ void run_blocks(int num_blocks, size_t bytes, Work&& work) {
 
 }  // namespace
 
+const char* const kWorksOn = "cpu";
+
 const char* describe_device(int, Device& device) {
   device = {int(setting("WSOLKERN_EMULATED_PROCESSORS", 2)), setting("WSOLKERN_EMULATED_SHARED", 227 << 10)};
   return "";

@@ -4,13 +4,11 @@
 #pragma once
 
 #include "gpu/tree/component_tree.h"
+#include "shared/levels.h"
 
 namespace wsolkern {
 
-constexpr int kScoreLevels = 255;  // foreground tests of a normalization are "8-bit level > t", t = 0 ... 254
-enum WantedContours { kWantLargest = 1, kWantAll = 2, kWantBoth = 3 };
-
-// All a launch needs to know. Pointers are the device's.
+// All a launch needs to know. Pointers are the device's; those of what is not asked for are null.
 struct BatchProblem {
   const void* images;            // [N, H, W], levels >= 0: uint8 if most_level is at most 255, else int16
   int64_t num_maps;              // N

@@ -38,7 +38,9 @@ inline Plan make_plan(const BatchProblem& problem, const Device& device, Wanted 
   return plan;
 }
 
-// In cuda.cu, and in emulated.cpp for the host. They return a message, empty if all went well; no map: nothing happens.
+// In cuda.cu, and in emulated.cpp for the host.
+extern const char* const kWorksOn;  // whose memory they take, as PyTorch calls the device
+// They return a message, empty if all went well; no map: nothing happens.
 const char* describe_device(int index, Device& device);
 // counts: int64 [C, M, D, T], to which the sums are added; or null.
 const char* launch(const BatchProblem& problem, const Plan& plan, int64_t* counts, int device, void* stream);

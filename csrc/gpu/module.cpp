@@ -23,32 +23,22 @@ void expect(const char* message) {
   if (*message) throw std::runtime_error(std::string("CUDA: ") + message);
 }
 
-BatchProblem problem_of(int64_t num_maps, int height, int width, int most_level, int num_normalizations,
-                        int num_iou_thresholds, int num_thresholds, int contours) {
-  BatchProblem problem{};
-  problem.num_maps = num_maps;
-  problem.height = height;
-  problem.width = width;
-  problem.most_level = most_level;
-  problem.num_normalizations = num_normalizations;
-  problem.num_iou_thresholds = num_iou_thresholds;
-  problem.num_thresholds = num_thresholds;
-  problem.contours = contours;
-  return problem;
-}
-
 Plan plan_of(const BatchProblem& problem, Wanted wanted, int device) {
   Device properties;
   expect(describe_device(device, properties));
   return make_plan(problem, properties, wanted);
 }
 
+// A batch as it is launched: with the memory that its plan asks for.
+BatchProblem planned(BatchProblem problem, const Plan& plan) {
+  problem.scratch_bytes = plan.scratch_bytes;
+  problem.num_blocks = plan.num_blocks;
+  return problem;
+}
+
 // What to allocate: bytes of scratch memory and of sums, for all blocks.
-py::tuple plan(int64_t num_maps, int height, int width, int most_level, int num_normalizations, int num_iou_thresholds,
-               int num_thresholds, int contours, bool is_summed, int device) {
-  const Plan plan = plan_of(
-      problem_of(num_maps, height, width, most_level, num_normalizations, num_iou_thresholds, num_thresholds, contours),
-      is_summed ? Wanted::kSums : Wanted::kHits, device);
+py::tuple plan(const BatchProblem& problem, bool is_summed, int device) {
+  const Plan plan = plan_of(problem, is_summed ? Wanted::kSums : Wanted::kHits, device);
   return py::make_tuple(plan.num_blocks * plan.scratch_bytes, plan.num_blocks * plan.num_sums * sizeof(uint32_t));
 }
 
@@ -57,51 +47,33 @@ py::tuple shared_memory(int height, int width) {
   return py::make_tuple(shared_bytes(Shape(height, width)), sizeof(Shared));
 }
 
-void box_hits(uintptr_t images, int64_t num_maps, int height, int width, int most_level, uintptr_t boxes,
-              uintptr_t box_offsets, uintptr_t iou_thresholds, int num_iou_thresholds, uintptr_t thresholds,
-              int num_thresholds, uintptr_t ranks, uintptr_t affines, int num_normalizations, int contours,
-              uintptr_t hits, uintptr_t counts, uintptr_t scratch, uintptr_t sums, int device, uintptr_t stream) {
-  BatchProblem problem =
-      problem_of(num_maps, height, width, most_level, num_normalizations, num_iou_thresholds, num_thresholds, contours);
+void box_hits(const BatchProblem& problem, uintptr_t counts, int device, uintptr_t stream) {
   const Plan plan = plan_of(problem, counts ? Wanted::kSums : Wanted::kHits, device);
-  problem.images = pointer<const void>(images);
-  problem.boxes = pointer<const int32_t>(boxes);
-  problem.box_offsets = pointer<const int64_t>(box_offsets);
-  problem.iou_thresholds = pointer<const double>(iou_thresholds);
-  problem.thresholds = pointer<const double>(thresholds);
-  problem.ranks = pointer<const int16_t>(ranks);
-  problem.affines = pointer<const double>(affines);
-  problem.hits = pointer<uint8_t>(hits);
-  problem.sums = counts ? pointer<uint32_t>(sums) : nullptr;
-  problem.scratch = pointer<char>(scratch);
-  problem.scratch_bytes = plan.scratch_bytes;
-  problem.num_blocks = plan.num_blocks;
-  without_gil(
-      [&](PyThreadState*) { expect(launch(problem, plan, pointer<int64_t>(counts), device, pointer<void>(stream))); });
-}
-
-BatchProblem box_problem_of(int64_t num_maps, int height, int width, int num_thresholds, bool largest) {
-  return problem_of(num_maps, height, width, kScoreLevels, 1, 0, num_thresholds, largest ? kWantLargest : kWantAll);
+  without_gil([&](PyThreadState*) {
+    expect(launch(planned(problem, plan), plan, pointer<int64_t>(counts), device, pointer<void>(stream)));
+  });
 }
 
 // What to allocate for threshold_boxes: bytes of scratch memory, for all blocks.
-size_t box_plan(int64_t num_maps, int height, int width, int num_thresholds, bool largest, int device) {
-  const Plan plan = plan_of(box_problem_of(num_maps, height, width, num_thresholds, largest), Wanted::kBoxes, device);
+size_t box_plan(const BatchProblem& problem, int device) {
+  const Plan plan = plan_of(problem, Wanted::kBoxes, device);
   return plan.num_blocks * plan.scratch_bytes;
 }
 
-void threshold_boxes(uintptr_t images, int64_t num_maps, int height, int width, uintptr_t thresholds,
-                     int num_thresholds, bool largest, uintptr_t counts, uintptr_t begins, uintptr_t boxes,
-                     uintptr_t scratch, int device, uintptr_t stream) {
-  BoxList list{box_problem_of(num_maps, height, width, num_thresholds, largest), pointer<uint32_t>(counts),
-               pointer<const int64_t>(begins), pointer<Box>(boxes)};
-  const Plan plan = plan_of(list.batch, Wanted::kBoxes, device);
-  list.batch.images = pointer<const void>(images);
-  list.batch.thresholds = pointer<const double>(thresholds);
-  list.batch.scratch = pointer<char>(scratch);
-  list.batch.scratch_bytes = plan.scratch_bytes;
-  list.batch.num_blocks = plan.num_blocks;
+void threshold_boxes(const BatchProblem& problem, uintptr_t counts, uintptr_t begins, uintptr_t boxes, int device,
+                     uintptr_t stream) {
+  const Plan plan = plan_of(problem, Wanted::kBoxes, device);
+  const BoxList list{planned(problem, plan), pointer<uint32_t>(counts), pointer<const int64_t>(begins),
+                     pointer<Box>(boxes)};
   without_gil([&](PyThreadState*) { expect(launch(list, plan, device, pointer<void>(stream))); });
+}
+
+// Python sees addresses as integers.
+template <class T>
+void def_address(py::class_<BatchProblem>& problem, const char* name, T* BatchProblem::* field) {
+  problem.def_property(
+      name, [field](const BatchProblem& self) { return reinterpret_cast<uintptr_t>(self.*field); },
+      [field](BatchProblem& self, uintptr_t address) { self.*field = reinterpret_cast<T*>(address); });
 }
 
 }  // namespace
@@ -111,17 +83,35 @@ PYBIND11_MODULE(WSOLKERN_MODULE, module) {
   using namespace wsolkern;
   using py::arg;
   module.doc() = "The device core of wsolkern; use wsolkern.ops.";
+  module.attr("works_on") = kWorksOn;
+  module.attr("constants") = py::dict(arg("NUM_LEVELS") = kScoreLevels, arg("MAX_SIDE") = kMaxSide,
+                                      arg("MAX_IOU_THRESHOLDS") = kMaxIouThresholds, arg("largest") = int(kWantLargest),
+                                      arg("all") = int(kWantAll), arg("both") = int(kWantBoth));
+  // The fields' meanings are in evaluate.h.
+  py::class_<BatchProblem> problem(module, "BatchProblem");
+  problem.def(py::init<>())
+      .def_readwrite("num_maps", &BatchProblem::num_maps)
+      .def_readwrite("height", &BatchProblem::height)
+      .def_readwrite("width", &BatchProblem::width)
+      .def_readwrite("most_level", &BatchProblem::most_level)
+      .def_readwrite("num_iou_thresholds", &BatchProblem::num_iou_thresholds)
+      .def_readwrite("num_thresholds", &BatchProblem::num_thresholds)
+      .def_readwrite("num_normalizations", &BatchProblem::num_normalizations)
+      .def_readwrite("contours", &BatchProblem::contours);
+  def_address(problem, "images", &BatchProblem::images);
+  def_address(problem, "boxes", &BatchProblem::boxes);
+  def_address(problem, "box_offsets", &BatchProblem::box_offsets);
+  def_address(problem, "iou_thresholds", &BatchProblem::iou_thresholds);
+  def_address(problem, "thresholds", &BatchProblem::thresholds);
+  def_address(problem, "ranks", &BatchProblem::ranks);
+  def_address(problem, "affines", &BatchProblem::affines);
+  def_address(problem, "hits", &BatchProblem::hits);
+  def_address(problem, "sums", &BatchProblem::sums);
+  def_address(problem, "scratch", &BatchProblem::scratch);
   module.def("shared_memory", &shared_memory, arg("height"), arg("width"));
-  module.def("plan", &plan, py::kw_only(), arg("num_maps"), arg("height"), arg("width"), arg("most_level"),
-             arg("num_normalizations"), arg("num_iou_thresholds"), arg("num_thresholds"), arg("contours"),
-             arg("is_summed"), arg("device"));
-  module.def("box_hits", &box_hits, py::kw_only(), arg("images"), arg("num_maps"), arg("height"), arg("width"),
-             arg("most_level"), arg("boxes"), arg("box_offsets"), arg("iou_thresholds"), arg("num_iou_thresholds"),
-             arg("thresholds"), arg("num_thresholds"), arg("ranks"), arg("affines"), arg("num_normalizations"),
-             arg("contours"), arg("hits"), arg("counts"), arg("scratch"), arg("sums"), arg("device"), arg("stream"));
-  module.def("box_plan", &box_plan, py::kw_only(), arg("num_maps"), arg("height"), arg("width"), arg("num_thresholds"),
-             arg("largest"), arg("device"));
-  module.def("threshold_boxes", &threshold_boxes, py::kw_only(), arg("images"), arg("num_maps"), arg("height"),
-             arg("width"), arg("thresholds"), arg("num_thresholds"), arg("largest"), arg("counts"), arg("begins"),
-             arg("boxes"), arg("scratch"), arg("device"), arg("stream"));
+  module.def("plan", &plan, arg("problem"), arg("is_summed"), arg("device"));
+  module.def("box_hits", &box_hits, arg("problem"), arg("counts"), arg("device"), arg("stream"));
+  module.def("box_plan", &box_plan, arg("problem"), arg("device"));
+  module.def("threshold_boxes", &threshold_boxes, arg("problem"), arg("counts"), arg("begins"), arg("boxes"),
+             arg("device"), arg("stream"));
 }

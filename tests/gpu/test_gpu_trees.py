@@ -14,6 +14,7 @@ from wsolkern import ops
 from wsolkern.normalization import parse_all
 from wsolkern.ops import inputs
 from wsolkern.ops.backends import device_module, device_of, missing_for_cuda
+from wsolkern.ops.constants import CONTOURS
 from wsolkern.ops.gpu import trees
 
 NORMALIZATIONS = ("minmax", "max", "pas:0.9", "ivr:0.3+pas:0.8")
@@ -169,15 +170,21 @@ def test_no_maps(cuda):
 
 def test_a_plan_grows_with_the_batch_up_to_the_device(cuda, monkeypatch):
     monkeypatch.setenv("WSOLKERN_EMULATED_PROCESSORS", "7")
-    shape = {"width": 224, "most_level": 255, "num_normalizations": 1, "num_iou_thresholds": 3, "num_thresholds": 10}
-    shape |= {"contours": 3, "device": 0}
-    one, sums = device_module().plan(num_maps=1, height=224, **shape, is_summed=True)
+
+    def plan(num_maps: int, height: int, is_summed: bool) -> tuple[int, int]:
+        problem = device_module().BatchProblem()
+        problem.num_maps, problem.height, problem.width, problem.most_level = num_maps, height, 224, 255
+        problem.num_normalizations, problem.num_iou_thresholds, problem.num_thresholds = 1, 3, 10
+        problem.contours = CONTOURS["both"]
+        return device_module().plan(problem, is_summed=is_summed, device=0)
+
+    one, sums = plan(1, 224, True)
     assert sums == 2 * 3 * 10 * 4 and one > 224 * 224 * 40
-    assert device_module().plan(num_maps=2, height=224, **shape, is_summed=True) == (2 * one, 2 * sums)
-    most = device_module().plan(num_maps=10**6, height=224, **shape, is_summed=False)
+    assert plan(2, 224, True) == (2 * one, 2 * sums)
+    most = plan(10**6, 224, False)
     assert most[1] == 0 and most[0] % one == 0
     if cuda == "emulated":
         assert most[0] == 7 * one
     # However large the maps, memory for one block is planned, and not much more than two GiB for all.
-    tall, _ = device_module().plan(num_maps=1, height=4096, **shape, is_summed=False)
-    assert device_module().plan(num_maps=10**6, height=4096, **shape, is_summed=False)[0] <= max(tall, 2 << 30)
+    tall, _ = plan(1, 4096, False)
+    assert plan(10**6, 4096, False)[0] <= max(tall, 2 << 30)

@@ -122,7 +122,7 @@ def use_threads(threads: int | None) -> None:
 
 def parse_size(text: str) -> tuple[int, int]:
     """(height, width) from "224" or "224x320"."""
-    from wsolkern.ops.inputs import MAX_SIDE
+    from wsolkern.ops.constants import MAX_SIDE
 
     match = re.fullmatch(r"([0-9]{1,9})(?:x([0-9]{1,9}))?", text.strip())
     size = match and (int(match[1]), int(match[2] or match[1]))

@@ -7,17 +7,35 @@ Source: none; every backend returns the same bits, so this choice changes the sp
 import os
 import re
 import warnings
+from collections.abc import Callable
 from functools import cache
 from importlib import import_module
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from importlib.util import find_spec
 from types import ModuleType
+from typing import Any, NamedTuple
 
 from wsolkern.errors import BackendUnavailable
 
 ISAS = ("avx512", "avx2", "generic")  # best first; each is a module wsolkern._native_<isa>
-EMULATED = "WSOLKERN_EMULATED"  # path of the CUDA extension's stand-in on the host, which tests build
 MAX_THREADS = 1024  # more than that is a slip of the pen, and more than many systems give a process
-MAX_IOU_THRESHOLDS = 32  # what one native call takes; the operations cut more than that into several calls
+
+
+class Operation(NamedTuple):
+    """What an operation does on each backend: functions of the same arguments that return the same bits."""
+
+    reference: Callable[..., Any]
+    """Plain numpy and scipy."""
+    cpu: Callable[..., Any]
+    """The native core."""
+    cuda: str
+    """A function of :mod:`wsolkern.ops.gpu.evaluation`, which is loaded only where it runs: it needs Triton."""
+
+    def choose(self, backend: str, value: object) -> tuple[str, Callable[..., Any]]:
+        """The backend that runs, as :func:`resolve` says, and what it runs."""
+        backend = resolve(backend, value)
+        if backend == "cuda":
+            return backend, getattr(import_module("wsolkern.ops.gpu.evaluation"), self.cuda)
+        return backend, self.reference if backend == "reference" else self.cpu
 
 
 def native() -> ModuleType:
@@ -106,18 +124,20 @@ def missing_for_cuda() -> str:
         import torch
     except ImportError as error:
         return f"PyTorch does not load ({error})"
-    if not os.environ.get(EMULATED) and not torch.cuda.is_available():
+    try:
+        works_on, problem = device_module().works_on, None
+    except ImportError as error:
+        works_on, problem = "cuda", error
+    if works_on == "cuda" and not torch.cuda.is_available():
         build = "" if torch.version.cuda else ", it is built for the CPU only"
         return f"PyTorch finds no CUDA device{build}"
     try:
         import triton  # noqa: F401
     except ImportError as error:
         return f"Triton does not load, {error}: pip install triton"
-    try:
-        device_module()
-    except ImportError as error:
+    if problem is not None:
         return (
-            f"wsolkern._cuda does not load, {error}: WSOLKERN_CUDA=1 pip install --no-build-isolation --no-deps -e . "
+            f"wsolkern._cuda does not load, {problem}: WSOLKERN_CUDA=1 pip install --no-build-isolation --no-deps -e . "
             "(in a checkout; needs the CUDA toolkit 12.8 or newer)"
         )
     return ""
@@ -125,22 +145,16 @@ def missing_for_cuda() -> str:
 
 @cache
 def device_module() -> ModuleType:
-    """The CUDA extension; or its stand-in on the host (csrc/gpu/emulated.cpp) where WSOLKERN_EMULATED names one."""
-    path = os.environ.get(EMULATED)
-    if not path:
-        return import_module("wsolkern._cuda")
-    spec = spec_from_file_location("_emulated", path)
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """The CUDA extension. Its ``works_on`` is the kind of device whose memory it takes: "cuda"."""
+    return import_module("wsolkern._cuda")
 
 
 def device_of(value: object):
     """The torch.device on which backend "cuda" works on ``value``: its own, or the current CUDA device."""
     import torch
 
-    if os.environ.get(EMULATED):
-        return torch.device("cpu")
+    if device_module().works_on != "cuda":
+        return torch.device(device_module().works_on)
     own = getattr(value, "device", None)
     return own if getattr(own, "type", None) == "cuda" else torch.device("cuda", torch.cuda.current_device())
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from wsolkern.normalization import Normalization
 from wsolkern.ops import inputs
-from wsolkern.ops.backends import MAX_IOU_THRESHOLDS, native, num_threads, resolve
-from wsolkern.ops.inputs import DEFAULT_THRESHOLDS, Normalizations
+from wsolkern.ops.backends import Operation, native, num_threads
+from wsolkern.ops.constants import CONTOURS, DEFAULT_IOU_THRESHOLDS, DEFAULT_THRESHOLDS, MAX_IOU_THRESHOLDS
+from wsolkern.ops.inputs import Normalizations
 from wsolkern.ops.normalizing import normalize_reference
 from wsolkern.ops.resizing import resize_reference
 
@@ -21,7 +22,7 @@ def box_hits(
     boxes: Sequence,
     normalizations: Normalizations | None,
     thresholds=DEFAULT_THRESHOLDS,
-    iou_thresholds=(0.3, 0.5, 0.7),
+    iou_thresholds=DEFAULT_IOU_THRESHOLDS,
     *,
     contours: str = "all",
     size: tuple[int, int] = (224, 224),
@@ -58,7 +59,7 @@ def count_box_hits(
     boxes: Sequence,
     normalizations: Normalizations | None,
     thresholds=DEFAULT_THRESHOLDS,
-    iou_thresholds=(0.3, 0.5, 0.7),
+    iou_thresholds=DEFAULT_IOU_THRESHOLDS,
     *,
     contours: str = "all",
     size: tuple[int, int] = (224, 224),
@@ -105,7 +106,7 @@ def threshold_boxes(
 
     Source: Choe et al., arXiv 2007.04178, section 4.2.
     """
-    backend = resolve(backend, score_maps)
+    backend, run = _THRESHOLD_BOXES.choose(backend, score_maps)
     scores, fractions = (
         inputs.check_maps(score_maps, "score_maps", backend=backend),
         inputs.check_thresholds(thresholds),
@@ -114,19 +115,21 @@ def threshold_boxes(
     kind = inputs.same_kind(score_maps)
     if backend != "cpu":
         inputs.check_scores(scores, "score_maps")
-    if backend == "reference":
-        return [[kind(boxes) for boxes in each] for each in threshold_boxes_reference(scores, fractions, largest)]
-    if backend == "cuda":
-        from wsolkern.ops.gpu import evaluation
+    return [[kind(boxes) for boxes in each] for each in run(scores, fractions, largest)]
 
-        rows, counts, max_levels = evaluation.threshold_boxes(scores, fractions, largest)
-    else:
-        rows, counts, max_levels = native().threshold_boxes(scores, fractions, largest, num_threads())
-    rows, ends = kind(rows), np.cumsum(counts).reshape(counts.shape)
+
+def per_threshold(
+    boxes,  # int32 [B, 4], of all maps and levels
+    counts: np.ndarray,  # int64 [N, 255]: how many each level has
+    max_levels: np.ndarray,  # [N]
+    thresholds: np.ndarray,  # float64 [T]
+) -> list[list]:  # per map and threshold
+    """Boxes of levels as boxes of thresholds; those that come to the same level share one array."""
+    ends = np.cumsum(counts).reshape(counts.shape)
     result = []
     for begins, end, max_level in zip(ends - counts, ends, max_levels, strict=True):
-        levels = (fractions * max_level).astype(np.int64).tolist()
-        per_level = {level: rows[begins[level] : end[level]] for level in set(levels)}
+        levels = (thresholds * max_level).astype(np.int64).tolist()
+        per_level = {level: boxes[begins[level] : end[level]] for level in set(levels)}
         result.append([per_level[level] for level in levels])
     return result
 
@@ -193,29 +196,26 @@ def ious_reference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _evaluate(cams, boxes, normalizations, thresholds, iou_thresholds, contours, size, backend, *, summed):
-    """Check, choose a backend and cut the work into native calls; returns hits or counts, and degenerate."""
-    backend = resolve(backend, cams)
+    """Checks, and runs a backend; returns hits, or counts over the maps, and which maps are degenerate."""
+    backend, run = _BOX_HITS.choose(backend, cams)
     maps, parsed, size = inputs.check_evaluation(cams, normalizations, size, backend)
     rows, offsets = inputs.check_boxes(boxes, len(maps))
     fractions, deltas = inputs.check_thresholds(thresholds), inputs.check_iou_thresholds(iou_thresholds)
     inputs.check_contours(contours)
     if backend != "cpu" and not parsed:
         inputs.check_scores(maps, "cams")
-    if backend == "reference":
-        per_map = np.split(rows, offsets[1:-1]) if len(maps) else []
-        hits, degenerate = box_hits_reference(maps, per_map, parsed, fractions, deltas, contours, size)
-        result = hits.sum(axis=2, dtype=np.int64) if summed else hits
-    elif backend == "cuda":
-        from wsolkern.ops.gpu import evaluation
-
-        result, degenerate = evaluation.box_hits(maps, rows, offsets, parsed, fractions, deltas, contours, size, summed)
-    else:
-        result, degenerate = _evaluate_cpu(maps, rows, offsets, parsed, fractions, deltas, contours, size, summed)
+    result, degenerate = run(maps, rows, offsets, parsed, fractions, deltas, contours, size, summed)
     kind = inputs.same_kind(cams)
     return kind(result if contours == "both" else result[0]), kind(degenerate)
 
 
-def _evaluate_cpu(maps, rows, offsets, normalizations, thresholds, deltas, contours, size, summed):
+def _hits_reference(maps, rows, offsets, normalizations, thresholds, deltas, contours, size, summed):
+    per_map = np.split(rows, offsets[1:-1]) if len(maps) else []
+    hits, degenerate = box_hits_reference(maps, per_map, normalizations, thresholds, deltas, contours, size)
+    return hits.sum(axis=2, dtype=np.int64) if summed else hits, degenerate
+
+
+def _hits_cpu(maps, rows, offsets, normalizations, thresholds, deltas, contours, size, summed):
     ranks, num_maps = inputs.ranks(normalizations, size[0] * size[1]), len(maps)
     axes = (2 if contours == "both" else 1), max(len(ranks), 1)
     degenerate, per_delta = np.zeros((axes[1], num_maps), np.uint8), []
@@ -225,11 +225,15 @@ def _evaluate_cpu(maps, rows, offsets, normalizations, thresholds, deltas, conto
         hits = None if summed else np.empty((*axes, num_maps, *last), np.uint8)
         counts = np.zeros((*axes, *last), np.int64) if summed else None
         native().box_hits(
-            maps, size, ranks, rows, offsets, some_deltas, thresholds, inputs.CONTOURS[contours],
+            maps, size, ranks, rows, offsets, some_deltas, thresholds, CONTOURS[contours],
             hits, counts, degenerate, num_threads(),
         )  # fmt: skip
         per_delta.append(counts if summed else hits.view(bool))
     return per_delta[0] if len(per_delta) == 1 else np.concatenate(per_delta, axis=-2), degenerate.view(bool)
+
+
+def _threshold_boxes_cpu(score_maps: np.ndarray, thresholds: np.ndarray, largest: bool) -> list[list]:
+    return per_threshold(*native().threshold_boxes(score_maps, thresholds, largest, num_threads()), thresholds)
 
 
 def _all_boxes_reference(foreground: np.ndarray) -> np.ndarray:
@@ -270,3 +274,7 @@ def _clipped(boxes: list[tuple[int, int, int, int]], shape: tuple[int, int]) -> 
     """int32 [B, 4] in lexicographic order; x1 and y1 stay one past the last pixel unless the frame clips them."""
     height, width = shape
     return np.array(sorted((x0, y0, min(x1, width - 1), min(y1, height - 1)) for x0, y0, x1, y1 in boxes), np.int32)
+
+
+_BOX_HITS = Operation(_hits_reference, _hits_cpu, "box_hits")
+_THRESHOLD_BOXES = Operation(threshold_boxes_reference, _threshold_boxes_cpu, "threshold_boxes")

@@ -9,26 +9,10 @@ import numpy as np
 
 from wsolkern.normalization import parse_all
 from wsolkern.ops import inputs
-from wsolkern.ops.backends import native, num_threads, resolve
+from wsolkern.ops.backends import Operation, native, num_threads
+from wsolkern.ops.constants import LEVEL_SCORES, MAX_CUTS
 from wsolkern.ops.inputs import Normalizations
-from wsolkern.ops.normalizing import affine_reference
-
-MAX_CUTS = 32766  # bins are int16, and one more than all cut points must be too
-
-
-def _level_scores() -> np.ndarray:
-    """The smallest float64 score of every level 1 to 255, where level is floor(255 * score)."""
-    levels = np.arange(1, 256)
-    scores = levels / 255
-    while (short := scores * 255 < levels).any():
-        scores[short] = np.nextafter(scores[short], 1)
-    while (more := np.nextafter(scores, 0) * 255 >= levels).any():
-        scores[more] = np.nextafter(scores[more], 0)
-    scores.setflags(write=False)
-    return scores
-
-
-LEVEL_SCORES = _level_scores()
+from wsolkern.ops.normalizing import affine_cpu, affine_reference
 
 
 def cut_points(
@@ -53,26 +37,13 @@ def cut_points(
         ValueError: A shape, dtype, score or normalization is not as above.
         BackendUnavailable: A backend asked for by name cannot run here.
     """
-    backend, parsed = resolve(backend, maps), parse_all(normalizations)
+    backend, run = _CUT_POINTS.choose(backend, maps)
+    parsed = parse_all(normalizations)
     f = inputs.check_maps(maps, "maps", backend=backend)
-    ranks = inputs.ranks(parsed, f.shape[1] * f.shape[2])
     s = inputs.real_numbers(scores, "scores", "one axis of values in [0, 1]")
     if s.ndim != 1 or not ((s >= 0) & (s <= 1)).all():
         raise ValueError(f"scores: expected one axis of values in [0, 1], found {scores!r}")
-    if backend == "reference":
-        numbers = affine_reference(f, parsed)
-        out = cut_points_reference(numbers.reshape(-1, 2), s)
-    elif backend == "cuda":
-        from wsolkern.ops.gpu import cutting, resizing, statistics
-
-        numbers = statistics.affine(resizing.prepare(f, tuple(f.shape[1:])), ranks)
-        out = cutting.cut_points(numbers.reshape(-1, 2), inputs.to_device(s, f.device))
-    else:
-        numbers = np.empty((len(f), len(parsed), 2))
-        native().affine(f, ranks, numbers, num_threads())
-        out = np.empty((len(f) * len(parsed), len(s)))
-        native().cut_points(numbers.reshape(-1, 2), s, out, num_threads())
-    return inputs.same_kind(maps)(out.reshape(len(f), len(parsed), len(s)))
+    return inputs.same_kind(maps)(run(f, parsed, s))
 
 
 def digitize(maps, cuts, *, backend: str = "auto"):
@@ -92,7 +63,7 @@ def digitize(maps, cuts, *, backend: str = "auto"):
         ValueError: A shape or dtype is not as above, a cut is NaN, or there are too many.
         BackendUnavailable: A backend asked for by name cannot run here.
     """
-    backend = resolve(backend, maps)
+    backend, run = _DIGITIZE.choose(backend, maps)
     f = inputs.check_maps(maps, "maps", backend=backend)
     c = inputs.real_numbers(cuts, "cuts", "numbers")
     if c.ndim < 2 or len(c) != len(f):
@@ -102,16 +73,7 @@ def digitize(maps, cuts, *, backend: str = "auto"):
         raise ValueError(f"cuts: expected at most {MAX_CUTS} a map, found {flat.shape[1]}")
     if np.isnan(flat).any():
         raise ValueError(f"cuts[{np.argwhere(np.isnan(flat))[0][0]}]: expected numbers, found NaN")
-    if backend == "reference":
-        bins, ranks = digitize_reference(f, flat)
-    elif backend == "cuda":
-        from wsolkern.ops.gpu import cutting, resizing
-
-        resized = resizing.prepare(f, tuple(f.shape[1:]))
-        bins, ranks = cutting.digitize(resized, inputs.to_device(flat, f.device))
-    else:
-        bins, ranks = np.empty(f.shape, np.int16), np.empty(flat.shape, np.int16)
-        native().digitize(f, flat, bins, ranks, num_threads())
+    bins, ranks = run(f, flat)
     kind = inputs.same_kind(maps)
     return kind(bins), kind(ranks.reshape(c.shape))
 
@@ -153,3 +115,25 @@ def digitize_reference(
 def _float(pattern: np.ndarray) -> np.ndarray:
     """The float64 number of an int64, in the same order; negative ones are minus the bits of the absolute value."""
     return np.sign(pattern) * np.abs(pattern).view(np.float64)
+
+
+def _map_cut_points_reference(maps: np.ndarray, normalizations: tuple, scores: np.ndarray) -> np.ndarray:
+    affine = affine_reference(maps, normalizations)
+    return cut_points_reference(affine.reshape(-1, 2), scores).reshape(*affine.shape[:2], len(scores))
+
+
+def _map_cut_points_cpu(maps: np.ndarray, normalizations: tuple, scores: np.ndarray) -> np.ndarray:
+    affine = affine_cpu(maps, normalizations)
+    out = np.empty((*affine.shape[:2], len(scores)))
+    native().cut_points(affine.reshape(-1, 2), scores, out.reshape(-1, len(scores)), num_threads())
+    return out
+
+
+def _digitize_cpu(maps: np.ndarray, cuts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    bins, ranks = np.empty(maps.shape, np.int16), np.empty(cuts.shape, np.int16)
+    native().digitize(maps, cuts, bins, ranks, num_threads())
+    return bins, ranks
+
+
+_CUT_POINTS = Operation(_map_cut_points_reference, _map_cut_points_cpu, "cut_points")
+_DIGITIZE = Operation(digitize_reference, _digitize_cpu, "digitize")

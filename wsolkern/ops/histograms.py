@@ -8,8 +8,9 @@ import numpy as np
 
 from wsolkern.normalization import Normalization
 from wsolkern.ops import inputs
-from wsolkern.ops.backends import native, num_threads, resolve
-from wsolkern.ops.inputs import DEFAULT_THRESHOLDS, Normalizations
+from wsolkern.ops.backends import Operation, native, num_threads
+from wsolkern.ops.constants import DEFAULT_THRESHOLDS
+from wsolkern.ops.inputs import Normalizations
 from wsolkern.ops.normalizing import normalize_reference
 from wsolkern.ops.resizing import resize_reference
 
@@ -93,27 +94,31 @@ def pixel_histograms_reference(
 
 
 def _evaluate(cams, masks, normalizations, thresholds, size, backend, *, summed):
-    """Check, choose a backend and cut the work into native calls; returns histograms, summed or not, and degenerate."""
-    backend = resolve(backend, cams)
+    """Checks, and runs a backend; returns histograms, summed or not, and which maps are degenerate."""
+    backend, run = _PIXEL_HISTOGRAMS.choose(backend, cams)
     maps, parsed, size = inputs.check_evaluation(cams, normalizations, size, backend)
     masks = inputs.check_masks(masks, len(maps), size)
     edges = inputs.check_thresholds(thresholds, sorted_=True)
     if backend != "cpu" and not parsed:
         inputs.check_scores(maps, "cams")
-    if backend == "reference":
-        counts, degenerate = pixel_histograms_reference(maps, masks, parsed, edges, size)
-        counts = counts.sum(axis=1) if summed else counts
-    elif backend == "cuda":
-        from wsolkern.ops.gpu import evaluation
-
-        counts, degenerate = evaluation.pixel_histograms(maps, masks, parsed, edges, size, summed)
-    else:
-        ranks = inputs.ranks(parsed, size[0] * size[1])
-        num, num_bins = max(len(ranks), 1), len(edges) + 2
-        flags = np.zeros((num, len(maps)), np.uint8)
-        each = None if summed else np.empty((num, len(maps), 2, num_bins), np.int64)
-        total = np.zeros((num, 2, num_bins), np.int64) if summed else None
-        native().pixel_histograms(maps, size, ranks, edges, masks, each, total, flags, num_threads())
-        counts, degenerate = total if summed else each, flags.view(bool)
+    counts, degenerate = run(maps, masks, parsed, edges, size, summed)
     kind = inputs.same_kind(cams)
     return kind(counts), kind(degenerate)
+
+
+def _counted_reference(maps, masks, normalizations, thresholds, size, summed):
+    counts, degenerate = pixel_histograms_reference(maps, masks, normalizations, thresholds, size)
+    return counts.sum(axis=1) if summed else counts, degenerate
+
+
+def _counted_cpu(maps, masks, normalizations, thresholds, size, summed):
+    ranks = inputs.ranks(normalizations, size[0] * size[1])
+    num, num_bins = max(len(ranks), 1), len(thresholds) + 2
+    degenerate = np.zeros((num, len(maps)), np.uint8)
+    each = None if summed else np.empty((num, len(maps), 2, num_bins), np.int64)
+    total = np.zeros((num, 2, num_bins), np.int64) if summed else None
+    native().pixel_histograms(maps, size, ranks, thresholds, masks, each, total, degenerate, num_threads())
+    return total if summed else each, degenerate.view(bool)
+
+
+_PIXEL_HISTOGRAMS = Operation(_counted_reference, _counted_cpu, "pixel_histograms")

@@ -12,17 +12,11 @@ import numpy as np
 
 from wsolkern.normalization import Normalization, parse_all
 from wsolkern.ops.backends import device_of
+from wsolkern.ops.constants import CONTOURS, MAX_COORDINATE, MAX_SIDE, MAX_THRESHOLDS
 
 Normalizations: TypeAlias = str | Normalization | Iterable[str | Normalization]
 
-DEFAULT_THRESHOLDS = np.arange(0, 1, 0.001)  # the published grid, 1000 fractions
-DEFAULT_THRESHOLDS.setflags(write=False)
-MAX_THRESHOLDS = 100_000  # of a grid; there are 256 levels
-
-MAX_SIDE = 4096  # pixels; what the native core is built and tested for
-MAX_COORDINATE = 1 << 20  # pixels; the area of a box and the sum of two stay far from overflow
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
-CONTOURS = {"largest": 1, "all": 2, "both": 3}  # bit 0: MaxBoxAcc, bit 1: MaxBoxAccV2
 
 
 def is_tensor(value: object) -> bool:

@@ -8,9 +8,9 @@ import numpy as np
 
 from wsolkern.normalization import RANK_EXTREME, RANK_ZERO, Normalization, parse_all
 from wsolkern.ops import inputs
-from wsolkern.ops.backends import native, num_threads, resolve
+from wsolkern.ops.backends import Operation, native, num_threads
 from wsolkern.ops.inputs import Normalizations
-from wsolkern.ops.resizing import resize_reference
+from wsolkern.ops.resizing import resize_cpu, resize_reference
 
 
 def normalize(
@@ -34,25 +34,11 @@ def normalize(
 
     Source: Kim et al., arXiv 2107.13221, equations 3-6.
     """
-    backend, parsed = resolve(backend, cams), Normalization.parse(normalization)
+    backend, run = _NORMALIZE.choose(backend, cams)
+    parsed = Normalization.parse(normalization)
     maps = inputs.check_maps(cams, "cams", (2, 3), backend)
     size = tuple(maps.shape[1:]) if size is None else inputs.check_size(size)
-    if backend == "reference":
-        scores, _ = normalize_reference(resize_reference(maps, size), parsed)
-    elif backend == "cuda":
-        from wsolkern.ops.gpu import normalizing, resizing, statistics
-
-        resized = resizing.prepare(maps, size)
-        numbers = statistics.affine(resized, inputs.ranks((parsed,), size[0] * size[1]))
-        scores = normalizing.normalize(resized, numbers[:, 0])
-    else:
-        if maps.shape[1:] != tuple(size):
-            resized = np.empty((len(maps), *size))
-            native().resize(maps, resized, num_threads())
-            maps = resized
-        numbers, scores = np.empty((len(maps), 1, 2)), np.empty_like(maps)
-        native().affine(maps, inputs.ranks((parsed,), size[0] * size[1]), numbers, num_threads())
-        native().normalize(maps, numbers[:, 0], scores, num_threads())
+    scores = run(maps, parsed, size)
     return inputs.same_kind(cams)(scores if cams.ndim == 3 else scores[0])
 
 
@@ -71,19 +57,9 @@ def affine(maps, normalizations: Normalizations, *, backend: str = "auto"):
         ValueError: A shape, dtype or normalization is not as above.
         BackendUnavailable: A backend asked for by name cannot run here.
     """
-    backend, parsed = resolve(backend, maps), parse_all(normalizations)
-    f = inputs.check_maps(maps, "maps", backend=backend)
-    ranks = inputs.ranks(parsed, f.shape[1] * f.shape[2])
-    if backend == "reference":
-        out = affine_reference(f, parsed)
-    elif backend == "cuda":
-        from wsolkern.ops.gpu import resizing, statistics
-
-        out = statistics.affine(resizing.prepare(f, tuple(f.shape[1:])), ranks)
-    else:
-        out = np.empty((len(f), len(parsed), 2))
-        native().affine(f, ranks, out, num_threads())
-    return inputs.same_kind(maps)(out)
+    backend, run = _AFFINE.choose(backend, maps)
+    parsed = parse_all(normalizations)
+    return inputs.same_kind(maps)(run(inputs.check_maps(maps, "maps", backend=backend), parsed))
 
 
 def normalize_reference(
@@ -121,6 +97,27 @@ def affine_reference(
     return out
 
 
+def affine_cpu(
+    maps: np.ndarray,  # float64 [N, H, W]
+    normalizations: tuple[Normalization, ...],
+) -> np.ndarray:  # float64 [N, M, 2]
+    """By the native core."""
+    out = np.empty((len(maps), len(normalizations), 2))
+    native().affine(maps, inputs.ranks(normalizations, maps.shape[1] * maps.shape[2]), out, num_threads())
+    return out
+
+
+def _normalized_reference(maps: np.ndarray, normalization: Normalization, size: tuple[int, int]) -> np.ndarray:
+    return normalize_reference(resize_reference(maps, size), normalization)[0]
+
+
+def _normalized_cpu(maps: np.ndarray, normalization: Normalization, size: tuple[int, int]) -> np.ndarray:
+    resized = resize_cpu(maps, size)
+    scores = np.empty_like(resized)
+    native().normalize(resized, affine_cpu(resized, (normalization,))[:, 0], scores, num_threads())
+    return scores
+
+
 def _published_formula(f: np.ndarray, normalization: Normalization) -> np.ndarray:
     """The score map of a map that is neither NaN nor constant; NaN where the formula comes to 0/0 or inf/inf."""
     n = f.size
@@ -138,3 +135,7 @@ def _published_formula(f: np.ndarray, normalization: Normalization) -> np.ndarra
         if normalization.name == "ivr":
             return f / np.max(f)
         return np.minimum(1, f / np.sort(f, axis=None)[int(n * normalization.pas)])
+
+
+_NORMALIZE = Operation(_normalized_reference, _normalized_cpu, "normalize")
+_AFFINE = Operation(affine_reference, affine_cpu, "affine")

@@ -9,8 +9,6 @@
 
 namespace wsolkern {
 
-enum Contours { kLargest = 1, kAll = 2, kBoth = 3 };  // MaxBoxAcc, MaxBoxAccV2, both
-
 class ComponentTree {
  public:
   // Per level k = 1 ... image.top: which IoU thresholds are reached (one bit each) by the largest contour's box and by

@@ -14,13 +14,12 @@ import torch
 import triton
 import triton.language as tl
 
-from wsolkern.ops.cutting import LEVEL_SCORES, MAX_CUTS
+from wsolkern.ops.constants import LEVEL_SCORES, MAX_CUTS, NUM_LEVELS
 from wsolkern.ops.gpu.launching import launch
 from wsolkern.ops.gpu.normalizing import score
 from wsolkern.ops.gpu.resizing import Resized, map_of, pixels
 from wsolkern.ops.gpu.statistics import from_key, to_key
 
-NUM_LEVELS = len(LEVEL_SCORES)
 MOST_NORMALIZATIONS = MAX_CUTS // NUM_LEVELS  # of a level image: their levels must add up to an int16
 
 

@@ -11,9 +11,39 @@ import torch
 
 from wsolkern.normalization import Normalization
 from wsolkern.ops import inputs
-from wsolkern.ops.backends import MAX_IOU_THRESHOLDS
-from wsolkern.ops.gpu import cutting, histograms, resizing, statistics, trees
+from wsolkern.ops.boxes import per_threshold
+from wsolkern.ops.constants import MAX_IOU_THRESHOLDS, NUM_LEVELS
+from wsolkern.ops.gpu import cutting, histograms, normalizing, resizing, statistics, trees
 from wsolkern.profiling import stage
+
+
+def resize(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Maps of any float dtype [N, h, w] at another size, float64 [N, H, W]."""
+    return resizing.resize(maps, size)
+
+
+def normalize(maps: torch.Tensor, normalization: Normalization, size: tuple[int, int]) -> torch.Tensor:
+    """Score maps, float64 [N, H, W]."""
+    resized, affines = _prepare(maps, (normalization,), size)
+    return normalizing.normalize(resized, affines[:, 0])
+
+
+def affine(maps: torch.Tensor, normalizations: tuple[Normalization, ...]) -> torch.Tensor:
+    """Offset and divisor, float64 [N, M, 2], of maps at the evaluation size."""
+    num_pixels = maps.shape[1] * maps.shape[2]
+    return statistics.affine(resizing.prepare(maps, tuple(maps.shape[1:])), inputs.ranks(normalizations, num_pixels))
+
+
+def cut_points(maps: torch.Tensor, normalizations: tuple[Normalization, ...], scores: np.ndarray) -> torch.Tensor:
+    """Where each score [K] is reached, float64 [N, M, K]."""
+    numbers = affine(maps, normalizations)
+    points = cutting.cut_points(numbers.reshape(-1, 2), inputs.to_device(scores, maps.device))
+    return points.reshape(*numbers.shape[:2], len(scores))
+
+
+def digitize(maps: torch.Tensor, cuts: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Bins int16 [N, H, W] and ranks int16 [N, C] of cuts float64 [N, C]."""
+    return cutting.digitize(resizing.prepare(maps, tuple(maps.shape[1:])), inputs.to_device(cuts, maps.device))
 
 
 def box_hits(
@@ -41,7 +71,7 @@ def box_hits(
             ]
             return each[0] if len(each) == 1 else torch.cat(each, dim=-2)
 
-    num_levels, most = cutting.NUM_LEVELS, cutting.MOST_NORMALIZATIONS
+    num_levels, most = NUM_LEVELS, cutting.MOST_NORMALIZATIONS
     if not normalizations:
         with stage("digitize", device):
             images = _score_levels(maps)
@@ -61,15 +91,15 @@ def threshold_boxes(
     score_maps: torch.Tensor,  # any float dtype [N, H, W]
     thresholds: np.ndarray,  # float64 [T]
     largest: bool,
-) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
-    """Boxes int32 [B, 4] on the device; on the host how many each level has, int64 [N, 255], and maximum levels [N]."""
+) -> list[list[torch.Tensor]]:
+    """Boxes int32 [B, 4] per map and threshold, on the device; the host waits for their numbers."""
     with stage("digitize", score_maps.device):
         images = _score_levels(score_maps)
     with stage("tree", score_maps.device) as timer:
         timer.moved(images.nbytes, len(images))
         boxes, counts = trees.threshold_boxes(images, _constant(thresholds, images.device), largest)
     max_levels = images.flatten(1).amax(1) if len(images) else images.new_empty(0)
-    return boxes, counts.cpu().numpy(), max_levels.cpu().numpy()
+    return per_threshold(boxes, counts.cpu().numpy(), max_levels.cpu().numpy(), thresholds)
 
 
 def pixel_histograms(
@@ -107,7 +137,7 @@ def _prepare(maps: torch.Tensor, normalizations: tuple[Normalization, ...], size
 
 def _score_levels(score_maps: torch.Tensor) -> torch.Tensor:
     """8-bit levels, uint8 [N, H, W]."""
-    return (score_maps.double() * cutting.NUM_LEVELS).to(torch.uint8).contiguous()
+    return (score_maps.double() * NUM_LEVELS).to(torch.uint8).contiguous()
 
 
 def _degenerate(affines: torch.Tensor) -> torch.Tensor:

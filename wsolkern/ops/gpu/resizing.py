@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 
 from wsolkern.ops.gpu.launching import launch
-from wsolkern.ops.resizing import _taps_reference
+from wsolkern.ops.taps import taps
 
 TILE = 2048  # pixels of a tile at most: 8 a thread, so that float64 values stay in registers
 WIDE_TILE = 256  # columns of a tile; more only where there are not rows enough
@@ -104,7 +104,7 @@ def _widen(
 @lru_cache(maxsize=256)
 def _column_taps(num_in: int, num_out: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """int32 [4, num_out] and float64 [4, num_out]: the four source columns and what they count."""
-    index, weight = _taps_reference(num_in, num_out)
+    index, weight = taps(num_in, num_out)
     return torch.from_numpy(index.astype(np.int32)).to(device), torch.from_numpy(weight).to(device)
 
 
@@ -113,7 +113,7 @@ def _row_tiles(
     num_in: int, num_out: int, rows: int, identity: bool, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """``Resized.tiles`` and ``Resized.weights``; those of an identity are not read but for where a tile begins."""
-    index, weight = _taps_reference(num_in, num_out)
+    index, weight = taps(num_in, num_out)
     edges = [0, *(np.flatnonzero((index[:, 1:] != index[:, :-1]).any(axis=0)) + 1).tolist(), num_out]
     if identity:
         edges = [0, num_out]
@@ -149,12 +149,13 @@ def pixels(image, tile, IDENTITY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.
 
 
 @triton.jit
-def in_any_order(f, exists):
-    """A tile as one axis, NaN where there is no pixel, each thread keeping its own: for atomics and scattered reads.
+def on_one_axis(f, exists):
+    """A tile as one axis, NaN where there is no pixel: for atomics and scattered reads.
 
-    On two axes Triton would send such pointers through shared memory to a layout of its own choice.
+    On two axes Triton would send such pointers through shared memory to a layout of its own choice. The order stays:
+    with can_reorder, what is made of one tile twice may lie in two orders, a mask beside the pointers it is for.
     """
-    return tl.reshape(tl.where(exists, f, float("nan")), [f.shape[0] * f.shape[1]], can_reorder=True)
+    return tl.reshape(tl.where(exists, f, float("nan")), [f.shape[0] * f.shape[1]])
 
 
 @triton.jit

@@ -7,8 +7,7 @@ Source: csrc/gpu/tree/ (the algorithm), csrc/gpu/evaluate.h, boxes.h; Choe et al
 import torch
 
 from wsolkern.ops.backends import device_module
-from wsolkern.ops.cutting import LEVEL_SCORES
-from wsolkern.ops.inputs import CONTOURS
+from wsolkern.ops.constants import CONTOURS, NUM_LEVELS
 
 
 def box_hits(
@@ -29,7 +28,7 @@ def box_hits(
     Raises:
         RuntimeError: CUDA refuses the launch.
     """
-    device, (num_maps, height, width) = images.device, images.shape
+    device, num_maps = images.device, len(images)
     axes = (2 if contours == "both" else 1), 1 if ranks is None else ranks.shape[1]
     last = len(iou_thresholds), len(thresholds)
     if summed:
@@ -37,37 +36,24 @@ def box_hits(
     else:
         out = torch.empty(*axes, num_maps, *last, dtype=torch.uint8, device=device)
     if num_maps:
-        index = 0 if device.index is None else device.index
         module = device_module()
-        shape = {
-            "num_maps": num_maps,
-            "height": height,
-            "width": width,
-            "most_level": most_level,
-            "num_normalizations": axes[1],
-            "num_iou_thresholds": last[0],
-            "num_thresholds": last[1],
-            "contours": CONTOURS[contours],
-            "device": index,
-        }
+        problem = _problem(images, most_level, thresholds, CONTOURS[contours])
+        problem.num_normalizations, problem.num_iou_thresholds = axes[1], last[0]
+        problem.boxes, problem.box_offsets = boxes.data_ptr(), box_offsets.data_ptr()
+        problem.iou_thresholds = iou_thresholds.data_ptr()
+        if ranks is not None:
+            problem.ranks, problem.affines = ranks.data_ptr(), affines.data_ptr()
         scratch, sums = (
-            torch.empty(size, dtype=torch.uint8, device=device) for size in module.plan(**shape, is_summed=summed)
+            torch.empty(size, dtype=torch.uint8, device=device)
+            for size in module.plan(problem, is_summed=summed, device=_index(device))
         )
-        module.box_hits(
-            **shape,
-            images=images.data_ptr(),
-            boxes=boxes.data_ptr(),
-            box_offsets=box_offsets.data_ptr(),
-            thresholds=thresholds.data_ptr(),
-            iou_thresholds=iou_thresholds.data_ptr(),
-            ranks=0 if ranks is None else ranks.data_ptr(),
-            affines=0 if affines is None else affines.data_ptr(),
-            hits=0 if summed else out.data_ptr(),
-            counts=out.data_ptr() if summed else 0,
-            scratch=scratch.data_ptr(),
-            sums=sums.data_ptr(),
-            stream=_stream(device),
-        )
+        problem.scratch = scratch.data_ptr()
+        if summed:
+            problem.sums = sums.data_ptr()
+        else:
+            problem.hits = out.data_ptr()
+        counts = out.data_ptr() if summed else 0
+        module.box_hits(problem, counts=counts, device=_index(device), stream=_stream(device))
     return out if summed else out.view(torch.bool)
 
 
@@ -83,30 +69,23 @@ def threshold_boxes(
     Raises:
         RuntimeError: CUDA refuses the launch.
     """
-    device, (num_maps, height, width) = images.device, images.shape
-    counts = torch.zeros(num_maps, len(LEVEL_SCORES), dtype=torch.int32, device=device)
+    device, num_maps = images.device, len(images)
+    counts = torch.zeros(num_maps, NUM_LEVELS, dtype=torch.int32, device=device)
     if not num_maps:
         return torch.empty(0, 4, dtype=torch.int32, device=device), counts.long()
     module = device_module()
-    shape = {
-        "num_maps": num_maps,
-        "height": height,
-        "width": width,
-        "num_thresholds": len(thresholds),
-        "largest": largest,
-        "device": 0 if device.index is None else device.index,
-    }
-    scratch = torch.empty(module.box_plan(**shape), dtype=torch.uint8, device=device)
+    problem = _problem(images, NUM_LEVELS, thresholds, CONTOURS["largest" if largest else "all"])
+    problem.num_normalizations = 1
+    scratch = torch.empty(module.box_plan(problem, device=_index(device)), dtype=torch.uint8, device=device)
+    problem.scratch = scratch.data_ptr()
 
     def launch(begins: torch.Tensor | None, boxes: torch.Tensor | None) -> None:
         module.threshold_boxes(
-            **shape,
-            images=images.data_ptr(),
-            thresholds=thresholds.data_ptr(),
+            problem,
             counts=counts.data_ptr(),
             begins=0 if begins is None else begins.data_ptr(),
             boxes=0 if boxes is None else boxes.data_ptr(),
-            scratch=scratch.data_ptr(),
+            device=_index(device),
             stream=_stream(device),
         )
 
@@ -121,6 +100,20 @@ def threshold_boxes(
     order = (((x0 << 12 | y0) << 12 | x1) << 12 | y1).argsort()
     level = torch.repeat_interleave(torch.arange(len(totals), device=device), totals)
     return boxes[order[level[order].argsort(stable=True)]], totals.view_as(counts)
+
+
+def _problem(images: torch.Tensor, most_level: int, thresholds: torch.Tensor, contours: int):
+    """What all launches are about, as csrc/gpu/evaluate.h has it."""
+    problem = device_module().BatchProblem()
+    problem.num_maps, problem.height, problem.width = images.shape
+    problem.images, problem.most_level = images.data_ptr(), most_level
+    problem.thresholds, problem.num_thresholds = thresholds.data_ptr(), len(thresholds)
+    problem.contours = contours
+    return problem
+
+
+def _index(device: torch.device) -> int:
+    return 0 if device.index is None else device.index
 
 
 def _stream(device: torch.device) -> int:
