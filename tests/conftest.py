@@ -6,6 +6,7 @@ Source: none.
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -44,10 +45,16 @@ def backend(request, monkeypatch) -> str:
     return name
 
 
+def pytest_configure():
+    """A shell ignores Ctrl-C for what it runs in the background; the tests send it, and mean it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_collection_modifyitems(items):
     """Tests that need a GPU are skipped by name where there is none."""
     for item in items:
-        if "gpu" in item.keywords and not HAS_GPU:
+        if item.get_closest_marker("gpu") and not HAS_GPU:  # the keywords of an item hold its folder's name, too
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device; this machine has none"))
 
 
