@@ -1,6 +1,7 @@
 """The one table of named maps that every test and every backend runs on.
 
-In: nothing. Out: CASES, a dict from a name to one float64 map [h, w], and for each its size, boxes and mask.
+In: nothing. Out: CASES, a dict from a name to one float64 map [h, w], and for each its size, boxes and mask; FEW_CASES,
+what the fast tests of slow backends run on.
 Source: none; what is random is seeded with the case's name, so that a case stays itself when others come and go.
 """
 
@@ -9,6 +10,10 @@ import zlib
 import numpy as np
 
 CASES: dict[str, np.ndarray] = {}
+FEW_CASES = (
+    "rings_rising", "frame_with_gap", "checkerboard", "equal_area_ties", "comb_interlocked", "2x23", "cam_7x7", "nan",
+    "half_inf", "mixed_magnitudes", "on_level_edges", "percentile_on_a_tie",
+)  # fmt: skip
 
 
 def case(*names):

@@ -10,17 +10,20 @@ import signal
 import subprocess
 import sys
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from shared import slow_but
 
 from wsolkern import BackendUnavailable
 from wsolkern.ops import backends
 
 CSRC = Path(__file__).parent.parent / "csrc"
+FLAGS = "WSOLKERN_EMULATED_FLAGS"
 HAS_GPU = torch.cuda.is_available()
 if not HAS_GPU:  # Triton reads it when a kernel is defined
     os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -31,14 +34,22 @@ except BackendUnavailable:  # then every test that needs one fails and says so
     ISAS = backends.ISAS
 
 
-@pytest.fixture(params=ISAS, ids=lambda isa: f"cpu-{isa}")
+@pytest.fixture(autouse=True, scope="session")
+def no_waiting_for_disks():
+    """What tests write need not outlive a loss of power; a third of their time would go into that."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(params=slow_but(ISAS[-1:], ISAS), ids=lambda isa: f"cpu-{isa}")
 def native(request, monkeypatch):
     """The native module of every instruction set in turn; the backend "cpu" runs on it while the test does."""
     monkeypatch.setenv("WSOLKERN_ISA", request.param)
     return backends.native()
 
 
-@pytest.fixture(params=["reference", *(f"cpu-{isa}" for isa in ISAS)])
+@pytest.fixture(params=["reference", *slow_but([f"cpu-{ISAS[-1]}"], (f"cpu-{isa}" for isa in ISAS))])
 def backend(request, monkeypatch) -> str:
     """Every backend in turn, "cpu" once per instruction set."""
     name, _, isa = request.param.partition("-")
@@ -73,27 +84,27 @@ def emulated_core(tmp_path_factory) -> Path:
     """The CUDA extension compiled for the host: blocks of real threads; WSOLKERN_EMULATED_FLAGS adds compiler flags."""
     import pybind11
 
-    out = tmp_path_factory.mktemp("emulated") / "_emulated.so"
-    flags = [
-        "-std=c++20",
-        "-O1",
-        "-g",
-        "-ffp-contract=off",
-        "-Wall",
-        "-Wextra",
-        "-Werror",
-        "-shared",
-        "-fPIC",
-        "-pthread",
-    ]
-    flags += shlex.split(os.environ.get("WSOLKERN_EMULATED_FLAGS", ""))
-    includes = [f"-I{folder}" for folder in (pybind11.get_include(), sysconfig.get_path("include"), CSRC)]
-    sources = [str(CSRC / "gpu" / name) for name in ("module.cpp", "emulated.cpp")]
-    command = [os.environ.get("CXX", "g++"), *flags, *includes, "-DWSOLKERN_MODULE=_emulated", *sources, "-o", str(out)]
+    folder = tmp_path_factory.mktemp("emulated")
+    compiler = [os.environ.get("CXX", "g++"), "-fPIC", "-pthread", *shlex.split(os.environ.get(FLAGS, ""))]
+    flags = ["-std=c++20", "-O1", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-DWSOLKERN_MODULE=_emulated"]
+    flags += [f"-I{each}" for each in (pybind11.get_include(), sysconfig.get_path("include"), CSRC)]
     # A sanitizer that is preloaded into Python is of no use to the compiler.
     environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
-    subprocess.run(command, check=True, stdout=sys.stderr, env=environment)
-    return out
+
+    def run(*arguments: str) -> None:
+        subprocess.run([*compiler, *arguments], check=True, stdout=sys.stderr, env=environment)
+
+    names = "module", "emulated"
+    objects = [str(folder / f"{name}.o") for name in names]
+    with ThreadPoolExecutor() as threads:
+        work = [
+            threads.submit(run, *flags, "-c", str(CSRC / "gpu" / f"{name}.cpp"), "-o", each)
+            for name, each in zip(names, objects, strict=True)
+        ]
+        for each in work:
+            each.result()
+    run("-shared", *objects, "-o", str(folder / "_emulated.so"))
+    return folder / "_emulated.so"
 
 
 @pytest.fixture(params=[pytest.param("gpu", marks=pytest.mark.gpu) if HAS_GPU else "emulated"])

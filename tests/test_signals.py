@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from shared import slow_but
 
 from wsolkern import Evaluator, ops
 from wsolkern.interrupts import interrupts_raise, interrupts_wait, unbroken
@@ -69,7 +70,7 @@ LONG = {
 }
 
 
-@pytest.mark.parametrize("threads", ["1", "3"])
+@pytest.mark.parametrize("threads", slow_but(["3"], ["1", "3"]))
 @pytest.mark.parametrize("work", LONG.values(), ids=LONG)
 def test_ctrl_c_in_a_native_call(work, threads, monkeypatch):
     monkeypatch.setenv("WSOLKERN_NUM_THREADS", threads)
@@ -133,7 +134,10 @@ def test_a_signal_stops_no_other_thread():
 ENDS = {"exit": ("sys.exit(3)", 3), "error": ("raise RuntimeError('on purpose')", 1), "end": ("pass", 0)}
 
 
-@pytest.mark.parametrize(("how", "code"), ENDS.values(), ids=ENDS)
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [pytest.param(*each, id=name, marks=() if name == "exit" else pytest.mark.slow) for name, each in ENDS.items()],
+)
 def test_a_process_ends_while_daemon_threads_evaluate(how, code):
     program = f"""
         import sys, threading, time
@@ -156,6 +160,7 @@ def test_a_process_ends_while_daemon_threads_evaluate(how, code):
         assert "terminate" not in done.stderr and "Fatal" not in done.stderr
 
 
+@pytest.mark.slow
 def test_forked_children_wait_for_no_lock_of_their_parents_threads():
     done = run_python(
         """
@@ -234,6 +239,7 @@ def test_a_signal_that_is_ignored_stays_ignored():
         signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_after_a_while_ends_the_process(number):
     done = run_python(
@@ -286,7 +292,7 @@ def test_a_search_is_interrupted():
     assert time.monotonic() - sent[0] < PATIENCE
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", slow_but([signal.SIGTERM], [signal.SIGINT, signal.SIGTERM]))
 def test_the_search_for_missing_maps_is_interrupted(tmp_path, number):
     metadata, ids = tmp_path / "metadata", [f"folder/{index}.jpg" for index in range(100_000)]
     metadata.mkdir()

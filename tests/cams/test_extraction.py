@@ -445,6 +445,7 @@ def extract_slowly(root: Path, store: Path) -> None:
         extract(slow, folder_of(root), writer, labels_of(root))
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on(tmp_path, root):
     command = "import sys, pathlib, test_extraction; test_extraction.extract_slowly(*map(pathlib.Path, sys.argv[1:]))"
     store = tmp_path / "store"
@@ -584,6 +585,7 @@ def test_command_lists_what_it_leaves_out(tmp_path, root, run):
     assert "none of 13 images could be read; 0/00.png: " in done.stderr
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_the_published_library(tmp_path, root, run):
     """Its file, NWC too, by the command; and the same from the network itself."""
     network = seeded(models.build)(backbone="resnet50", method="cam", num_classes=NUM_CLASSES).eval()
@@ -694,6 +696,7 @@ def test_what_killed_ranks_left_is_taken_over(tmp_path, root, run):
     assert "holds another run" in run(tmp_path / "store", *options, code=2).stderr
 
 
+@pytest.mark.slow
 def test_two_processes(tmp_path, root, run):
     """torchrun with two processes and a damaged image: the same store as one process makes, to the bit."""
     data = tmp_path / "data"

@@ -495,6 +495,7 @@ def test_stamps(tmp_path):
 # Kills, signals, several processes.
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_while_maps_are_made_again_goes_on(data, tmp_path):
     """At whatever moment: the store is whole, and in the end it is what it should be."""
     write_labels(tmp_path / "split", {image_id: (label + 1) % NUM_CLASSES for image_id, label in LABELS.items()})
@@ -555,6 +556,7 @@ def test_signals_keep_what_is_made(data, tmp_path, number):
     assert set(by_id(tmp_path / "store")) == set(IDS)
 
 
+@pytest.mark.slow
 def test_several_processes_make_again_what_no_longer_fits(data, tmp_path):
     write_labels(tmp_path / "split", LABELS | {"1/01.png": 0, "2/05.png": 6})
     run(data, tmp_path / "store")

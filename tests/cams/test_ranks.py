@@ -14,6 +14,7 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
+from shared import slow_but
 from typer.testing import CliRunner
 
 from wsolkern.cams import CamStore, CamWriter, Manifest, Ranks, meeting
@@ -70,17 +71,19 @@ def two(*deeds: str) -> list[tuple[int, str, str]]:
     return [(each.returncode, *output) for each, output in zip(several, outputs, strict=True)]
 
 
+@pytest.mark.slow
 def test_processes_gather():
     assert two("", "") == [(0, "[0, 1]\n", "")] * 2
 
 
+@pytest.mark.slow
 def test_a_slow_process_is_waited_for_and_named():
     slow, fast = two("time.sleep(4)", "")  # longer than a process without a sign of life would be
     assert slow[:2] == fast[:2] == (0, "[0, 1]\n")
     assert "waiting for process 0 (it is at work) of 2" in fast[2]
 
 
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", slow_but([1], [0, 1]))
 def test_the_others_hear_why_a_process_ended(rank):
     deeds = ["", ""]
     deeds[rank] = "raise ValueError('no such file')"
@@ -89,17 +92,20 @@ def test_the_others_hear_why_a_process_ended(rank):
     assert done[1 - rank][:2] == (2, f"ConnectionError: process {rank} of 2 has ended: no such file\n")
 
 
+@pytest.mark.slow
 def test_a_process_that_died_is_named():
     code, output, _ = two("", "os._exit(1)")[0]
     expected = f"TimeoutError: process 1 of 2 has given no sign of life for 2 s ({meeting.WAIT})\n"
     assert (code, output) == (2, expected)
 
 
+@pytest.mark.slow
 def test_where_all_meet_has_died():
     code, output, _ = two("os._exit(1)", "")[1]
     assert code == 2 and output.startswith("ConnectionError: process 0 of 2, where all meet, has ended: ")
 
 
+@pytest.mark.slow
 def test_a_process_that_is_stopped_is_named():
     port = free_port()
     waiting, stopped = start(0, port, ""), start(1, port, "os.kill(os.getpid(), signal.SIGSTOP)")
@@ -113,6 +119,7 @@ def test_a_process_that_is_stopped_is_named():
     assert "waiting for process 1 (" in messages and waiting.returncode == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_process_that_never_begins(rank):
     """As with a stray WORLD_SIZE and RANK."""
@@ -125,6 +132,7 @@ def test_a_process_that_never_begins(rank):
     assert "waiting for process" in messages
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_the_waiting():
     alone = start(0, free_port(), "", wait=60)
     assert "waiting for process 1 (it has not begun) of 2" in alone.stderr.readline()
@@ -185,6 +193,7 @@ def split(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["sweep", "evaluate"])
 def test_torchrun_of_a_command_for_one_process(split, command):
     """The first process does it; what comes out is there once."""
@@ -253,6 +262,7 @@ def test_two_trainings_in_one_folder(tmp_path):
             pass
 
 
+@pytest.mark.slow
 def test_a_rank_that_dies_costs_only_its_own_pending_maps(tmp_path):
     """The others end in time, with a message, and the same command goes on with what they made."""
     (tmp_path / "images" / "0").mkdir(parents=True)

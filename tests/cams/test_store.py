@@ -538,6 +538,7 @@ def kill_again_and_again(folder: Path) -> None:
     print(kills, stores)
 
 
+@pytest.mark.slow
 def test_killed_writers_go_on(tmp_path):
     (tmp_path / "killed").mkdir()
     # In a process of its own: a light one that forks in a millisecond.

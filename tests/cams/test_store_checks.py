@@ -450,6 +450,7 @@ def drop_and_add(path: Path) -> None:
             writer.flush()
 
 
+@pytest.mark.slow
 def test_kills_while_maps_are_replaced_leave_a_whole_store(tmp_path):
     rng = random.Random(0)
     store = write_store(tmp_path / "store", manifest=PLAIN)
@@ -763,6 +764,7 @@ def test_nwc_maps_that_the_manifest_promises_must_be_there(tmp_path):
 FILES = (layout.MANIFEST, layout.INDEX, "shards/000000.safetensors", ".lock")
 
 
+@pytest.mark.slow
 def test_other_things_in_a_files_place_hang_nobody(tmp_path):
     """In a process of its own, because a hang would not end with an exception."""
     stores = []

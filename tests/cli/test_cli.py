@@ -236,11 +236,17 @@ def test_doctor_finds_this_installation_sound():
 @pytest.mark.parametrize(
     ("environment", "prelude", "message"),
     [
-        ({}, "sys.modules['wsolkern._native_generic'] = None;", "pip install --force-reinstall --no-deps ."),
-        ({"WSOLKERN_ISA": "avx9"}, "", "unset WSOLKERN_ISA"),
-        ({"WSOLKERN_NUM_THREADS": "many"}, "", "unset WSOLKERN_NUM_THREADS"),
+        pytest.param(
+            {},
+            "sys.modules['wsolkern._native_generic'] = None;",
+            "pip install --force-reinstall --no-deps .",
+            id="not_built",
+        ),
+        pytest.param({"WSOLKERN_ISA": "avx9"}, "", "unset WSOLKERN_ISA", id="unknown_isa", marks=pytest.mark.slow),
+        pytest.param(
+            {"WSOLKERN_NUM_THREADS": "many"}, "", "unset WSOLKERN_NUM_THREADS", id="threads", marks=pytest.mark.slow
+        ),
     ],
-    ids=["not_built", "unknown_isa", "threads"],
 )
 def test_doctor_tells_how_to_mend_a_broken_core(environment, prelude, message):
     code = f"import sys; {prelude} from wsolkern.cli import app; app(['doctor'])"

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from shared import slow_but
 from typer.testing import CliRunner
 
 from wsolkern.cams import CamWriter, Manifest
@@ -190,7 +191,9 @@ FULL = (
 )
 
 
-@pytest.mark.parametrize("command", [each for each in OPTIONS if each not in ("profile", "doctor")])
+@pytest.mark.parametrize(
+    "command", slow_but(["sweep"], [each for each in OPTIONS if each not in ("profile", "doctor")])
+)
 def test_a_full_disk_costs_no_table_and_no_old_file(made, tmp_path, command):
     targets = {option: tmp_path / name for option, name in OPTIONS[command].items() if option != "--resume"}
     for target in targets.values():
@@ -203,7 +206,7 @@ def test_a_full_disk_costs_no_table_and_no_old_file(made, tmp_path, command):
     assert sorted(os.listdir(tmp_path)) == sorted(each.name for each in targets.values())
 
 
-@pytest.mark.parametrize("command", ["evaluate", "sweep"])
+@pytest.mark.parametrize("command", slow_but(["evaluate"], ["evaluate", "sweep"]))
 def test_a_state_that_cannot_be_saved_costs_no_table(made, tmp_path, command):
     state = tmp_path / "a.state"
     done = started(*commands(made)[command], "--resume", state, prelude=FULL)
@@ -298,11 +301,14 @@ def odd(made, tmp_path) -> dict[str, Path]:
 
 @pytest.mark.parametrize(
     ("command", "encoding"),
-    [
-        *((each, "utf-8") for each in OPTIONS if each not in ("doctor", "profile")),
-        ("sweep", "ascii"),
-        ("table", "ascii"),
-    ],
+    slow_but(
+        [("sweep", "ascii"), ("table", "utf-8")],
+        [
+            *((each, "utf-8") for each in OPTIONS if each not in ("doctor", "profile")),
+            ("sweep", "ascii"),
+            ("table", "ascii"),
+        ],
+    ),
 )
 def test_names_are_printed_as_they_are(odd, command, encoding):
     """Exit code 0, the whole name, and no control character reaches the terminal."""
@@ -371,7 +377,10 @@ def test_a_progress_bar_takes_no_name_for_markup(capsys):
 
 
 @pytest.mark.parametrize(
-    ("command", "encoding"), [("evaluate", "utf-8"), ("select", "utf-8"), ("sweep", "ascii"), ("diagnose", "ascii")]
+    ("command", "encoding"),
+    slow_but(
+        [("evaluate", "utf-8")], [("evaluate", "utf-8"), ("select", "utf-8"), ("sweep", "ascii"), ("diagnose", "ascii")]
+    ),
 )
 def test_names_that_are_no_text(made, tmp_path, command, encoding):
     """Bytes that no encoding knows: printed as escapes, written to JSON, never an error."""
@@ -391,7 +400,7 @@ def test_names_that_are_no_text(made, tmp_path, command, encoding):
 # Standard output
 
 
-@pytest.mark.parametrize("how", [[], ["--json", "-"], ["--markdown"]])
+@pytest.mark.parametrize("how", slow_but([[]], [[], ["--json", "-"], ["--markdown"]]))
 def test_nobody_reads_on(made, tmp_path, how):
     """Behind ``| head`` the files are written all the same, without a traceback."""
     read, written = os.pipe()
@@ -403,7 +412,9 @@ def test_nobody_reads_on(made, tmp_path, how):
     assert Path("a.csv").read_text().startswith("normalization,")
 
 
-@pytest.mark.parametrize("command", [each for each in OPTIONS if each not in ("profile", "doctor")])
+@pytest.mark.parametrize(
+    "command", slow_but(["sweep"], [each for each in OPTIONS if each not in ("profile", "doctor")])
+)
 def test_standard_output_is_full(made, command):
     done = started(*commands(made)[command], "--json", "a.json", stdout=open("/dev/full", "wb"))
     assert done.returncode == terminal.FAILED and b"Traceback" not in done.stderr and b"Exception" not in done.stderr
@@ -411,7 +422,7 @@ def test_standard_output_is_full(made, command):
     assert isinstance(json.loads(Path("a.json").read_text()), dict)
 
 
-@pytest.mark.parametrize("where", ["full", "unread"])
+@pytest.mark.parametrize("where", slow_but(["full"], ["full", "unread"]))
 def test_messages_that_cannot_be_written_cost_no_table(made, where):
     """A log on a full disk, or a reader of it that has gone."""
     read, written = os.pipe()
@@ -464,7 +475,7 @@ def test_nothing_counted_leaves_the_old_file(made, tmp_path):
     assert Path("a.json").read_text() == "old"
 
 
-@pytest.mark.parametrize("place", ["here", "elsewhere", "nowhere"])
+@pytest.mark.parametrize("place", slow_but(["elsewhere"], ["here", "elsewhere", "nowhere"]))
 def test_an_interrupted_run_keeps_its_counts_somewhere(made, tmp_path, place):
     """In the current folder; where that is read-only, among the temporary files; the old JSON stays."""
     (tmp_path / "temporary").mkdir()

@@ -8,15 +8,15 @@ import io
 import json
 import os
 import shutil
-import subprocess
-import sys
 import zipfile
 
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from wsolkern.cams import CamStore, CamWriter, Manifest, open_maps
+from wsolkern.cli import app
 from wsolkern.datasets import load_metadata
 from wsolkern.files import stamp
 from wsolkern.metrics.counting import SplitCount, count_maps, evaluator_for, fingerprint, mask_files_of
@@ -216,6 +216,7 @@ def test_states_of_the_version_before_are_refused(there):
         begin(there).load(there / "state")
 
 
+@pytest.mark.slow
 def test_a_state_stays_small(tmp_path):
     ids = [str(number) for number in range(100_000)]
     evaluator = evaluator_for(load_metadata_of(tmp_path, ids), NAMES, **HOW)
@@ -262,9 +263,8 @@ def test_stamps_tell_times_and_sizes_apart(tmp_path):
     assert len(seen) == 3 + 200 * 3 * 3 and 0 not in seen
 
 
-def wsolkern(*arguments) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "wsolkern", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+def wsolkern(*arguments):
+    return CliRunner().invoke(app, [str(each) for each in arguments])
 
 
 @pytest.mark.parametrize("command", ["evaluate", "sweep"])
@@ -273,10 +273,10 @@ def test_commands_refuse_what_changed(there, command):
     masks = ["--mask-root", there / "masks"] if (there / "masks").exists() else []
     how = ["--metadata", there / "metadata", "--size", 16, "-n", "minmax", "--allow-missing", *masks]
     first = wsolkern(command, *maps, *how, "--resume", there / "state")
-    assert first.returncode == 0
+    assert first.exit_code == 0
     assert wsolkern(command, *maps, *how, "--resume", there / "state").stdout == first.stdout
     np.save(there / "maps" / f"{IDS[0]}.npy", cam(0, seed=5))
     older(there / "maps" / f"{IDS[0]}.npy")
     found = wsolkern(command, *maps, *how, "--resume", there / "state")
-    assert found.returncode == 2 and found.stdout == ""
+    assert found.exit_code == 2 and found.stdout == ""
     assert "the maps of 1 images were changed" in found.stderr and "part/0.jpg" in found.stderr

@@ -15,6 +15,7 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
+from shared import slow_but
 from typer.testing import CliRunner
 
 from wsolkern import Evaluator
@@ -178,7 +179,7 @@ def start(num_maps: int, *arguments) -> subprocess.Popen:
     return process
 
 
-@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("named", slow_but([False], [True, False]))
 def test_ctrl_c_keeps_what_is_done(metadata, store, tmp_path, monkeypatch, named):
     monkeypatch.chdir(tmp_path)
     arguments = store, "--metadata", metadata
@@ -192,6 +193,7 @@ def test_ctrl_c_keeps_what_is_done(metadata, store, tmp_path, monkeypatch, named
     assert results(*arguments, "--resume", state) == whole
 
 
+@pytest.mark.slow
 def test_going_on_after_sigkill(metadata, store, tmp_path):
     state, rng = tmp_path / "state", random.Random(0)
     arguments = store, "--metadata", metadata, "--resume", state

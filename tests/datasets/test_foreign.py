@@ -310,6 +310,7 @@ normalizations = st.one_of(
 sides = st.one_of(st.integers(1, 40), st.integers(1, 40).map(np.int64), st.just(4096), st.just(np.uint16(4096)))
 
 
+@pytest.mark.slow
 @settings(**STEP, max_examples=150)
 @given(
     names=st.one_of(st.none(), st.lists(normalizations, min_size=1, max_size=5)),
@@ -408,6 +409,7 @@ def recipes(draw) -> Recipe:
     )
 
 
+@pytest.mark.slow
 @settings(**STEP, max_examples=150)
 @given(recipe=recipes())
 def test_every_recipe_is_read_back(recipe, tmp_path_factory):

@@ -663,6 +663,7 @@ print(time.process_time() - started, (resource.getrusage(resource.RUSAGE_SELF).r
 """
 
 
+@pytest.mark.slow
 class TestLargeSplits:
     """Bounds are several times what it takes, so that only another order of growth fails."""
 

@@ -569,6 +569,7 @@ class TestFolders:
                     MapFolder(tmp_path, ids).read(image_id)
                 assert str(error.value).endswith(whole.problems[image_id])
 
+    @pytest.mark.slow
     def test_200_000_maps_that_are_missing(self, tmp_path):
         (tmp_path / "0").mkdir()
         np.save(tmp_path / "0" / "x.npy", np.ones((2, 2)))

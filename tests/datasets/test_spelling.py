@@ -59,6 +59,7 @@ def test_what_is_there_is_gone_through_once():
     assert nearest_spellings(["a.jpg"], iter(["a"])) == {"a.jpg": "a"}
 
 
+@pytest.mark.slow
 def test_time_is_linear():
     ids = [f"train/n{i % 1000:08}/n{i:08}_{i}.JPEG" for i in range(200_000)]
     started = time.process_time()

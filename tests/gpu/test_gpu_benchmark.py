@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "benchmarks" / "gpu.sh"
 
 
+@pytest.mark.slow
 def test_a_dry_run(cuda, tmp_path, capsys):
     steps = tmp_path / "steps.tsv"
     steps.write_text("build\t0\t12\tSuccessfully installed wsolkern\ntests\t1\t3\t1 failed, 9 passed\n")
@@ -158,6 +159,7 @@ def test_the_script_is_valid_and_executable():
     assert os.access(SCRIPT, os.X_OK)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a CUDA device; the script takes minutes")
 def test_the_script_says_that_there_is_no_device():
     environment = {**os.environ, "PYTHON": sys.executable}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from cases import CASES, batch, evaluation_size, mask, truth_boxes
+from shared import slow_but
 
 pytest.importorskip("triton")
 
@@ -14,7 +15,7 @@ from wsolkern.ops.gpu import cutting  # noqa: E402
 NORMALIZATIONS = ("minmax", "max", "pas:0.9", "ivr:0.3+pas:0.8")
 
 
-@pytest.mark.parametrize("name", ["cam_13x17", "nan", "on_level_edges"])
+@pytest.mark.parametrize("name", slow_but(["nan"], ["cam_13x17", "nan", "on_level_edges"]))
 def test_every_operation(cuda, name):
     """All of them on some cases; tests/gpu/test_gpu_kernels.py and tests/gpu/test_gpu_trees.py have all cases."""
     f, size, truth, masks = CASES[name][None], evaluation_size(name), [truth_boxes(name)], mask(name)[None]
@@ -39,7 +40,13 @@ def test_every_operation(cuda, name):
         np.testing.assert_array_equal(found, wanted)
 
 
-@pytest.mark.parametrize("normalizations", [("minmax", "max", "ivr:0.45"), None], ids=["cams", "score_maps"])
+@pytest.mark.parametrize(
+    "normalizations",
+    [
+        pytest.param(("minmax", "max", "ivr:0.45"), marks=pytest.mark.slow, id="cams"),
+        pytest.param(None, id="score_maps"),
+    ],
+)
 def test_an_evaluator_counts_the_same(cuda, normalizations):
     cams, boxes, masks = (each[:5] for each in batch())
     if normalizations is None:

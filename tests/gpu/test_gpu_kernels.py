@@ -6,7 +6,8 @@ The interpreter takes about 0.1 ms an operation and block whatever the block's s
 import numpy as np
 import pytest
 import torch
-from cases import CASES, cams_of_one_size, evaluation_size, mask
+from cases import CASES, FEW_CASES, cams_of_one_size, evaluation_size, mask
+from shared import slow_but
 
 pytest.importorskip("triton")
 
@@ -70,7 +71,7 @@ def assert_decides_levels(bins, ranks, levels):
 # On every case
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", slow_but(FEW_CASES, CASES))
 def test_a_case(name):
     size, turn = evaluation_size(name), list(CASES).index(name) % len(NORMALIZATIONS)
     normalizations = (NORMALIZATIONS + NORMALIZATIONS)[turn : turn + 3]
@@ -90,7 +91,7 @@ def test_a_case(name):
     assert_equal(histogram, wanted)
 
 
-@pytest.mark.parametrize("name", [*CASES][::3])
+@pytest.mark.parametrize("name", slow_but([*CASES][::30], [*CASES][::3]))
 def test_digitize(name):
     resized, f = prepared(CASES[name][None], evaluation_size(name))
     numbers = f[~np.isnan(f)] if not np.isnan(f).all() else np.zeros(1)
@@ -106,13 +107,16 @@ def test_digitize(name):
 HARD = ["cam_13x17", "noise", "plateaus_4_levels", "mixed_magnitudes", "denormal_steps", "half_inf"]
 
 
-@pytest.mark.parametrize("name", [*HARD, "minus_zero", "mostly_maximum", "one_ulp_range", "negative_and_zero"])
+@pytest.mark.parametrize(
+    "name",
+    slow_but(["minus_zero", "half_inf"], [*HARD, "minus_zero", "mostly_maximum", "one_ulp_range", "negative_and_zero"]),
+)
 def test_order_statistics_of_extreme_percentiles(name):
     resized, f = prepared(CASES[name][None], evaluation_size(name))
     assert_equal(affine(resized, MORE_NORMALIZATIONS), affine_reference(f, MORE_NORMALIZATIONS))
 
 
-@pytest.mark.parametrize("name", HARD)
+@pytest.mark.parametrize("name", slow_but(["half_inf"], HARD))
 def test_order_statistics_that_the_cells_do_not_tell_apart(name, monkeypatch):
     # Cells and groups so small that most ranks are found by radix, and that no group has room but the first.
     monkeypatch.setattr(statistics, "CELLS", 16)
@@ -137,16 +141,19 @@ def test_an_outlier_that_spoils_the_cells():
 
 @pytest.mark.parametrize(
     ("num", "shape", "size"),
-    [
-        (7, (8, 9), (21, 20)),
-        (3, (3, 3), (2, 3)),
-        (2, (1, 1), (1, 1)),
-        (3, (40, 3), (7, 65)),
-        (3, (2, 5), (1, 300)),
-        (3, (5, 2), (30, 1)),
-        (2, (8, 9), (8, 20)),
-        (2, (8, 9), (20, 9)),
-    ],
+    slow_but(
+        [(2, (1, 1), (1, 1)), (3, (3, 3), (2, 3))],
+        [
+            (7, (8, 9), (21, 20)),
+            (3, (3, 3), (2, 3)),
+            (2, (1, 1), (1, 1)),
+            (3, (40, 3), (7, 65)),
+            (3, (2, 5), (1, 300)),
+            (3, (5, 2), (30, 1)),
+            (2, (8, 9), (8, 20)),
+            (2, (8, 9), (20, 9)),
+        ],
+    ),
 )
 def test_batches_with_degenerate_maps(num, shape, size):
     cams = cams_of_one_size(7, shape, seed=3)[-num:]
@@ -161,7 +168,10 @@ def test_batches_with_degenerate_maps(num, shape, size):
 
 @pytest.mark.parametrize(
     ("dtype", "size"),
-    [(torch.float16, (8, 9)), (torch.bfloat16, (19, 12)), (torch.bfloat16, (8, 9)), (torch.float32, (19, 12))],
+    slow_but(
+        [(torch.bfloat16, (8, 9))],
+        [(torch.float16, (8, 9)), (torch.bfloat16, (19, 12)), (torch.bfloat16, (8, 9)), (torch.float32, (19, 12))],
+    ),
 )
 def test_other_dtypes_and_maps_that_are_not_contiguous(dtype, size):
     cams = on_device(cams_of_one_size(4, (9, 8), seed=2)).to(dtype).transpose(1, 2)[::2]
@@ -179,6 +189,7 @@ def test_resize_where_the_scale_rounds():
     assert len(index) == 4096 and weight.shape == (4, 4097)
 
 
+@pytest.mark.slow
 def test_an_evaluation_at_224():
     cams = cams_of_one_size(1, (14, 14), seed=1)
     resized, f = prepared(cams, (224, 224))
@@ -205,6 +216,7 @@ def test_an_empty_batch():
 # Cut points
 
 
+@pytest.mark.slow
 def test_cut_points_of_hard_numbers():
     scores = np.array([0, 1e-300, 2**-1074, 0.1, 0.3, 1 - 2**-53, 1, ops.LEVEL_SCORES[76]])
     numbers = np.array(
@@ -239,6 +251,7 @@ def test_digitize_without_cuts():
     assert not bins.any() and bins.shape == f.shape and ranks.shape == (1, 0)
 
 
+@pytest.mark.slow
 def test_a_level_image_of_as_many_normalizations_as_it_takes():
     resized, f = prepared(CASES["noise_16_levels"][None], CASES["noise_16_levels"].shape)
     numbers, levels = np.zeros((1, 128, 2)), np.zeros((1, 128, *f.shape[1:]), np.uint8)
@@ -264,6 +277,7 @@ def test_a_pixel_at_infinity_has_the_highest_level():
 # Histograms
 
 
+@pytest.mark.slow
 def test_histograms_of_score_maps_and_their_sum():
     rng = np.random.default_rng(0)
     scores = rng.integers(0, 21, (34, 9, 8)) / 20

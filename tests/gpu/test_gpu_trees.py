@@ -8,7 +8,8 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from cases import CASES, cams_of_one_size, evaluation_size, smooth, truth_boxes
+from cases import CASES, FEW_CASES, cams_of_one_size, evaluation_size, smooth, truth_boxes
+from shared import slow_but
 
 from wsolkern import ops
 from wsolkern.normalization import parse_all
@@ -49,7 +50,7 @@ def expected(name):
 
 
 @BOTH_PATHS
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", slow_but(FEW_CASES, CASES))
 def test_hits_of_score_maps(path, name):
     scores, hits = expected(name)
     for contours, which in (("both", slice(None)), ("largest", 0), ("all", 1)):
@@ -63,7 +64,7 @@ def test_hits_of_score_maps(path, name):
     np.testing.assert_array_equal(counts, hits.sum(axis=2))
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", slow_but(FEW_CASES, CASES))
 def test_hits_of_all_normalizations_of_a_level_image(cuda, name):
     """Level images made on the CPU; tests/gpu/test_gpu_kernels.py has the kernels that make them on the device."""
     size, parsed = evaluation_size(name), parse_all(NORMALIZATIONS)
@@ -85,7 +86,7 @@ def test_hits_of_all_normalizations_of_a_level_image(cuda, name):
 
 
 @pytest.mark.parametrize("contours", ["largest", "all"])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", slow_but(FEW_CASES, CASES))
 def test_boxes_of_thresholds(cuda, name, contours):
     scores, _ = expected(name)
     wanted = ops.threshold_boxes(scores, THRESHOLDS, contours=contours, backend="reference")
@@ -118,18 +119,20 @@ def random_maps(rng, shape):
     return ops.normalize(maps, "minmax")
 
 
+@pytest.mark.slow
 @BOTH_PATHS
-def test_five_thousand_maps(path, monkeypatch):
-    rng = np.random.default_rng(5)
-    for batch in range(50):  # of 50 maps, on both paths: 5,000
-        monkeypatch.setenv("WSOLKERN_EMULATED_THREADS", str(2 + batch % 3))
-        monkeypatch.setenv("WSOLKERN_EMULATED_SEED", str(batch))
-        shape = tuple(rng.integers(1, 20, 2).tolist())
-        maps, thresholds = random_maps(rng, shape), rng.random(4)
-        corners = np.sort(rng.integers(-1, 20, (len(maps), 2, 2, 2)), axis=2).reshape(len(maps), 2, 4)
-        how = {"thresholds": thresholds, "iou_thresholds": (0.1, 0.3, 0.6), "contours": "both"}
-        wanted = ops.box_hits(maps, corners, None, **how, backend="reference")
-        np.testing.assert_array_equal(ops.box_hits(maps, corners, None, **how, backend="cuda"), wanted, str(shape))
+@pytest.mark.parametrize("seed", range(50), ids="seed{}".format)
+def test_five_thousand_maps(path, seed, monkeypatch):
+    """50 of them with each seed, on both paths."""
+    monkeypatch.setenv("WSOLKERN_EMULATED_THREADS", str(2 + seed % 3))
+    monkeypatch.setenv("WSOLKERN_EMULATED_SEED", str(seed))
+    rng = np.random.default_rng(seed)
+    shape = tuple(rng.integers(1, 20, 2).tolist())
+    maps, thresholds = random_maps(rng, shape), rng.random(4)
+    corners = np.sort(rng.integers(-1, 20, (len(maps), 2, 2, 2)), axis=2).reshape(len(maps), 2, 4)
+    how = {"thresholds": thresholds, "iou_thresholds": (0.1, 0.3, 0.6), "contours": "both"}
+    wanted = ops.box_hits(maps, corners, None, **how, backend="reference")
+    np.testing.assert_array_equal(ops.box_hits(maps, corners, None, **how, backend="cuda"), wanted, str(shape))
 
 
 @pytest.mark.parametrize("size", [(224, 224), (256, 257), (1, 4096), (4096, 1)])

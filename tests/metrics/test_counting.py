@@ -132,6 +132,7 @@ def test_signals_have_their_handlers_back_afterwards(split, store):
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
+@pytest.mark.slow
 def test_sixty_kills_change_no_count(split, store, whole, tmp_path):
     """Real processes, each killed (SIGKILL) a random time after it began, saving after every batch."""
     state, rng, kills, worked = tmp_path / "state", random.Random(0), 0, 0

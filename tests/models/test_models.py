@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from shared import slow_but
 
 from wsolkern.methods import tap
 from wsolkern.models import BACKBONES, METHODS, build, load_checkpoint, load_pretrained
@@ -42,6 +43,8 @@ def read_parameters() -> dict[str, dict[str, tuple[int, ...]]]:
 
 PARAMETERS = read_parameters()
 VARIANTS = list(PARAMETERS)
+# Each backbone and each method once.
+FEW_VARIANTS = ("vgg16 acol 14x14", "vgg16 cam 28x28", "inception_v3 spg 28x28", "resnet50 adl 14x14")
 
 
 def weights(parameters: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
@@ -103,7 +106,7 @@ def test_names_and_shapes_are_the_published_ones(variant):
     assert list(found.items()) == list(PARAMETERS[variant].items())
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", slow_but(FEW_VARIANTS, VARIANTS))
 def test_shapes_at_224_pixels(variant):
     backbone, method, size = variant.split()
     side = int(size[:2])
@@ -121,7 +124,7 @@ def test_shapes_at_224_pixels(variant):
     assert cams.shape == (2, side, side) and not cams.requires_grad
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", slow_but(FEW_VARIANTS, VARIANTS))
 def test_a_published_checkpoint_gives_the_published_scores_and_cams(variant, tmp_path):
     state = {f"module.{name}": value for name, value in weights(PARAMETERS[variant]).items()}
     checkpoint = {"architecture": variant.split()[0], "epoch": 3, "state_dict": state, "optimizer": {"state": {}}}
@@ -236,6 +239,7 @@ def test_options_reach_the_method():
     assert acol.acol_threshold == 0.8
 
 
+@pytest.mark.slow
 def test_training_differs_from_evaluation_only_where_it_should():
     network = build("inception_v3", "cam", 3)
     torch.manual_seed(0)

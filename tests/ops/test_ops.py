@@ -6,6 +6,7 @@ import numpy as np
 import oracle
 import pytest
 from cases import CASES, batch, cams_of_one_size, evaluation_size, mask, smooth, truth_boxes
+from shared import slow_but
 
 from wsolkern import ops
 from wsolkern.normalization import parse_all
@@ -141,7 +142,7 @@ def test_digitize_with_as_many_cuts_as_bins_can_tell_apart(native):
 
 
 @pytest.mark.parametrize("contours", ["largest", "all"])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", slow_but([*CASES][::3], CASES))
 def test_threshold_boxes_of_the_reference_equal_opencv(name, contours):
     for score_map, found in zip(scores_of(name), expected_boxes(name, contours), strict=True):
         wanted = [oracle.boxes(score_map, threshold, contours == "largest") for threshold in THRESHOLDS]

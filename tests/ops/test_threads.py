@@ -169,6 +169,7 @@ def test_copies_count_on_their_own(way):
     assert twin == serial(2) and evaluator == serial(1)
 
 
+@pytest.mark.slow
 def test_a_child_forked_while_others_count_can_count():
     evaluator, done = make(), threading.Event()
 

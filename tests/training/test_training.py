@@ -322,6 +322,7 @@ def test_step_decay_and_ratio():
     np.testing.assert_allclose(rates, [(rate, 4 * rate) for rate in expected], rtol=1e-12)  # powers of 0.1
 
 
+@pytest.mark.slow
 def test_losses_are_those_of_the_methods():
     images, labels = torch.randn(6, 3, 16, 16), torch.tensor([0, 1, 2, 2, 1, 0])
 
@@ -452,6 +453,7 @@ def kill_again_and_again(place: str, run: str, num_kills: str) -> None:
         print(os.WTERMSIG(status), content["epoch"], content["wsolkern"]["batch"])
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_with_the_same_weights(place, tmp_path, undisturbed):
     """SIGKILL at random moments, checkpoints after every batch."""
     command = "import sys, test_training; test_training.kill_again_and_again(*sys.argv[1:])"
@@ -493,6 +495,7 @@ def test_stopped_after_every_batch(place, tmp_path, undisturbed):
     assert rows_of(tmp_path / "run") == rows_of(undisturbed)
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(place, tmp_path, undisturbed):
     """torchrun, gloo: the same weights, momentum, log (counts included) as one process, to the bit."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "wsolkern"]
@@ -612,6 +615,7 @@ def test_tensorboard(place, tmp_path):
         np.testing.assert_allclose(found, expected, rtol=1e-6)  # events are float32
 
 
+@pytest.mark.slow
 def test_small_table_1(tmp_path, monkeypatch, capfd):
     """All steps of the benchmark on a handful of images; a second run finds them done."""
     monkeypatch.syspath_prepend(Path(__file__).parents[2])

@@ -16,6 +16,7 @@ from PIL import Image
 from scipy.ndimage import binary_dilation
 from scipy.ndimage import label as label_components
 
+from wsolkern.datasets.metadata import Metadata
 from wsolkern.errors import DatasetError
 from wsolkern.files import write_whole
 
@@ -248,17 +249,14 @@ def _write_image(out: Path, maker: DigitMaker, split: str, number: int) -> tuple
 
 def _write_metadata(folder: Path, split: str, size: int, lines: list[tuple]) -> None:
     """One split, with boxes and with masks."""
+    image_ids, labels, boxes = zip(*lines, strict=True)
     common = {
-        "image_ids.txt": [image_id for image_id, _, _ in lines],
-        "class_labels.txt": [f"{image_id},{label}" for image_id, label, _ in lines],
-        "image_sizes.txt": [f"{image_id},{size},{size}" for image_id, _, _ in lines],
+        "class_labels": dict(zip(image_ids, labels, strict=True)),
+        "image_sizes": dict.fromkeys(image_ids, (size, size)),
     }
     located = {
-        "digits-boxes": [f"{image_id},{','.join(map(str, box))}" for image_id, _, box in lines],
-        "digits-masks": [f"{image_id},{image_id}," for image_id, _, _ in lines],
+        "digits-boxes": {"boxes": {each: np.array([box]) for each, box in zip(image_ids, boxes, strict=True)}},
+        "digits-masks": {"mask_paths": {each: (each,) for each in image_ids}},
     }
     for name, localization in located.items():
-        place = folder / name / split
-        place.mkdir(parents=True)
-        for file, content in {**common, "localization.txt": localization}.items():
-            write_whole(place / file, "".join(f"{line}\n" for line in content).encode())
+        Metadata(image_ids, **common, **localization).write(folder / name / split)

@@ -1,6 +1,7 @@
 """Metadata folders: which images a split has, their classes and sizes, and where their objects are.
 
-In: image_ids.txt, class_labels.txt, image_sizes.txt, localization.txt of one split. Out: a Metadata of them, checked.
+In: image_ids.txt, class_labels.txt, image_sizes.txt, localization.txt of one split. Out: a Metadata of them, checked;
+and the files of one.
 Source: the file layout of Choe et al., arXiv 2007.04178; boxes are scaled as its evaluation does, truncated.
 """
 
@@ -9,22 +10,25 @@ import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from wsolkern.datasets import box_formats
+from wsolkern.datasets.ids import check_image_ids
 from wsolkern.datasets.tables import (
     ImageIds,
     Problems,
     Table,
     find_line,
     first_fields,
+    join_fields,
     read_numbers,
     read_texts,
     shorten,
 )
+from wsolkern.files import write_whole
 
 _MAX_SIDE = 1 << 20  # pixels of an image; more is a slip of the pen
 _MAX_CLASS = (1 << 31) - 1
@@ -70,26 +74,29 @@ def _flat(rows: Mapping) -> tuple[np.ndarray, np.ndarray]:
 class Metadata:
     """One split of a data set, as its files say it."""
 
-    folder: str
-    """The folder it was read from."""
     image_ids: tuple[str, ...]
     """The images, in the order of image_ids.txt; the other fields hold these ids and no others."""
-    kind: str | None
-    """What localizes the objects: "boxes" or "masks"; None if localization.txt was not asked for."""
-    class_labels: Mapping[str, int]
+    class_labels: Mapping[str, int] = field(default_factory=dict)
     """Class of an image; empty if class_labels.txt is missing or empty."""
-    image_sizes: Mapping[str, tuple[int, int]]
+    image_sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """Width and height of an image, in pixels; empty where image_sizes.txt may be, and is, missing or empty."""
-    boxes: Mapping[str, np.ndarray]
+    boxes: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Boxes of an image, int32 [n, 4], n >= 1, x0 y0 x1 y1 in pixels of the original image; empty for masks."""
-    mask_paths: Mapping[str, tuple[str, ...]]
+    mask_paths: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Mask files of an image, one an instance, relative to the mask root; empty for boxes."""
-    ignore_paths: Mapping[str, str | None]
+    ignore_paths: Mapping[str, str | None] = field(default_factory=dict)
     """File of the region of an image that does not count, relative to the mask root, or None; empty for boxes."""
+    folder: str = ""
+    """The folder it was read from, if it was."""
     box_format: str = "xyxy"
     """How the file writes its boxes, as :func:`load_metadata` was told."""
     box_rounding: str = "none"
     """How their fractions were rounded."""
+
+    @property
+    def kind(self) -> str | None:
+        """What localizes the objects: "boxes" or "masks"; None if localization.txt was not asked for."""
+        return "boxes" if self.boxes else "masks" if self.mask_paths else None
 
     def resized_boxes(self, size: tuple[int, int] = (224, 224)) -> Mapping[str, np.ndarray]:
         """The boxes in pixels of a map.
@@ -117,6 +124,24 @@ class Metadata:
             found.update(np.ascontiguousarray(values, np.int64))
             found.update(counts)
         return found.hexdigest()
+
+    def write(self, folder: str | os.PathLike) -> None:
+        """Writes the split's four files, over those that are there; :func:`load_metadata` gives the same value back.
+
+        Boxes are written as x0,y0,x1,y1 whatever the format was that they were read in; a file of what the split does
+        not have is empty.
+
+        Args:
+            folder: Made if it is not there.
+
+        Raises:
+            ValueError: Something that could not be read back; it is named, and nothing is written.
+        """
+        records = _records(self)
+        files = {name: "".join(f"{join_fields(each)}\n" for each in some) for name, some in records.items()}
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            write_whole(Path(folder, name), text.encode())
 
     def line_of(self, name: str, image_id: str) -> int | None:
         """The first line of a file that is about an image, for messages; the file is read anew for every call.
@@ -210,7 +235,6 @@ def load_metadata(
     return Metadata(
         folder=str(folder),
         image_ids=ids.listed,
-        kind=kind,
         class_labels=_one_each(labels, ids),
         image_sizes=_one_each(sizes, ids),
         boxes=boxes,
@@ -219,6 +243,58 @@ def load_metadata(
         box_format=box_format,
         box_rounding=box_rounding,
     )
+
+
+def _records(split: Metadata) -> dict[str, list[tuple]]:
+    """The fields of each record of each file, all of which can be read back."""
+    ids = split.image_ids
+    check_image_ids(ids)
+    if not ids or len(set(ids)) < len(ids):
+        raise ValueError(
+            f"image_ids: expected one or more, each once, found {len(ids)}, {len(set(ids))} of them distinct"
+        )
+    for name in ("class_labels", "image_sizes", "boxes", "mask_paths", "ignore_paths"):
+        found = getattr(split, name)
+        if found and set(found) != set(ids):
+            other = next(each for each in (*ids, *found) if (each in found) != (each in split.image_ids))
+            raise ValueError(
+                f"{name}: expected the {len(ids)} ids of image_ids, found others: {other!r} is in one only"
+            )
+    if split.boxes and (split.mask_paths or not split.image_sizes):
+        raise ValueError("boxes: expected the sizes of their images, and no masks")
+    labels = [(each, _whole("class_labels", each, label, 0, _MAX_CLASS)) for each, label in split.class_labels.items()]
+    sizes = [
+        (each, *(_whole("image_sizes", each, side, 1, _MAX_SIDE) for side in (width, height)))
+        for each, (width, height) in split.image_sizes.items()
+    ]
+    located: list[tuple] = []
+    for image_id in ids:
+        if split.boxes:
+            boxes, size = np.asarray(split.boxes[image_id]), np.array([split.image_sizes[image_id]])
+            if boxes.dtype.kind not in "iu" or boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes):
+                raise ValueError(f"boxes: {image_id!r}: expected integers [n, 4] with n >= 1, found {boxes.tolist()}")
+            if box_formats.is_backwards(boxes).any() or not box_formats.is_inside(boxes, size).all():
+                raise ValueError(f"boxes: {image_id!r}: expected boxes inside its image, found {boxes.tolist()}")
+            located += [(image_id, *row) for row in boxes.tolist()]
+        elif split.mask_paths:
+            ignored = split.ignore_paths[image_id] if split.ignore_paths else None
+            paths = list(split.mask_paths[image_id])
+            if not paths or not all(paths) or ignored == "":
+                raise ValueError(f"mask_paths: {image_id!r}: expected names of files, found {paths} and {ignored!r}")
+            located += [(image_id, path, "" if place else ignored or "") for place, path in enumerate(paths)]
+    return {
+        "image_ids.txt": [(each,) for each in ids],
+        "class_labels.txt": labels,
+        "image_sizes.txt": sizes,
+        "localization.txt": located,
+    }
+
+
+def _whole(name: str, image_id: str, value: object, low: int, high: int) -> int:
+    """The value as an int, if it is an integer from ``low`` to ``high``."""
+    if not isinstance(value, (int, np.integer)) or not low <= value <= high:
+        raise ValueError(f"{name}: {image_id!r}: expected an integer from {low} to {high}, found {value!r}")
+    return int(value)
 
 
 def scale_boxes(boxes: np.ndarray, image_sizes: np.ndarray, size: tuple[int, int]) -> np.ndarray:

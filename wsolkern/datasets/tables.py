@@ -174,6 +174,20 @@ def shorten(text: str) -> str:
     return repr(text if len(text) <= 80 else text[:77] + "...")
 
 
+def join_fields(fields: Iterable[object]) -> str:
+    """A record as one line, which is read as these fields again.
+
+    Raises:
+        ValueError: A field has what ends a line, or a NUL; or UTF-8 cannot hold it.
+    """
+    texts = [str(each) for each in fields]
+    for text in texts:
+        if any(each in text for each in "\r\n\0") or text.encode(errors="replace").decode() != text:
+            raise ValueError(f"expected text of one line that UTF-8 can hold, found {text!r}")
+    # A mark of byte order would be taken for the file's own.
+    return ",".join('"' + each.replace('"', '""') + '"' if set(each) & set(',"\ufeff') else each for each in texts)
+
+
 def _blocks(path: Path, names: tuple[str, ...], problems: Problems, optional: bool) -> Iterator[_Block]:
     """The records of a file; what is wrong with others goes into ``problems``."""
     found, before = False, problems.num

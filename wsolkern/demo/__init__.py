@@ -15,10 +15,10 @@ from typing import NamedTuple
 import numpy as np
 
 from wsolkern.cams import CamStore, CamWriter, Manifest, class_activation_maps
-from wsolkern.datasets.metadata import scale_boxes
+from wsolkern.datasets.metadata import Metadata, scale_boxes
 from wsolkern.demo.photographs import Crop, Photograph, load_crops, load_photographs, split_crops
 from wsolkern.errors import DatasetError
-from wsolkern.files import read_regular, write_whole
+from wsolkern.files import read_regular
 from wsolkern.models import EfficientNetLite0
 from wsolkern.models.efficientnet_lite import STRIDE
 from wsolkern.ops import backends
@@ -152,25 +152,20 @@ def write_dataset(folder: str | os.PathLike, crops: Sequence[Crop], found: CropC
     if store.exists():
         shutil.rmtree(store)
     for name, part in {".": crops, **split_crops(crops)}.items():
-        _write_metadata(metadata / name, part)
+        _metadata(part).write(metadata / name)
     with CamWriter(store, manifest) as writer:
         image_ids, classes = zip(*((crop.image_id, crop.photograph.class_index) for crop in crops), strict=True)
         writer.add(image_ids, found.cams, nwc_cams=found.nwc_cams, classes=classes, logits=found.logits)
 
 
-def _write_metadata(folder: Path, crops: Sequence[Crop]) -> None:
-    """One split in the field's own layout, over what is there."""
-    records: dict[str, list[str]] = {
-        "image_ids.txt": [crop.image_id for crop in crops],
-        "class_labels.txt": [f"{crop.image_id},{crop.photograph.class_index}" for crop in crops],
-        "image_sizes.txt": [f"{crop.image_id},{crop.window[2]},{crop.window[3]}" for crop in crops],
-        "localization.txt": [
-            f"{crop.image_id},{','.join(map(str, box))}" for crop in crops for box in crop.boxes.tolist()
-        ],
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, lines in records.items():
-        write_whole(folder / name, "".join(f"{line}\n" for line in lines).encode())
+def _metadata(crops: Sequence[Crop]) -> Metadata:
+    """What the files say about one split."""
+    return Metadata(
+        tuple(crop.image_id for crop in crops),
+        class_labels={crop.image_id: crop.photograph.class_index for crop in crops},
+        image_sizes={crop.image_id: crop.window[2:] for crop in crops},
+        boxes={crop.image_id: crop.boxes for crop in crops},
+    )
 
 
 def check_folder(folder: str | os.PathLike, crops: Sequence[Crop] | None = None) -> None:
