@@ -127,20 +127,7 @@ def recorded_launches() -> list[Launch]:
     found: dict[Launch, None] = {}
 
     def record(kernel, grid, *values, **constants):
-        signature, multiples = [], []
-        for index, (name, value) in enumerate(zip(kernel.arg_names, values, strict=False)):
-            if isinstance(value, torch.Tensor):
-                signature.append((name, "*" + TYPES[value.dtype]))
-                multiples.append(index)
-            elif value == 1:  # Triton makes it a constant
-                signature.append((name, "constexpr"))
-                constants[name] = 1
-            else:
-                signature.append((name, "i32"))
-                multiples += [index] if value % 16 == 0 else []
-        signature += [(name, "constexpr") for name in kernel.arg_names[len(values) :]]
-        about = tuple(signature), tuple(sorted(constants.items())), tuple(multiples)
-        found[Launch(kernel.fn.__module__, kernel.fn.__name__, *about)] = None
+        found[launch_of(kernel, values, constants)] = None
 
     rooms = resizing, statistics, normalizing, cutting, histograms
     for room in rooms:
@@ -151,6 +138,24 @@ def recorded_launches() -> list[Launch]:
         for room in rooms:
             room.launch = launching.launch
     return list(found)
+
+
+def launch_of(kernel, values, constants) -> Launch:
+    """What Triton would compile for a launch with these arguments."""
+    signature, multiples, constants = [], [], dict(constants)
+    for index, (name, value) in enumerate(zip(kernel.arg_names, values, strict=False)):
+        if isinstance(value, torch.Tensor):
+            signature.append((name, "*" + TYPES[value.dtype]))
+            multiples += [index] if value.data_ptr() % 16 == 0 else []
+        elif value == 1:  # Triton makes it a constant
+            signature.append((name, "constexpr"))
+            constants[name] = 1
+        else:
+            signature.append((name, "i32"))
+            multiples += [index] if value % 16 == 0 else []
+    signature += [(name, "constexpr") for name in kernel.arg_names[len(values) :]]
+    about = tuple(signature), tuple(sorted(constants.items())), tuple(multiples)
+    return Launch(kernel.fn.__module__, kernel.fn.__name__, *about)
 
 
 def _pipeline() -> None:
@@ -173,15 +178,19 @@ def _pipeline() -> None:
     cutting.cut_points(numbers[:, 0], torch.tensor(LEVEL_SCORES))
 
 
-def compiled(launch: Launch, architecture: int) -> Row:
-    """Compile one kernel for one architecture, and read what it needs from the machine code."""
-    source = ASTSource(
+def source_of(launch: Launch) -> ASTSource:
+    """What Triton compiles."""
+    return ASTSource(
         fn=getattr(import_module(launch.module), launch.kernel),
         signature=dict(launch.signature),
         constexprs=dict(launch.constants),
         attrs={(index,): [["tt.divisibility", 16]] for index in launch.multiples},
     )
-    result = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=launching.OPTIONS)
+
+
+def compiled(launch: Launch, architecture: int) -> Row:
+    """Compile one kernel for one architecture, and read what it needs from the machine code."""
+    result = triton.compile(source_of(launch), target=GPUTarget("cuda", architecture, 32), options=launching.OPTIONS)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(result.asm["cubin"])
         file.flush()

@@ -93,7 +93,7 @@ def _count_scores(
         # The others one by one, on one axis: the sign tells background from object, and -1 is neither.
         bits = s.to(tl.int64, bitcast=True) | ((mask == 0).to(tl.int64) << 63)
         bits = tl.where((mask < 2) & (s > 0) & (s < 1), bits, -1)
-        bits = tl.reshape(bits, [ROWS * COLUMNS], can_reorder=True)
+        bits = tl.reshape(bits, [ROWS * COLUMNS])
         s = (bits & 0x7FFFFFFFFFFFFFFF).to(tl.float64, bitcast=True)
         counted = bits != -1
         which = _bin_of(tl.where(counted, s, 0.0), edges, begins, most_in_a_cell, CELLS)

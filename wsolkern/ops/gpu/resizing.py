@@ -149,12 +149,13 @@ def pixels(image, tile, IDENTITY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.
 
 
 @triton.jit
-def in_any_order(f, exists):
-    """A tile as one axis, NaN where there is no pixel, each thread keeping its own: for atomics and scattered reads.
+def on_one_axis(f, exists):
+    """A tile as one axis, NaN where there is no pixel: for atomics and scattered reads.
 
-    On two axes Triton would send such pointers through shared memory to a layout of its own choice.
+    On two axes Triton would send such pointers through shared memory to a layout of its own choice. The order stays:
+    with can_reorder, what is made of one tile twice may lie in two orders, a mask beside the pointers it is for.
     """
-    return tl.reshape(tl.where(exists, f, float("nan")), [f.shape[0] * f.shape[1]], can_reorder=True)
+    return tl.reshape(tl.where(exists, f, float("nan")), [f.shape[0] * f.shape[1]])
 
 
 @triton.jit

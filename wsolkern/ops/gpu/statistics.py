@@ -19,7 +19,7 @@ import triton.language as tl
 
 from wsolkern.normalization import RANK_EXTREME, RANK_ZERO
 from wsolkern.ops.gpu.launching import launch
-from wsolkern.ops.gpu.resizing import Resized, in_any_order, map_of, pixels
+from wsolkern.ops.gpu.resizing import Resized, map_of, on_one_axis, pixels
 
 CELLS = 4096
 GROUP = 256  # most pixels of a cell that are compared with each other
@@ -37,7 +37,7 @@ def affine(
     padded = triton.next_power_of_2(max(num_ranks, 1))
     out = torch.empty(num, len(ranks), 2, dtype=torch.float64, device=device)
     counts = torch.empty(num, CELLS, dtype=torch.int32, device=device)
-    groups = torch.empty(num, 4, padded, dtype=torch.int32, device=device)
+    groups = torch.empty(num, 5, padded, dtype=torch.int32, device=device)
     gathered = torch.empty(num, GATHERED + GROUP, dtype=torch.float64, device=device)
     values = torch.empty(num, num_ranks + 3, dtype=torch.float64, device=device)
     launch(
@@ -89,11 +89,12 @@ def _affine(
     tl.store(values + num_ranks + 2, most)
     if HAS_RANKS:
         if valid:
-            groups += n * 4 * RANKS
+            groups += n * 5 * RANKS
             tl.debug_barrier()
             some = _find_groups(counts, groups, ranks, num_ranks, RANKS, CELLS, GROUP, GATHERED)
             if some > 0:
-                _gather(image, counts, gathered, low, scale, num_tiles, IDENTITY, ROWS, COLUMNS, CELLS)
+                cursors = groups + 4 * RANKS
+                _gather(image, counts, cursors, gathered, low, scale, num_tiles, IDENTITY, ROWS, COLUMNS, CELLS)
             r, known, known_to = 0, least, 0
             while r < num_ranks:
                 rank = tl.load(ranks + r)
@@ -210,7 +211,7 @@ def _count(
         least = tl.minimum(least, tl.min(tl.where(exists, f, float("inf")), axis=0))
         most = tl.maximum(most, tl.max(tl.where(exists, f, float("-inf")), axis=0))
         if HAS_RANKS:
-            f = in_any_order(f, exists)
+            f = on_one_axis(f, exists)
             tl.atomic_add(counts + _cell(f, low, scale, CELLS), 1, mask=f == f, sem="relaxed", scope="cta")
         tile += 1
     return tl.min(least, axis=0) + 0.0, tl.max(most, axis=0) + 0.0, tl.max(nans, axis=0)
@@ -221,9 +222,9 @@ def _find_groups(
     counts, groups, ranks, num_ranks, RANKS: tl.constexpr, CELLS: tl.constexpr, GROUP: tl.constexpr,
     GATHERED: tl.constexpr,
 ):  # fmt: skip
-    """Where each rank's pixels will be gathered: groups [cell, pixels before it, its pixels, begin or -1].
+    """Where each rank's pixels will be gathered: groups [cell, pixels before it, its pixels, begin or -1, cursor].
 
-    ``counts`` becomes where each cell's pixels go, -1 for those that are not gathered. Returns how many are.
+    ``counts`` becomes the group of each cell, -1 for those that are not gathered. Returns how many pixels are.
     """
     _accumulate(counts, CELLS)
     r = tl.arange(0, RANKS)
@@ -237,8 +238,9 @@ def _find_groups(
     tl.store(groups + RANKS + r, before)
     tl.store(groups + 2 * RANKS + r, count)
     tl.store(groups + 3 * RANKS + r, begin)
+    tl.store(groups + 4 * RANKS + r, begin)
     _fill(counts, -1, CELLS)
-    tl.store(counts + cell, begin, mask=is_first)  # -1 again if it does not fit
+    tl.store(counts + cell, r, mask=is_first & (begin >= 0))
     tl.debug_barrier()
     return tl.max(tl.where(exists, begin + 1, 0), axis=0)
 
@@ -258,17 +260,17 @@ def _cell_of_rank(sums, rank, CELLS: tl.constexpr):
 
 @triton.jit
 def _gather(
-    image, cursors, gathered, low, scale, num_tiles, IDENTITY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-    CELLS: tl.constexpr,
+    image, group_of, cursors, gathered, low, scale, num_tiles,
+    IDENTITY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, CELLS: tl.constexpr,
 ):  # fmt: skip
-    """The second pass: the pixels of every cell that has a cursor, cell by cell."""
+    """The second pass: the pixels of every cell that has a group, cell by cell."""
     tile = 0
     while tile < num_tiles:
         f, exists, _ = pixels(image, tile, IDENTITY, ROWS, COLUMNS)
-        f = in_any_order(f, exists)
-        cursor = cursors + _cell(f, low, scale, CELLS)
-        wanted = (f == f) & (tl.load(cursor) >= 0)
-        to = tl.atomic_add(cursor, 1, mask=wanted, sem="relaxed", scope="cta")
+        f = on_one_axis(f, exists)
+        group = tl.load(group_of + _cell(f, low, scale, CELLS))
+        wanted = (f == f) & (group >= 0)
+        to = tl.atomic_add(cursors + group, 1, mask=wanted, sem="relaxed", scope="cta")
         tl.store(gathered + to, f, mask=wanted)
         tile += 1
     tl.debug_barrier()
@@ -316,7 +318,7 @@ def _search(
         tile = 0
         while tile < num_tiles:
             f, exists, _ = pixels(image, tile, IDENTITY, ROWS, COLUMNS)
-            key = to_key(in_any_order(f, exists))
+            key = to_key(on_one_axis(f, exists))
             wanted = (key >= first) & (key <= last)
             digit = tl.where(wanted, (key - first) >> shift, 0).to(tl.int32)
             tl.atomic_add(counts + digit, 1, mask=wanted, sem="relaxed", scope="cta")
@@ -337,7 +339,7 @@ def _search(
         tile = 0
         while tile < num_tiles:
             f, exists, _ = pixels(image, tile, IDENTITY, ROWS, COLUMNS)
-            f = in_any_order(f, exists)
+            f = on_one_axis(f, exists)
             key = to_key(f)
             wanted = (key >= first) & (key <= last)
             to = tl.atomic_add(counts + wanted.to(tl.int32) * 0, 1, mask=wanted, sem="relaxed", scope="cta")
