@@ -90,7 +90,17 @@ def trees(architecture: int) -> Path:
     import pybind11
 
     content = b"".join(each.read_bytes() for each in sorted(CSRC.rglob("*")) if each.is_file())
-    command = ["nvcc", "-std=c++20", "-O3", "-fmad=false", f"-arch=sm_{architecture}", f"-I{CSRC}", "-ptx", CUDA_SOURCE]
+    command = [
+        "nvcc",
+        "-std=c++20",
+        "-O3",
+        "-fmad=false",
+        "-lineinfo",
+        f"-arch=sm_{architecture}",
+        f"-I{CSRC}",
+        "-ptx",
+        CUDA_SOURCE,
+    ]
     made = _kept(f"cuda-{_key(content, *map(str, command))}.ptx", lambda path: _run([*command, "-o", path]))
     includes = [f"-I{each}" for each in (pybind11.get_include(), sysconfig.get_path("include"), CSRC)]
     flags = ["-DWSOLKERN_MODULE=_emulated", f"-DWSOLKERN_CONTENT=0x{_key(content)[:8]}", *includes]
@@ -98,15 +108,33 @@ def trees(architecture: int) -> Path:
 
 
 _BY_TRITON = """
-import json, pickle, sys
+import pickle, sys
 import triton
 from triton.backends.compiler import GPUTarget
 from benchmarks.compile_table import source_of
 from wsolkern.ops.gpu import launching
-launch, architecture, path = pickle.load(sys.stdin.buffer)
-made = triton.compile(source_of(launch), target=GPUTarget("cuda", architecture, 32), options=launching.OPTIONS)
-open(path, "w").write(json.dumps({"ptx": made.asm["ptx"], "shared": made.metadata.shared}))
+while True:
+    try:
+        launch, architecture = pickle.load(sys.stdin.buffer)
+    except EOFError:
+        break
+    try:
+        target = GPUTarget("cuda", architecture, 32)
+        made = triton.compile(source_of(launch), target=target, options=launching.OPTIONS)
+        answer = {"ptx": made.asm["ptx"], "shared": made.metadata.shared}
+    except Exception as error:
+        answer = {"error": repr(error)}
+    pickle.dump(answer, sys.stdout.buffer)
+    sys.stdout.buffer.flush()
 """
+
+
+@cache
+def _compiler() -> subprocess.Popen:
+    """A process that compiles what it is sent: this one may have Triton interpret. It ends when its input does."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, "-c", _BY_TRITON], cwd=ROOT, env=environment, **pipes)
 
 
 @cache
@@ -116,18 +144,13 @@ def triton_kernel(launch, architecture: int) -> tuple[ctypes.CDLL, int]:
 
     sources = b"".join(each.read_bytes() for each in sorted(ROOMS.glob("*.py")))
 
-    def compile_it(path: Path) -> None:  # in a process of its own, as this one may have Triton interpret
-        environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-        command = [sys.executable, "-c", _BY_TRITON]
-        done = subprocess.run(
-            command,
-            input=pickle.dumps((launch, architecture, str(path))),
-            capture_output=True,
-            env=environment,
-            cwd=ROOT,
-        )
-        if done.returncode:
-            raise RuntimeError(f"Triton does not compile {launch.kernel}:\n{done.stderr.decode()[-4000:]}")
+    def compile_it(path: Path) -> None:
+        pickle.dump((launch, architecture), _compiler().stdin)
+        _compiler().stdin.flush()
+        answer = pickle.load(_compiler().stdout)
+        if "error" in answer:
+            raise RuntimeError(f"Triton does not compile {launch.kernel}: {answer['error']}")
+        path.write_text(json.dumps(answer))
 
     name = f"{launch.kernel}-{_key(sources, repr(launch), str(architecture), triton.__version__)}.json"
     made = json.loads(_kept(name, compile_it).read_text())

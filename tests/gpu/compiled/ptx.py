@@ -20,6 +20,8 @@ COMPARISONS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": "
 LOGIC = {"and": "&", "or": "|", "xor": "^"}
 ARITHMETIC = {"add": "+", "sub": "-", "mul": "*", **LOGIC}
 
+HELPERS = ("block.h:", "standard.py:", "sm_60_atomic_functions.hpp:")
+
 
 class Unknown(Exception):
     """An instruction that this translation does not know; its text is the message."""
@@ -28,8 +30,12 @@ class Unknown(Exception):
 def translate(ptx: str) -> str:
     """C++ for all kernels of a module, to be compiled after machine.h was included."""
     ptx = re.sub(r"/\*.*?\*/", "", ptx, flags=re.DOTALL)
+    ptx = re.sub(r"(?m)^\s*\.loc\b([^\n]*)$", _places_in, ptx)
     ptx = re.sub(r"//[^\n]*", "", ptx)
-    ptx = re.sub(r"(?m)^\s*\.(loc|file)\b[^\n]*$", "", ptx)
+    files = {
+        number: re.findall(r'"([^"]*)"', names)[-1].rpartition("/")[2]
+        for number, names in re.findall(r"(?m)^\s*\.file\s+(\d+)([^\n]*)$", ptx)
+    }
     shared, end = {}, 0
     for _, name, size in re.findall(r"\.shared\s+\.align\s+(\d+)\s+\.b8\s+(\w+)\[(\d*)\]", ptx):
         if size:
@@ -39,7 +45,7 @@ def translate(ptx: str) -> str:
     functions, table = [], []
     for found in re.finditer(r"\.entry\s+([\w$]+)\s*\((.*?)\)([^{]*)\{", ptx, re.DOTALL):
         name, parameters, directives = found.groups()
-        kernel = _Kernel(parameters, ptx[found.end() : _closing(ptx, found.end())], shared, sites)
+        kernel = _Kernel(parameters, ptx[found.end() : _closing(ptx, found.end())], shared, sites, files)
         name = (re.search(r"[a-z_]+_kernel(?:ILb[01])?", name) or [name])[0]  # of a mangled one the part that tells
         threads = re.search(r"\.(?:reqntid|maxntid)\s+(\d+)", directives)
         functions.append(f"static void kernel_{len(table)}(Thread& t) {{\n{kernel.code}\n}}\n")
@@ -51,6 +57,13 @@ def translate(ptx: str) -> str:
         + f"const Kernel kernels[] = {{{', '.join(table)}}};\nconst int num_kernels = {len(table)};\n"
         + f"const Site sites[] = {{{', '.join(sites)}}};\nconst int num_sites = {len(sites)};\n"
     )
+
+
+def _places_in(loc: re.Match) -> str:
+    """A .loc as a statement: with the numbers of files as nvcc writes it, or with the names that Triton adds."""
+    numbers, _, comment = loc[1].partition("//")
+    named = re.findall(r"(\w+\.py):(\d+):\d+", comment)
+    return f".loc {' '.join(f'{file} {line}' for file, line in named)};" if named else f".loc{numbers};"
 
 
 def _closing(text: str, at: int) -> int:
@@ -69,8 +82,10 @@ def _operands(text: str) -> list[str]:
 class _Kernel:
     """One kernel's code; ``sites`` grows by the accesses and barriers it has."""
 
-    def __init__(self, parameters: str, body: str, shared: dict[str, int], sites: list[str]):
-        self.shared, self.sites, self.registers, self.parameters = shared, sites, {}, {}
+    def __init__(self, parameters: str, body: str, shared: dict[str, int], sites: list[str], files: dict[str, str]):
+        self.shared, self.sites, self.files, self.registers, self.parameters = shared, sites, files, {}, {}
+        self.places: list[tuple[str, str]] = []  # files and lines that led to the next instruction, innermost first
+        self.ends_places = False
         self.num_bytes = 0
         for align, dtype, name, count in re.findall(
             r"\.param\s+(?:\.align\s+(\d+)\s+)?\.(\w+)\s+(?:\.ptr\s+(?:\.global\s+)?(?:\.align\s+\d+\s+)?)?([\w$]+)"
@@ -90,8 +105,12 @@ class _Kernel:
             while label := re.match(r"\s*(?:([$\w]+)\s*:(?!:)|[{}])", statement):
                 lines += [f"{_c_name(label[1])}:;"] if label[1] else []
                 statement = statement[label.end() :]
-            if statement.strip() and not statement.strip().startswith(".pragma"):
-                lines.append(self._statement(" ".join(statement.split())))
+            statement = " ".join(statement.split())
+            if statement.startswith(".loc"):
+                self._note_place(statement)
+            elif statement and not statement.startswith(".pragma"):
+                lines.append(self._statement(statement))
+                self.ends_places = True
         used = set(re.findall(r"\bv_\w+", " ".join(lines)))
         registers = [
             f"{'bool' if bits == 1 else f'uint{bits}_t'} {_c_name(name)} = 0;"
@@ -107,6 +126,19 @@ class _Kernel:
             for each in [f"{many[1]}{index}" for index in range(int(many[2]))] if many else [name]:
                 if self.registers.setdefault(each, bits) != bits:
                     raise Unknown(f"two registers of the name {each}")
+
+    def _note_place(self, loc: str) -> None:
+        if ".py " in loc:
+            self.places, self.ends_places = re.findall(r"(\S+\.py) (\d+)", loc), True
+            return
+        here, where = re.fullmatch(r"\.loc (\d+ \d+) \d+(?:.*inlined_at (\d+ \d+) \d+)?.*", loc).groups()
+        before = [] if self.ends_places else self.places
+        self.places, self.ends_places = [tuple(each.split()) for each in (here, where) if each] + before, False
+
+    def _place(self) -> str:
+        """The line of source that an instruction is for, rather than that of a helper which all of it goes through."""
+        places = [f"{self.files.get(file, file)}:{line}" for file, line in self.places if line != "0"]
+        return next((each for each in places if not each.startswith(HELPERS)), "")
 
     def _statement(self, text: str) -> str:
         self.text = text
@@ -162,7 +194,7 @@ class _Kernel:
         text = self.text
         for name in self.shared:
             text = text.replace(name, "shared")
-        self.sites.append(f'{{"{text}", {str(is_device_wide).lower()}}}')
+        self.sites.append(f'{{"{self._place()} {text}", {str(is_device_wide).lower()}}}')
         return len(self.sites) - 1
 
     def _address(self, operand: str, space: str) -> str:
