@@ -43,6 +43,9 @@ Plan plan_of(const BatchProblem& problem, Wanted wanted, int device) {
   return make_plan(problem, properties, wanted);
 }
 
+// What keeps the kernels from running on a device; empty if nothing does.
+std::string fault(int device) { return check_device(device); }
+
 // What to allocate: bytes of scratch memory and of sums, for all blocks.
 py::tuple plan(int64_t num_maps, int height, int width, int most_level, int num_normalizations, int num_iou_thresholds,
                int num_thresholds, int contours, bool is_summed, int device) {
@@ -111,6 +114,7 @@ PYBIND11_MODULE(WSOLKERN_MODULE, module) {
   using namespace wsolkern;
   using py::arg;
   module.doc() = "The device core of wsolkern; use wsolkern.ops.";
+  module.def("fault", &fault, arg("device"));
   module.def("shared_memory", &shared_memory, arg("height"), arg("width"));
   module.def("plan", &plan, py::kw_only(), arg("num_maps"), arg("height"), arg("width"), arg("most_level"),
              arg("num_normalizations"), arg("num_iou_thresholds"), arg("num_thresholds"), arg("contours"),

@@ -4,7 +4,7 @@ In: maps [N, h, w] on a device, ground truth on the host. Out: hits or histogram
 Source: Choe et al., arXiv 2007.04178, section 4; normalizations: Kim et al., arXiv 2107.13221, equations 3-6.
 """
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from wsolkern.normalization import Normalization
 from wsolkern.ops import inputs
 from wsolkern.ops.backends import MAX_IOU_THRESHOLDS
 from wsolkern.ops.gpu import cutting, histograms, resizing, statistics, trees
+from wsolkern.ops.gpu.launching import constant
 from wsolkern.profiling import stage
 
 
@@ -119,6 +120,6 @@ def _constant(values: np.ndarray, device: torch.device) -> torch.Tensor:
     return _constant_of(values.tobytes(), device)
 
 
-@lru_cache(maxsize=64)
+@cache
 def _constant_of(values: bytes, device: torch.device) -> torch.Tensor:
-    return inputs.to_device(np.frombuffer(values).copy(), device)
+    return constant(np.frombuffer(values).copy(), device)
