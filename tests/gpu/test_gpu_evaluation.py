@@ -11,6 +11,7 @@ pytest.importorskip("triton")
 
 from wsolkern import BackendUnavailable, Evaluator, ops  # noqa: E402
 from wsolkern.cli import doctor  # noqa: E402
+from wsolkern.metrics.evaluator import _Counts  # noqa: E402
 from wsolkern.ops import backends, inputs  # noqa: E402
 from wsolkern.ops.gpu import cutting, evaluation, resizing, statistics  # noqa: E402
 
@@ -136,6 +137,30 @@ def test_a_constant_is_copied_before_anyone_reads_it(monkeypatch):
     assert how == [{}]  # "non_blocking" would leave it to the stream
 
 
+class OnDevice(torch.Tensor):
+    """A tensor that says it is on a device."""
+
+    device = property(lambda self: torch.device("cuda", 0))
+
+
+def test_counts_are_waited_for_one_by_one(monkeypatch):
+    """Each stream's event, rather than all that a device has to do: a capture on another stream would end with that."""
+    waited = []
+
+    def stream_now(number):
+        event = SimpleNamespace(synchronize=lambda: waited.append(number))
+        return lambda device: SimpleNamespace(cuda_stream=number, record_event=lambda: event)
+
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: pytest.fail("waits for the whole device"))
+    counts = _Counts(0, {"hist": np.zeros(3, np.int64)})
+    for number in (5, 6, 5):
+        monkeypatch.setattr(torch.cuda, "current_stream", stream_now(number))
+        counts = counts.plus(2, {"hist": torch.arange(3).as_subclass(OnDevice)})
+    assert waited == [] and counts.num_images == 6
+    assert counts.arrays()["hist"].tolist() == [0, 3, 6]
+    assert waited == [5, 6]
+
+
 # Only on a device
 
 
@@ -174,6 +199,21 @@ def test_updates_do_not_wait_for_the_device():
         torch.cuda.set_sync_debug_mode("default")
     for _ in range(4):
         wanted.update(cams.cpu(), ids)
+    assert evaluator == wanted
+
+
+@pytest.mark.gpu
+def test_updates_on_one_stream_and_results_on_another():
+    cams, boxes, masks = batch()
+    ids = [f"{index}.jpg" for index in range(len(cams))]
+    truth = {"boxes": dict(zip(ids, boxes, strict=True)), "masks": dict(zip(ids, masks, strict=True)), "size": (21, 20)}
+    evaluator, wanted, cams = Evaluator(**truth), Evaluator(**truth), on_gpu(cams)
+    wanted.update(cams.cpu(), ids)
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        torch.cuda._sleep(100_000_000)
+        evaluator.update(cams, ids)
     assert evaluator == wanted
 
 

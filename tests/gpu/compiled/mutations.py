@@ -1,4 +1,4 @@
-"""Which barriers the checks would miss: `python -m tests.gpu.compiled.mutations [--kernel NAME] [--json FILE]`.
+"""Which barriers the checks would miss: `python -m tests.gpu.compiled.mutations [--only trees|triton] [--json FILE]`.
 
 In: nothing; no GPU is needed. Out: per kernel how many barriers its PTX has, how many of them the cases come to, and of
 how many of these the deletion is noticed; those that are not noticed by their lines of source.
@@ -31,6 +31,7 @@ MOST_ACCESSES = 20_000_000  # of a launch; a loop that a deleted barrier keeps f
 def main() -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.gpu.compiled.mutations", description=__doc__.splitlines()[0])
+    parser.add_argument("--only", choices=("trees", "triton"), help="the kernels of nvcc, or those of Triton")
     parser.add_argument("--kernel", default="", metavar="TEXT", help="only kernels with this in their name")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write what was found to a file")
     arguments = parser.parse_args()
@@ -39,13 +40,14 @@ def main() -> None:
     warnings.simplefilter("ignore", RuntimeWarning)
     found: dict[tuple, dict] = {}
     wanted = arguments.kernel
-    if wanted in "evaluate_batch_kernelILb1 evaluate_batch_kernelILb0 list_boxes_kernel add_sums_kernel":
+    if arguments.only != "triton":
         for shared_limit in (232_448, 0):
             mutations(found, TREES, wanted, shared_limit=shared_limit)
-    mutations(found, [(name, each) for name in TRITON for each in TRITON_OPERATIONS], wanted)
-    for constant, value in (("CELLS", 16), ("GROUP", 32), ("GATHERED", 32)):  # most ranks by radix
-        setattr(statistics, constant, value)
-    mutations(found, [(name, "affine") for name in ("cam_13x17", "noise", "mostly_minimum")], wanted)
+    if arguments.only != "trees":
+        mutations(found, [(name, each) for name in TRITON for each in TRITON_OPERATIONS], wanted)
+        for constant, value in (("CELLS", 16), ("GROUP", 32), ("GATHERED", 32)):  # most ranks by radix
+            setattr(statistics, constant, value)
+        mutations(found, [(name, "affine") for name in ("cam_13x17", "noise", "mostly_minimum")], wanted)
     found = list(found.values())
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n")
