@@ -29,16 +29,35 @@ __global__ void add_sums_kernel(const __grid_constant__ BatchProblem problem, in
   if (i < problem.num_sums()) add_sums(problem, counts, i);
 }
 
-// A kernel with as many threads a block as it was compiled for.
+// Makes a device the current one of this thread, until it goes out of scope.
+struct OnDevice {
+  cudaError_t error;
+  explicit OnDevice(int device) : device_(device) {
+    error = cudaGetDevice(&before_);
+    if (error == cudaSuccess && before_ != device) error = cudaSetDevice(device);
+  }
+  ~OnDevice() {
+    if (error == cudaSuccess && before_ != device_) cudaSetDevice(before_);
+  }
+
+ private:
+  int before_ = 0;
+  const int device_;
+};
+
+// A kernel with as many threads a block as it was compiled for. It is allowed all shared memory that there is rather
+// than what this launch takes: another thread may launch it for larger maps in between.
 template <class Work>
 cudaError_t start(void (*kernel)(Work), const Work& work, int num_blocks, size_t shared_bytes, int device,
                   void* stream) {
-  cudaError_t error = cudaSetDevice(device);
-  if (error != cudaSuccess) return error;
   cudaFuncAttributes attributes;
-  error = cudaFuncGetAttributes(&attributes, kernel);
+  cudaError_t error = cudaFuncGetAttributes(&attributes, kernel);
   if (error != cudaSuccess) return error;
-  error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes));
+  int limit = 0;
+  error = cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  if (error != cudaSuccess) return error;
+  limit -= int(attributes.sharedSizeBytes);
+  error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, limit);
   if (error != cudaSuccess) return error;
   kernel<<<num_blocks, attributes.maxThreadsPerBlock, shared_bytes, static_cast<cudaStream_t>(stream)>>>(work);
   return cudaGetLastError();
@@ -58,8 +77,17 @@ const char* describe_device(int index, Device& device) {
   return message(error);
 }
 
+const char* check_device(int index) {
+  const OnDevice there(index);
+  if (there.error != cudaSuccess) return message(there.error);
+  cudaFuncAttributes attributes;
+  return message(cudaFuncGetAttributes(&attributes, list_boxes_kernel));
+}
+
 const char* launch(const BatchProblem& problem, const Plan& plan, int64_t* counts, int device, void* stream) {
   if (problem.num_maps == 0) return "";
+  const OnDevice there(device);
+  if (there.error != cudaSuccess) return message(there.error);
   const auto kernel = plan.in_shared ? evaluate_batch_kernel<true> : evaluate_batch_kernel<false>;
   const size_t bytes = plan.in_shared ? shared_bytes(Shape(problem.height, problem.width)) : sizeof(Shared);
   const cudaError_t error = start(kernel, problem, plan.num_blocks, bytes, device, stream);
@@ -74,6 +102,8 @@ const char* launch(const BatchProblem& problem, const Plan& plan, int64_t* count
 
 const char* launch(const BoxList& list, const Plan& plan, int device, void* stream) {
   if (list.batch.num_maps == 0) return "";
+  const OnDevice there(device);
+  if (there.error != cudaSuccess) return message(there.error);
   return message(start(list_boxes_kernel, list, plan.num_blocks, sizeof(Shared), device, stream));
 }
 

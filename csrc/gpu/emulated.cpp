@@ -49,6 +49,8 @@ const char* describe_device(int, Device& device) {
   return "";
 }
 
+const char* check_device(int) { return ""; }
+
 const char* launch(const BatchProblem& problem, const Plan& plan, int64_t* counts, int, void*) {
   if (problem.num_maps == 0) return "";
   const size_t bytes = plan.in_shared ? shared_bytes(Shape(problem.height, problem.width)) : sizeof(Shared);

@@ -42,6 +42,7 @@ inline Plan make_plan(const BatchProblem& problem, const Device& device, Wanted 
 extern const char* const kWorksOn;  // whose memory they take, as PyTorch calls the device
 // They return a message, empty if all went well; no map: nothing happens.
 const char* describe_device(int index, Device& device);
+const char* check_device(int index);  // whether its driver and its architecture run the kernels
 // counts: int64 [C, M, D, T], to which the sums are added; or null.
 const char* launch(const BatchProblem& problem, const Plan& plan, int64_t* counts, int device, void* stream);
 const char* launch(const BoxList& list, const Plan& plan, int device, void* stream);

@@ -36,6 +36,9 @@ BatchProblem planned(BatchProblem problem, const Plan& plan) {
   return problem;
 }
 
+// What keeps the kernels from running on a device; empty if nothing does.
+std::string fault(int device) { return check_device(device); }
+
 // What to allocate: bytes of scratch memory and of sums, for all blocks.
 py::tuple plan(const BatchProblem& problem, bool is_summed, int device) {
   const Plan plan = plan_of(problem, is_summed ? Wanted::kSums : Wanted::kHits, device);
@@ -108,6 +111,7 @@ PYBIND11_MODULE(WSOLKERN_MODULE, module) {
   def_address(problem, "hits", &BatchProblem::hits);
   def_address(problem, "sums", &BatchProblem::sums);
   def_address(problem, "scratch", &BatchProblem::scratch);
+  module.def("fault", &fault, arg("device"));
   module.def("shared_memory", &shared_memory, arg("height"), arg("width"));
   module.def("plan", &plan, arg("problem"), arg("is_summed"), arg("device"));
   module.def("box_hits", &box_hits, arg("problem"), arg("counts"), arg("device"), arg("stream"));

@@ -1,5 +1,7 @@
 """From CAMs to counts on a device, through the public functions; what needs a real one is marked so."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -8,9 +10,11 @@ from shared import slow_but
 
 pytest.importorskip("triton")
 
-from wsolkern import Evaluator, ops  # noqa: E402
+from wsolkern import BackendUnavailable, Evaluator, ops  # noqa: E402
+from wsolkern.cli import doctor  # noqa: E402
+from wsolkern.metrics.evaluator import _Counts  # noqa: E402
 from wsolkern.ops import backends, inputs  # noqa: E402
-from wsolkern.ops.gpu import cutting  # noqa: E402
+from wsolkern.ops.gpu import cutting, evaluation, resizing, statistics  # noqa: E402
 
 NORMALIZATIONS = ("minmax", "max", "pas:0.9", "ivr:0.3+pas:0.8")
 
@@ -92,6 +96,78 @@ def test_a_tensor_gives_a_tensor_and_an_array_an_array(cuda):
     assert isinstance(ops.resize(cams[0], (9, 9), backend="cuda"), np.ndarray)
 
 
+def test_an_older_triton_is_named(cuda, monkeypatch):
+    monkeypatch.setattr("triton.__version__", "3.5.1")
+    backends.missing_for_cuda.cache_clear()
+    with pytest.raises(
+        BackendUnavailable, match=r'Triton 3.5.1 does not compile the kernels: pip install "triton>=3.6"'
+    ):
+        ops.box_hits(np.zeros((1, 5, 6)), [np.array([[0, 0, 1, 1]])], None, backend="cuda")
+
+
+def test_a_device_that_cannot_run_the_kernels_is_named_once(cuda, monkeypatch):
+    """An old driver, or an architecture that the extension was not built for."""
+    module = SimpleNamespace(fault=lambda device: "no kernel image is available", works_on="cpu")
+    backends.missing_for_cuda.cache_clear()
+    backends._say_once.cache_clear()
+    with monkeypatch.context() as patched:
+        patched.setattr(backends, "device_module", lambda: module)
+        on_gpu = SimpleNamespace(device=torch.device("cuda", 0))
+        with pytest.warns(
+            RuntimeWarning, match="evaluated on the CPU: this device does not run .* no kernel image"
+        ) as all_:
+            assert [backends.resolve("auto", on_gpu) for _ in range(3)] == ["cpu"] * 3
+        assert len(all_) == 1
+        found = doctor._cuda()
+        assert found.state == "missing" and "no kernel image is available" in found.detail and "driver" in found.fix
+
+
+def test_constants_stay_where_a_captured_graph_reads_them(cuda):
+    """However many others came since; and the copy is not one that another stream has to wait for."""
+    device = backends.device_of(None)
+    kept = {
+        "thresholds": lambda i: evaluation._constant(np.arange(i + 1) / 1000, device),
+        "ranks": lambda i: statistics._tables(np.array([[i, -1]]).tobytes(), device)[0],
+        "columns": lambda i: resizing._column_taps(7, i + 1, device)[0],
+    }
+    for name, make in kept.items():
+        first = make(0)
+        for other in range(1, 300):
+            make(other)
+        assert make(0) is first, name
+
+
+def test_a_constant_is_copied_before_anyone_reads_it(monkeypatch):
+    how = []
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, *args, **kwargs: how.append(kwargs) or self)
+    evaluation._constant(np.random.default_rng(0).random(3), torch.device("cpu"))
+    assert how == [{}]  # "non_blocking" would leave it to the stream
+
+
+class OnDevice(torch.Tensor):
+    """A tensor that says it is on a device."""
+
+    device = property(lambda self: torch.device("cuda", 0))
+
+
+def test_counts_are_waited_for_one_by_one(monkeypatch):
+    """Each stream's event, rather than all that a device has to do: a capture on another stream would end with that."""
+    waited = []
+
+    def stream_now(number):
+        event = SimpleNamespace(synchronize=lambda: waited.append(number))
+        return lambda device: SimpleNamespace(cuda_stream=number, record_event=lambda: event)
+
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: pytest.fail("waits for the whole device"))
+    counts = _Counts(0, {"hist": np.zeros(3, np.int64)})
+    for number in (5, 6, 5):
+        monkeypatch.setattr(torch.cuda, "current_stream", stream_now(number))
+        counts = counts.plus(2, {"hist": torch.arange(3).as_subclass(OnDevice)})
+    assert waited == [] and counts.num_images == 6
+    assert counts.arrays()["hist"].tolist() == [0, 3, 6]
+    assert waited == [5, 6]
+
+
 # Only on a device
 
 
@@ -130,6 +206,21 @@ def test_updates_do_not_wait_for_the_device():
         torch.cuda.set_sync_debug_mode("default")
     for _ in range(4):
         wanted.update(cams.cpu(), ids)
+    assert evaluator == wanted
+
+
+@pytest.mark.gpu
+def test_updates_on_one_stream_and_results_on_another():
+    cams, boxes, masks = batch()
+    ids = [f"{index}.jpg" for index in range(len(cams))]
+    truth = {"boxes": dict(zip(ids, boxes, strict=True)), "masks": dict(zip(ids, masks, strict=True)), "size": (21, 20)}
+    evaluator, wanted, cams = Evaluator(**truth), Evaluator(**truth), on_gpu(cams)
+    wanted.update(cams.cpu(), ids)
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        torch.cuda._sleep(100_000_000)
+        evaluator.update(cams, ids)
     assert evaluator == wanted
 
 

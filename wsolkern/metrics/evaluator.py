@@ -45,15 +45,17 @@ class _Counts:
     on_host: dict[str, np.ndarray]
     """By name, read-only."""
     on_devices: dict[tuple, object] = field(default_factory=dict)
-    """Tensors, to be added to those of the host: by name, device and the stream that they were computed on."""
+    """Tensors, to be added to those of the host, each with the event that follows them: by name, device and stream."""
 
     def plus(self, num_images: int, added: Mapping[str, object]) -> "_Counts":
         """The sum with the counts, arrays or tensors, of other images."""
         on_host, on_devices = dict(self.on_host), dict(self.on_devices)
         for name, counts in added.items():
             if inputs.is_tensor(counts) and counts.device.type == "cuda":
-                place = name, counts.device, _stream(counts.device)
-                on_devices[place] = on_devices[place] + counts if place in on_devices else counts
+                stream = sys.modules["torch"].cuda.current_stream(counts.device)
+                place = name, counts.device, stream.cuda_stream
+                total = on_devices[place][0] + counts if place in on_devices else counts
+                on_devices[place] = total, stream.record_event()
             else:
                 on_host[name] = _read_only(on_host[name] + inputs.on_host(counts))
         return _Counts(self.num_images + num_images, on_host, on_devices)
@@ -61,9 +63,8 @@ class _Counts:
     def arrays(self) -> dict[str, np.ndarray]:
         """All counts by name, read-only; what is on devices is waited for."""
         arrays = dict(self.on_host)
-        for device in {device for _, device, _ in self.on_devices}:
-            sys.modules["torch"].cuda.synchronize(device)  # streams do not wait for each other
-        for (name, _, _), counts in self.on_devices.items():
+        for (name, _, _), (counts, computed) in self.on_devices.items():
+            computed.synchronize()  # streams do not wait for each other
             arrays[name] = _read_only(arrays[name] + inputs.on_host(counts))
         return arrays
 
@@ -406,11 +407,6 @@ def _frozen(values: np.ndarray) -> np.ndarray:
 def _read_only(values: np.ndarray) -> np.ndarray:
     values.flags.writeable = False
     return values
-
-
-def _stream(device) -> int:
-    """The stream that a CUDA device works on for this thread."""
-    return sys.modules["torch"].cuda.current_stream(device).cuda_stream
 
 
 def _as_counted(names: list[str] | None, size: tuple[int, int]) -> tuple[Normalization, ...] | None:

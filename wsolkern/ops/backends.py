@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from wsolkern.errors import BackendUnavailable
 
 ISAS = ("avx512", "avx2", "generic")  # best first; each is a module wsolkern._native_<isa>
+LEAST_TRITON = 3, 6  # older ones do not compile what wsolkern/ops/gpu is written in; PyTorch 2.10 brings it
 MAX_THREADS = 1024  # more than that is a slip of the pen, and more than many systems give a process
 
 
@@ -132,13 +133,21 @@ def missing_for_cuda() -> str:
         build = "" if torch.version.cuda else ", it is built for the CPU only"
         return f"PyTorch finds no CUDA device{build}"
     try:
-        import triton  # noqa: F401
+        import triton
     except ImportError as error:
         return f"Triton does not load, {error}: pip install triton"
+    if tuple(map(int, re.findall(r"\d+", triton.__version__)[:2])) < LEAST_TRITON:
+        least = ".".join(map(str, LEAST_TRITON))
+        return f'Triton {triton.__version__} does not compile the kernels: pip install "triton>={least}" "torch>=2.10"'
     if problem is not None:
         return (
             f"wsolkern._cuda does not load, {problem}: WSOLKERN_CUDA=1 pip install --no-build-isolation --no-deps -e . "
             "(in a checkout; needs the CUDA toolkit 12.8 or newer)"
+        )
+    if fault := device_module().fault(torch.cuda.current_device() if works_on == "cuda" else 0):
+        return (
+            f"this device does not run wsolkern._cuda, {fault}: update the driver, or build for this architecture with "
+            "WSOLKERN_CUDA_ARCHS (in a checkout)"
         )
     return ""
 

@@ -129,6 +129,8 @@ def to_device(value: object, device: object):
 def check_scores(maps: Any, name: str) -> None:
     """Every value of [N, H, W] lies in [0, 1]; the native core checks the same with the same message.
 
+    Of maps on a device this is found there, and waited for: nothing of a bad batch is counted.
+
     Raises:
         ValueError: A value is NaN or outside [0, 1]; the message names the map, the pixel and the value.
     """

@@ -84,6 +84,17 @@ def _library(name: str, translated: str, stand_in: str, *more) -> Path:
     return _kept(f"{name}-{_key(code, *GXX, *map(str, more), *sources)}.so", make)
 
 
+def opened(path: Path) -> ctypes.CDLL:
+    """A library with the types of what it exports."""
+    library = ctypes.CDLL(str(path))
+    library.configure.argtypes = ctypes.c_uint64, ctypes.c_uint32, ctypes.c_int32, ctypes.c_uint64, ctypes.c_uint64
+    library.site_text.restype = library.site_kernel.restype = ctypes.c_char_p
+    library.times_reached.restype = ctypes.c_uint64
+    if hasattr(library, "run"):
+        library.run.restype = ctypes.c_char_p
+    return library
+
+
 @cache
 def trees(architecture: int) -> Path:
     """The Python module of the device code, with the kernels of csrc/gpu/cuda.cu as nvcc compiles them."""
@@ -105,6 +116,20 @@ def trees(architecture: int) -> Path:
     includes = [f"-I{each}" for each in (pybind11.get_include(), sysconfig.get_path("include"), CSRC)]
     flags = ["-DWSOLKERN_MODULE=_emulated", f"-DWSOLKERN_CONTENT=0x{_key(content)[:8]}", *includes]
     return _library("trees", ptx.translate(made.read_text()), "trees.cpp", MODULE_SOURCE, *flags)
+
+
+@cache
+def launching() -> Path:
+    """The Python module of the device code, on a CUDA runtime that only writes down what it is asked."""
+    import pybind11
+
+    content = b"".join(each.read_bytes() for each in [*sorted(CSRC.rglob("*.*")), HERE / "runtime.cpp"])
+    includes = [f"-I{each}" for each in (pybind11.get_include(), sysconfig.get_path("include"), CSRC)]
+    sources = [CUDA_SOURCE, MODULE_SOURCE, HERE / "runtime.cpp"]
+    command = ["nvcc", "-std=c++20", "-O1", "-gencode=arch=compute_90,code=compute_90", "--cudart=none", "-shared"]
+    command += ["-Xcompiler=-fPIC", "-DWSOLKERN_MODULE=_launching", *includes, *sources]
+    made = f"launching-{_key(content, *map(str, command))}"
+    return _kept(f"{made}.so", lambda path: _run([*command, "-o", path]))
 
 
 _BY_TRITON = """
@@ -154,6 +179,4 @@ def triton_kernel(launch, architecture: int) -> tuple[ctypes.CDLL, int]:
 
     name = f"{launch.kernel}-{_key(sources, repr(launch), str(architecture), triton.__version__)}.json"
     made = json.loads(_kept(name, compile_it).read_text())
-    library = ctypes.CDLL(str(_library(launch.kernel, ptx.translate(made["ptx"]), "triton.cpp")))
-    library.run.restype = ctypes.c_char_p
-    return library, made["shared"]
+    return opened(_library(launch.kernel, ptx.translate(made["ptx"]), "triton.cpp")), made["shared"]

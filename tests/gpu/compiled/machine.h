@@ -146,6 +146,7 @@ struct Region {
 struct Site {
   const char* text;
   bool is_device_wide;  // an atomic operation that other blocks see as one
+  const char* kernel;
 };
 
 struct Thread;
@@ -162,7 +163,8 @@ extern const Site sites[];
 struct Settings {
   u64 seed = 1;
   u64 most_accesses = 4'000'000'000;  // of one launch
-  u32 turns = 16;                     // about so many atomic operations, and another thread has its turn
+  u64 most_complaints = 1000;
+  u32 turns = 16;  // about so many atomic operations, and another thread has its turn
   int32_t deleted_barrier = -1;
   // In shared memory several threads may write the same value by the same instruction: Triton's reductions do.
   bool may_write_the_same = false;
@@ -308,6 +310,7 @@ struct Block {
 inline char* Thread::access(Kind kind, u64 address, u32 size, u32 site, const void* value, u32 unread) {
   Block& b = *block;
   char* const p = reinterpret_cast<char*>(address);
+  if (b.num_complaints >= b.settings.most_complaints) b.give_up();
   if (++b.num_accesses > b.settings.most_accesses) {
     b.complain(2, "does not end", site, 0, rank, -1, nullptr);
     b.give_up();
@@ -562,9 +565,10 @@ inline const char* simulate(const Kernel& kernel, const void* parameters, u32 bl
   return last_report.c_str();
 }
 
-EXPORTED void configure(u64 seed, u32 turns, int32_t deleted_barrier, u64 most_accesses) {
-  settings = {seed, most_accesses, turns, deleted_barrier, settings.may_write_the_same};
+EXPORTED void configure(u64 seed, u32 turns, int32_t deleted_barrier, u64 most_accesses, u64 most_complaints) {
+  settings = {seed, most_accesses, most_complaints, turns, deleted_barrier, settings.may_write_the_same};
 }
 EXPORTED int count_sites() { return num_sites; }
 EXPORTED const char* site_text(int site) { return sites[site].text; }
+EXPORTED const char* site_kernel(int site) { return sites[site].kernel; }
 EXPORTED u64 times_reached(int site) { return size_t(site) < barriers_reached.size() ? barriers_reached[site] : 0; }

@@ -41,12 +41,12 @@ def translate(ptx: str) -> str:
         if size:
             raise Unknown(f"shared memory of a fixed size: {name}")  # none has any; it would lie before the rest
         shared[name] = end
-    sites = ['{"", false}']
+    sites = ['{"", false, ""}']
     functions, table = [], []
     for found in re.finditer(r"\.entry\s+([\w$]+)\s*\((.*?)\)([^{]*)\{", ptx, re.DOTALL):
         name, parameters, directives = found.groups()
-        kernel = _Kernel(parameters, ptx[found.end() : _closing(ptx, found.end())], shared, sites, files)
         name = (re.search(r"[a-z_]+_kernel(?:ILb[01])?", name) or [name])[0]  # of a mangled one the part that tells
+        kernel = _Kernel(name, parameters, ptx[found.end() : _closing(ptx, found.end())], shared, sites, files)
         threads = re.search(r"\.(?:reqntid|maxntid)\s+(\d+)", directives)
         functions.append(f"static void kernel_{len(table)}(Thread& t) {{\n{kernel.code}\n}}\n")
         table.append(f'{{"{name}", kernel_{len(table)}, {kernel.num_bytes}, {threads[1] if threads else 256}}}')
@@ -82,7 +82,10 @@ def _operands(text: str) -> list[str]:
 class _Kernel:
     """One kernel's code; ``sites`` grows by the accesses and barriers it has."""
 
-    def __init__(self, parameters: str, body: str, shared: dict[str, int], sites: list[str], files: dict[str, str]):
+    def __init__(
+        self, name: str, parameters: str, body: str, shared: dict[str, int], sites: list[str], files: dict[str, str]
+    ):
+        self.name = name
         self.shared, self.sites, self.files, self.registers, self.parameters = shared, sites, files, {}, {}
         self.places: list[tuple[str, str]] = []  # files and lines that led to the next instruction, innermost first
         self.ends_places = False
@@ -194,7 +197,7 @@ class _Kernel:
         text = self.text
         for name in self.shared:
             text = text.replace(name, "shared")
-        self.sites.append(f'{{"{self._place()} {text}", {str(is_device_wide).lower()}}}')
+        self.sites.append(f'{{"{self._place()} {text}", {str(is_device_wide).lower()}, "{self.name}"}}')
         return len(self.sites) - 1
 
     def _address(self, operand: str, space: str) -> str:

@@ -20,7 +20,7 @@ from wsolkern.ops.gpu import cutting, histograms, normalizing, resizing, statist
 
 from . import building
 
-MOST_ACCESSES = 4_000_000_000  # of a launch
+MOST_ACCESSES, MOST_COMPLAINTS = 4_000_000_000, 1000  # of a launch; then it is given up
 
 
 class Broken(AssertionError):
@@ -36,7 +36,7 @@ class Machine:
 
     def __init__(self, architecture: int, seed: int = 1, turns: int = 16):
         self.architecture, self.seed, self.turns = architecture, seed, turns
-        self.deleted: tuple[str, int] = "", -1
+        self.deleted: tuple[Launch | str | None, int] = None, -1  # whose barrier, and which of its sites that is
         self.most_accesses = MOST_ACCESSES
         self.libraries: dict[Launch | str, ctypes.CDLL] = {}
         self._fresh: list[tuple[torch.Tensor, np.ndarray]] = []
@@ -49,12 +49,11 @@ class Machine:
             self._fresh.append((tensor, np.zeros(tensor.nbytes, np.uint8)))
         return tensor
 
-    def configure(self, library: ctypes.CDLL, name: str) -> None:
+    def configure(self, library: ctypes.CDLL, of: Launch | str) -> None:
         """Gives a library its order of threads, and deletes the barrier that is to be deleted in it."""
-        barrier = self.deleted[1] if self.deleted[0] == name else -1
-        library.configure(
-            ctypes.c_uint64(self.seed), self.turns, ctypes.c_int32(barrier), ctypes.c_uint64(self.most_accesses)
-        )
+        deleted = self.deleted[1] if self.deleted[0] == of else -1
+        most_complaints = MOST_COMPLAINTS if self.deleted[0] is None else 1
+        library.configure(self.seed, self.turns, deleted, self.most_accesses, most_complaints)
 
     def launch(self, kernel, grid: tuple[int, ...], *arguments, **constants) -> None:
         """As ``wsolkern.ops.gpu.launching.launch``."""
@@ -63,7 +62,7 @@ class Machine:
         launch = launch_of(kernel, arguments, constants)
         library, shared = building.triton_kernel(launch, self.architecture)
         self.libraries[launch] = library
-        self.configure(library, launch.kernel)
+        self.configure(library, launch)
         parameters = bytearray()
         for value, (_, dtype) in zip(arguments, launch.signature, strict=False):
             if dtype != "constexpr":
@@ -113,7 +112,7 @@ def machine(architecture: int, seed: int = 1, turns: int = 16, *, shared_limit: 
             for room in rooms:
                 room.launch = made.launch
             if trees:
-                made.libraries["trees"] = ctypes.CDLL(str(library))
+                made.libraries["trees"] = building.opened(str(library))
                 made.configure(made.libraries["trees"], "trees")
             yield made
     finally:

@@ -5,6 +5,7 @@ checks, and every complaint is a failure. The fast suite has a case a kernel; `p
 """
 
 import ctypes
+from importlib.util import module_from_spec, spec_from_file_location
 
 import numpy as np
 import pytest
@@ -74,6 +75,55 @@ def test_order_statistics_by_radix(name, architecture, monkeypatch):
         checking.check_kernels(name, "affine")
 
 
+# How csrc/cuda.cu launches, told by a runtime that writes down what it is asked
+
+
+@pytest.fixture(scope="module")
+def launched():
+    """A function that launches the trees for maps of a size on a device, and returns what the runtime was asked."""
+    spec = spec_from_file_location("_launching", building.launching())
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    library = ctypes.CDLL(spec.origin)
+    library.taken_calls.restype = ctypes.c_char_p
+
+    def launch(side: int, device: int, **pointers) -> list[str]:
+        shape = {"num_maps": 2, "height": side, "width": side, "most_level": 255, "num_normalizations": 1}
+        shape |= {"num_iou_thresholds": 3, "num_thresholds": 10, "contours": 3, "device": device}
+        names = "images boxes box_offsets iou_thresholds thresholds ranks affines hits counts scratch sums stream"
+        module.box_hits(**shape, **(dict.fromkeys(names.split(), 0) | pointers))
+        return library.taken_calls().decode().splitlines()
+
+    launch.module = module
+    library.taken_calls()
+    return launch
+
+
+def test_a_launch_leaves_the_current_device_as_it_was(launched):
+    calls = launched(16, device=1, counts=16)
+    launches = [call for call in calls if call.startswith("launch")]
+    assert len(launches) == 2 and all(call.endswith("on device 1") for call in launches)
+    assert [call for call in calls if call.startswith("set device")] == ["set device 1", "set device 0"]
+    assert calls[0] == "set device 1" and calls[-1] == "set device 0"
+    assert not [call for call in launched(16, device=0) if call.startswith("set device")]
+
+
+def test_shared_memory_is_allowed_whatever_the_size_of_the_maps(launched):
+    """Two threads launch for maps of two sizes: what one allows must not be too little for the other."""
+    small, large = launched(16, device=0), launched(224, device=0)
+    allowed = [call for call in small + large if call.startswith("allow")]
+    assert allowed == ["allow 232448 bytes"] * 2
+    assert small[-1] != large[-1] and small[-1].startswith("launch")
+
+
+def test_a_device_that_the_code_was_not_built_for_is_told(launched, monkeypatch):
+    assert launched.module.fault(0) == ""
+    monkeypatch.setenv("WSOLKERN_FAILING_CALL", "look at a kernel")
+    assert launched.module.fault(1) == "no kernel image is available for execution on the device"
+    with pytest.raises(RuntimeError, match="CUDA: no kernel image is available"):
+        launched(16, device=1)
+
+
 # The machine itself: what it must notice
 
 HEAD = """
@@ -102,9 +152,8 @@ HEAD = """
 def complaint(body: str, *, num_blocks: int = 1, written: bool = True, most_accesses: int = 10**6) -> str:
     """What the machine says of a kernel with 256 bytes of shared and 256 of global memory and 64 threads a block."""
     path = building._library("k", ptx.translate(HEAD + body + "ret;\n}\n"), "triton.cpp")
-    library = ctypes.CDLL(str(path))
-    library.run.restype = ctypes.c_char_p
-    library.configure(ctypes.c_uint64(1), 16, ctypes.c_int32(-1), ctypes.c_uint64(most_accesses))
+    library = building.opened(path)
+    library.configure(1, 16, -1, most_accesses, 1000)
     memory, flags = np.zeros(64, np.int32), np.zeros(256, np.uint8)
     begin = memory.ctypes.data
     region = (ctypes.c_void_p * 3)(begin, begin + 256, None if written else flags.ctypes.data)

@@ -8,14 +8,14 @@ their sum over the normalizations is one too, and it rises wherever one of them 
 points it tells from which bin on that normalization has the next level.
 """
 
-from functools import lru_cache
+from functools import cache
 
 import torch
 import triton
 import triton.language as tl
 
 from wsolkern.ops.constants import LEVEL_SCORES, MAX_CUTS, NUM_LEVELS
-from wsolkern.ops.gpu.launching import launch
+from wsolkern.ops.gpu.launching import constant, launch
 from wsolkern.ops.gpu.normalizing import score
 from wsolkern.ops.gpu.resizing import Resized, map_of, pixels
 from wsolkern.ops.gpu.statistics import from_key, to_key
@@ -87,9 +87,9 @@ def level_image(
     return bins, ranks
 
 
-@lru_cache(maxsize=16)
+@cache
 def _level_scores(device: torch.device) -> torch.Tensor:
-    return torch.tensor(LEVEL_SCORES, device=device)
+    return constant(LEVEL_SCORES.copy(), device)
 
 
 @triton.jit

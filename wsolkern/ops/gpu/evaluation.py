@@ -4,7 +4,7 @@ In: maps [N, h, w] on a device, ground truth on the host. Out: hits or histogram
 Source: Choe et al., arXiv 2007.04178, section 4; normalizations: Kim et al., arXiv 2107.13221, equations 3-6.
 """
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from wsolkern.ops import inputs
 from wsolkern.ops.boxes import per_threshold
 from wsolkern.ops.constants import MAX_IOU_THRESHOLDS, NUM_LEVELS
 from wsolkern.ops.gpu import cutting, histograms, normalizing, resizing, statistics, trees
+from wsolkern.ops.gpu.launching import constant
 from wsolkern.profiling import stage
 
 
@@ -149,6 +150,6 @@ def _constant(values: np.ndarray, device: torch.device) -> torch.Tensor:
     return _constant_of(values.tobytes(), device)
 
 
-@lru_cache(maxsize=64)
+@cache
 def _constant_of(values: bytes, device: torch.device) -> torch.Tensor:
-    return inputs.to_device(np.frombuffer(values).copy(), device)
+    return constant(np.frombuffer(values).copy(), device)

@@ -1,4 +1,4 @@
-"""How every Triton kernel here is started.
+"""How every Triton kernel here is started, and constants on a device.
 
 In: a kernel, its grid and its arguments. Out: nothing; the kernel writes into tensors that it was given.
 Source: protocol.md of the published evaluation: products and sums are rounded one by one, so fusing them is off.
@@ -7,6 +7,7 @@ Loops to a bound that is not a constant are written with while: Triton's interpr
 in, cannot hand such a bound to range with numpy 2.4.
 """
 
+import numpy as np
 import torch
 
 # Without a bound on registers ptxas chooses one itself, and spills a few to keep it.
@@ -19,3 +20,12 @@ def launch(kernel, grid: tuple[int, ...], *arguments, **constants) -> None:
         return
     with torch.cuda.device_of(arguments[0]):  # Triton launches on the current device
         kernel[grid](*arguments, **constants, **OPTIONS)
+
+
+def constant(values: np.ndarray, device: torch.device) -> torch.Tensor:
+    """A copy on a device that every stream may read: the copy is complete when this returns.
+
+    What keeps one for later launches keeps it for good: a captured graph reads it whenever it is replayed. Within a
+    capture there is no copy to wait for, and CUDA refuses: an evaluation runs once before it is captured.
+    """
+    return torch.from_numpy(np.ascontiguousarray(values)).to(device)

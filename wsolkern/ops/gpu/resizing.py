@@ -9,14 +9,14 @@ Pixels are processed in tiles whose rows lie between the same four wide rows, so
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import torch
 import triton
 import triton.language as tl
 
-from wsolkern.ops.gpu.launching import launch
+from wsolkern.ops.gpu.launching import constant, launch
 from wsolkern.ops.taps import taps
 
 TILE = 2048  # pixels of a tile at most: 8 a thread, so that float64 values stay in registers
@@ -101,14 +101,14 @@ def _widen(
     return wide
 
 
-@lru_cache(maxsize=256)
+@cache
 def _column_taps(num_in: int, num_out: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """int32 [4, num_out] and float64 [4, num_out]: the four source columns and what they count."""
     index, weight = taps(num_in, num_out)
-    return torch.from_numpy(index.astype(np.int32)).to(device), torch.from_numpy(weight).to(device)
+    return constant(index.astype(np.int32), device), constant(weight, device)
 
 
-@lru_cache(maxsize=256)
+@cache
 def _row_tiles(
     num_in: int, num_out: int, rows: int, identity: bool, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -123,7 +123,7 @@ def _row_tiles(
         for row in range(begin, end, rows)
     ]
     weight = np.pad(weight, [(0, 0), (0, rows)])
-    return torch.tensor(tiles, dtype=torch.int32, device=device), torch.from_numpy(weight).to(device)
+    return constant(np.array(tiles, np.int32), device), constant(weight, device)
 
 
 @triton.jit

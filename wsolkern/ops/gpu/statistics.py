@@ -10,7 +10,7 @@ other finds the value. A cell with more than GROUP pixels (a plateau, an outlier
 radix on the order-preserving bits of float64, down to GROUP pixels or to one value. -0.0 counts as 0.0 everywhere.
 """
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 
 from wsolkern.normalization import RANK_EXTREME, RANK_ZERO
-from wsolkern.ops.gpu.launching import launch
+from wsolkern.ops.gpu.launching import constant, launch
 from wsolkern.ops.gpu.resizing import Resized, map_of, on_one_axis, pixels
 
 CELLS = 4096
@@ -49,7 +49,7 @@ def affine(
     return out
 
 
-@lru_cache(maxsize=64)
+@cache
 def _tables(ranks: bytes, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, int]:
     """The distinct ranks in order, int32 [R] (one 0 if there is none), and int32 [M, 2]: which value is which.
 
@@ -62,8 +62,7 @@ def _tables(ranks: bytes, device: torch.device) -> tuple[torch.Tensor, torch.Ten
     slots[:, 0][table[:, 0] == RANK_EXTREME] = len(wanted) + 1
     slots[:, 1][table[:, 1] == RANK_EXTREME] = len(wanted) + 2
     padded = wanted if len(wanted) else np.zeros(1)
-    tensors = (torch.from_numpy(each.astype(np.int32)).to(device) for each in (padded, slots))
-    return *tensors, len(wanted)
+    return constant(padded.astype(np.int32), device), constant(slots.astype(np.int32), device), len(wanted)
 
 
 @triton.jit
