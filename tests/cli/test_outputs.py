@@ -471,8 +471,8 @@ def test_an_interrupted_run_keeps_its_counts_somewhere(made, tmp_path, place):
     Path("a.json").write_text("old")
     prelude = f"""
 import errno, os, signal
-from wsolkern.metrics import counting
-from wsolkern.metrics.counting import SplitCount
+from wsolkern.studies import counting
+from wsolkern.studies.counting import SplitCount
 count, save = counting.count_maps, SplitCount.save
 def interrupted(*arguments, **how):
     found = count(*arguments, **how)

@@ -1,7 +1,7 @@
 """What ``evaluate`` and ``sweep`` share: from a folder or store of maps and a split's metadata to counts.
 
 In: paths and settings as the commands got them. Out: an evaluator with its counts, and what was left out; exit codes.
-Source: none; the counting itself is :mod:`wsolkern.metrics.counting`.
+Source: none; the counting itself is :mod:`wsolkern.studies.counting`.
 """
 
 import os
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from wsolkern.datasets.scaling import UnitRange
     from wsolkern.metrics import Evaluator
     from wsolkern.metrics.bootstrap import BootstrapEvaluator
-    from wsolkern.metrics.counting import SplitCount
+    from wsolkern.studies.counting import SplitCount
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def count_under_bar(
     evaluator: "Evaluator | BootstrapEvaluator", source: "CamSource | MapFolder", bar: "Progress", what: str
 ) -> dict[str, str]:
     """Feeds a source to an evaluator, with a task of its own in the bar; returns image id -> why it was left out."""
-    from wsolkern.metrics.counting import count_maps
+    from wsolkern.studies.counting import count_maps
 
     task = bar.add_task(what, total=len(source))
     problems = count_maps(evaluator, source, on_batch=lambda ids, _: bar.update(task, advance=len(ids)))
@@ -138,7 +138,7 @@ def count_split(
     """
     from wsolkern.cams import CamStore, open_maps
     from wsolkern.datasets import load_metadata
-    from wsolkern.metrics.counting import SplitCount, evaluator_for, fingerprint, mask_files_of
+    from wsolkern.studies.counting import SplitCount, evaluator_for, fingerprint, mask_files_of
 
     started = time.perf_counter()
     targets = {**targets, "--resume": resume}

@@ -187,7 +187,7 @@ class _Reader:
 
     def _evaluate(self, store: "CamStore") -> "Result":
         """Max, IVR at all percentiles, and for figure 4 the other two."""
-        from wsolkern.metrics.counting import evaluator_for
+        from wsolkern.studies.counting import evaluator_for
 
         evaluator = evaluator_for(self.split, _NORMALIZATIONS, mask_root=self.mask_root, size=self.size)
         source = store.source(self.split.image_ids, nwc=self.nwc)

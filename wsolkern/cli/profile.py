@@ -269,7 +269,7 @@ class _Evaluation:
 
     def run(self) -> None:
         from wsolkern.cams import open_maps
-        from wsolkern.metrics.counting import count_maps, evaluator_for
+        from wsolkern.studies.counting import count_maps, evaluator_for
 
         self._evaluator = evaluator_for(self._split, self._normalizations, mask_root=self._mask_root, **self._how)
         source = open_maps(self._root, self._split.image_ids, siblings=self._siblings)

@@ -75,8 +75,8 @@ def select(
         import wsolkern
         from wsolkern.datasets import load_metadata
         from wsolkern.metrics import bootstrap, selection
-        from wsolkern.metrics.counting import evaluator_for
         from wsolkern.report import selection as report
+        from wsolkern.studies.counting import evaluator_for
 
         started = time.perf_counter()
         options.use_threads(threads)
@@ -107,7 +107,7 @@ def select(
         if select_threshold and metric == "PxAP":
             raise ValueError("--select-threshold: PxAP is an area over all thresholds, there is none to choose")
         # Both are opened before any is read, so that a slip in the second path costs no time.
-        used = selection.first_per_class(val_split, num_val_per_class) if num_val_per_class else val_split
+        used = val_split.first_per_class(num_val_per_class) if num_val_per_class else val_split
         _check_apart(val, val_split, test, test_split)
         val_source = _open_cams(val, used, val_split.image_ids, nwc)
         test_source = _open_cams(test, test_split, test_split.image_ids, nwc)

@@ -241,7 +241,7 @@ class _Counting:
 
     def evaluator(self, run: _Run, normalizations: str | list[str]) -> "Evaluator":
         """An empty evaluator for a run."""
-        from wsolkern.metrics.counting import evaluator_for
+        from wsolkern.studies.counting import evaluator_for
 
         try:
             return evaluator_for(

@@ -121,7 +121,7 @@ class Bootstrap:
 class BootstrapEvaluator:
     """Evaluates one metric and remembers what every image contributes to it, so that images can be drawn again.
 
-    It is fed as an :class:`Evaluator` is, by :func:`wsolkern.metrics.counting.count_maps` for instance. Of an image it
+    It is fed as an :class:`Evaluator` is, by :func:`wsolkern.studies.counting.count_maps` for instance. Of an image it
     keeps a bit for each normalization, IoU threshold and distinct level, or its histograms for PxAP; beyond 64 MB they
     are in a temporary file, so that memory does not depend on the number of images but for the resamples' own draws.
     Threads may update and compute at once.
