@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from wsolkern.cams import CamWriter, Manifest
 from wsolkern.cli import app, terminal
+from wsolkern.errors import ArgumentError
 from wsolkern.report.plain import latex_text, markdown_text, visible
 
 IDS = [f"part/{index}.jpg" for index in range(4)]
@@ -538,11 +539,10 @@ def test_select_refuses_before_the_work(made, arguments, message):
 
 @pytest.mark.parametrize("device", ["tpu", "meta", "", "cpu:x"])
 def test_devices_that_compute_nothing(device):
-    from wsolkern.cams import Ranks
-    from wsolkern.cli.options import place_of
+    from wsolkern.machine import place_of
 
-    with Ranks.joined() as ranks, pytest.raises(ValueError, match="--device: expected cpu or cuda, found"):
-        place_of(device, ranks)
+    with pytest.raises(ArgumentError, match="^device: expected cpu or cuda, found"):
+        place_of(device)
 
 
 def test_arguments_that_are_no_json():

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from wsolkern.cli import options, outputs, terminal
+from wsolkern.cli import options, terminal
+from wsolkern.errors import message
+from wsolkern.targets import Targets, check_masks, check_targets
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -101,7 +103,7 @@ def _alone(count: Callable[..., Counted]) -> Callable[..., Counted]:
         from wsolkern.files import only_one_at
         from wsolkern.interrupts import interrupts_raise
 
-        outputs.check_targets({"--resume": resume})
+        check_targets({"--resume": resume})
         what = f"--resume {resume}: another process is counting into it"
         with interrupts_raise(), nullcontext() if resume is None else only_one_at(resume, what):
             return count(*arguments, resume=resume, **how)
@@ -124,7 +126,7 @@ def count_split(
     iou_thresholds: str,
     interval: float,
     resume: Path | None,
-    targets: outputs.Targets,
+    targets: Targets,
 ) -> Counted:
     """Counts the maps of a split under a progress bar; score maps if ``normalizations`` is None.
 
@@ -142,9 +144,9 @@ def count_split(
 
     started = time.perf_counter()
     targets = {**targets, "--resume": resume}
-    outputs.check_targets(targets, (root, metadata))
+    check_targets(targets, (root, metadata))
     split = load_metadata(metadata, box_format=box_format, box_rounding=box_rounding)
-    outputs.check_masks(targets, split, mask_root)
+    check_masks(targets, split, mask_root)
     split = options.expect_ignore_masks(split, mask_root, allow_missing_ignore)
     evaluator = evaluator_for(
         split,
@@ -203,5 +205,5 @@ def _keep(counting: "SplitCount", wanted: Path) -> Path | None:
             counting.save(path)
             return path
         except OSError as error:
-            terminal.stderr().print(f"error: {terminal.message(error)}", style="red")
+            terminal.stderr().print(f"error: {message(error)}", style="red")
     return None

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wsolkern.cli import options, outputs, terminal
+from wsolkern import defaults, machine
+from wsolkern.cli import options, terminal
 from wsolkern.cli.counting import count_under_bar, tell_scaled
+from wsolkern.targets import check_masks, check_targets
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from wsolkern.report.diagnostics import Recommendation, RunExtremes
 
 _BATCH = 64  # maps
-_NORMALIZATIONS = "minmax max pas:0.9 ivr:0.00..0.95/0.05"
 _IOU_THRESHOLD = 0.7  # that of figure 4
 _METRICS = {"boxes": "MaxBoxAccV2", "masks": "PxAP"}  # by kind of ground truth
 
@@ -72,9 +73,10 @@ def diagnose(
         from wsolkern.datasets import load_metadata
         from wsolkern.report import diagnostics
 
-        options.use_threads(threads)
+        machine.use_threads(threads)
         targets = {"--json": json_file, "--csv": csv_file, "--plot": plot}
-        outputs.check_targets(targets, (*stores, metadata))
+        options.check_plot(plot)
+        check_targets(targets, (*stores, metadata))
         if mask_root is not None and metadata is None:
             raise ValueError("--mask-root: expected --metadata with it, whose mask paths start there")
         opened = [CamStore(path) for path in stores]
@@ -86,7 +88,7 @@ def diagnose(
         split = None
         if metadata is not None:
             split = load_metadata(metadata, box_format=box_format, box_rounding=box_rounding)
-            outputs.check_masks(targets, split, mask_root)
+            check_masks(targets, split, mask_root)
             split = options.expect_ignore_masks(split, mask_root, allow_missing_ignore)
             for store in opened:
                 store.check_split(split)
@@ -189,7 +191,7 @@ class _Reader:
         """Max, IVR at all percentiles, and for figure 4 the other two."""
         from wsolkern.studies.counting import evaluator_for
 
-        evaluator = evaluator_for(self.split, _NORMALIZATIONS, mask_root=self.mask_root, size=self.size)
+        evaluator = evaluator_for(self.split, defaults.CANDIDATES, mask_root=self.mask_root, size=self.size)
         source = store.source(self.split.image_ids, nwc=self.nwc)
         count_under_bar(evaluator, source, self.bar, f"evaluating {store.path}")
         if not evaluator.num_images:

@@ -9,9 +9,8 @@ from typing import Annotated
 
 import typer
 
+from wsolkern import defaults, machine
 from wsolkern.cli import counting, options, terminal
-
-_DEFAULT_NORMALIZATIONS = "minmax max pas:0.9 ivr:0.45"
 
 
 def evaluate(
@@ -31,7 +30,7 @@ def evaluate(
     allow_missing_ignore: options.AllowMissingIgnore = False,
     box_format: options.BoxFormat = "xyxy",
     box_rounding: options.BoxRounding = "none",
-    normalizations: options.normalizations(_DEFAULT_NORMALIZATIONS) = None,
+    normalizations: options.normalizations(defaults.NORMALIZATIONS) = None,
     nwc: options.Nwc = False,
     size: options.Size = "224",
     iou_thresholds: options.IouThresholds = options.DEFAULT_IOU_THRESHOLDS,
@@ -54,7 +53,7 @@ def evaluate(
     - wsolkern evaluate --score-maps scoremaps/ --metadata metadata/OpenImages/test --mask-root masks/
     """
     with terminal.errors_as_messages():
-        options.use_threads(threads)
+        machine.use_threads(threads)
         if (cams is None) == (score_maps is None):
             raise ValueError("--cams, --score-maps: expected exactly one of them")
         if score_maps is not None and normalizations:
@@ -62,7 +61,7 @@ def evaluate(
         counted = counting.count_split(
             cams or score_maps,
             metadata,
-            None if cams is None else normalizations or [_DEFAULT_NORMALIZATIONS],
+            None if cams is None else normalizations or [defaults.NORMALIZATIONS],
             mask_root=mask_root,
             allow_missing_ignore=allow_missing_ignore,
             box_format=box_format,

@@ -18,15 +18,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wsolkern.cli import counting, options, outputs, terminal
+from wsolkern import defaults, machine
+from wsolkern.cli import counting, options, terminal
 from wsolkern.files import write_whole
+from wsolkern.targets import check_targets
 
 if TYPE_CHECKING:
     import torch
 
     from wsolkern.profiling import Profile, StageTime
 
-_DEFAULT_NORMALIZATIONS = "minmax max pas:0.9 ivr:0.45"
 _COPIED_BYTES = 256 << 20  # more than a cache holds
 _COPIES = 5
 _ANCHOR = "wsolkern profile"  # the range in a trace that the profile's clock begins with
@@ -77,7 +78,7 @@ def profile(
     allow_missing_ignore: options.AllowMissingIgnore = False,
     box_format: options.BoxFormat = "xyxy",
     box_rounding: options.BoxRounding = "none",
-    normalizations: options.normalizations(_DEFAULT_NORMALIZATIONS) = None,
+    normalizations: options.normalizations(defaults.NORMALIZATIONS) = None,
     score_maps: Annotated[
         bool, typer.Option("--score-maps", help="The maps are normalized already; a store knows that itself.")
     ] = False,
@@ -116,12 +117,12 @@ def profile(
     - wsolkern profile --run mymodule:evaluate --trace trace.json
     """
     with terminal.errors_as_messages():
-        options.use_threads(threads)
+        machine.use_threads(threads)
         if (maps is None) == (run is None) or (maps is None) != (metadata is None):
             raise ValueError("STORE, --metadata, --run: expected a store or folder with --metadata, or --run alone")
         if run is not None and (normalizations or mask_root or score_maps or limit or device != "cpu"):
             raise ValueError("--run: expected no options about maps with it: the function chooses them itself")
-        outputs.check_targets({"--json": json_file, "--trace": trace}, (maps, metadata))
+        check_targets({"--json": json_file, "--trace": trace}, (maps, metadata))
         if trace is not None:
             import torch  # noqa: F401 (the trace is its, and its absence must not cost a run)
         counted = None
@@ -264,7 +265,7 @@ class _Evaluation:
         self._root, self._device, self._mask_root = root, device, mask_root
         self._split = replace(split, image_ids=split.image_ids[:limit])
         self._siblings = split.image_ids
-        self._normalizations = None if score_maps else normalizations or [_DEFAULT_NORMALIZATIONS]
+        self._normalizations = None if score_maps else normalizations or [defaults.NORMALIZATIONS]
         self._how = {"size": options.parse_size(size), "thresholds": options.thresholds(interval)}
 
     def run(self) -> None:
@@ -418,10 +419,7 @@ def _cuda(device: str) -> "torch.device | None":
         return None
     if device != "cuda":
         raise ValueError(f"--device: expected cpu or cuda, found {device!r}")
-    import torch
-
-    options.expect_gpu(device)
-    return torch.device("cuda", torch.cuda.current_device())
+    return machine.place_of(device)
 
 
 def _print(found: _Findings, what: str) -> None:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wsolkern.cli import counting, options, outputs, terminal
+from wsolkern import defaults, machine
+from wsolkern.cli import counting, options, terminal
 from wsolkern.files import write_whole
+from wsolkern.targets import check_masks, check_targets
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
     from wsolkern.datasets import MapFolder, Metadata
     from wsolkern.metrics import Evaluator
     from wsolkern.metrics.bootstrap import BootstrapEvaluator
-
-_DEFAULT_NORMALIZATIONS = "minmax max pas:0.9 ivr:0.00..0.95/0.05"
 
 
 def select(
@@ -33,7 +33,7 @@ def select(
     allow_missing_ignore: options.AllowMissingIgnore = False,
     box_format: options.BoxFormat = "xyxy",
     box_rounding: options.BoxRounding = "none",
-    normalizations: options.normalizations(_DEFAULT_NORMALIZATIONS) = None,
+    normalizations: options.normalizations(defaults.CANDIDATES) = None,
     metric: Annotated[
         str | None,
         typer.Option(
@@ -79,9 +79,9 @@ def select(
         from wsolkern.studies.counting import evaluator_for
 
         started = time.perf_counter()
-        options.use_threads(threads)
+        machine.use_threads(threads)
         targets = {"--json": json_file, "--csv": csv_file}
-        outputs.check_targets(targets, (val, val_metadata, test, test_metadata))
+        check_targets(targets, (val, val_metadata, test, test_metadata))
         bootstrap.interval_rank(num_bootstrap, confidence)
         how = {
             "mask_root": mask_root,
@@ -96,7 +96,7 @@ def select(
             for each in (val_metadata, test_metadata)
         )
         for split in (val_split, test_split):
-            outputs.check_masks(targets, split, mask_root)
+            check_masks(targets, split, mask_root)
         if metric is None:
             metric = "PxAP" if val_split.kind == "masks" else "MaxBoxAccV2"
         if metric not in selection.METRICS:
@@ -111,7 +111,7 @@ def select(
         _check_apart(val, val_split, test, test_split)
         val_source = _open_cams(val, used, val_split.image_ids, nwc)
         test_source = _open_cams(test, test_split, test_split.image_ids, nwc)
-        evaluator = evaluator_for(used, normalizations or _DEFAULT_NORMALIZATIONS, **how)
+        evaluator = evaluator_for(used, normalizations or defaults.CANDIDATES, **how)
         with terminal.progress_bar() as bar:
             on_val = _count(val, used, evaluator, val_source, bar, "val")
         on_val.finish(allow_missing=True)

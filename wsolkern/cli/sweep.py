@@ -9,9 +9,8 @@ from typing import Annotated
 
 import typer
 
+from wsolkern import defaults, machine
 from wsolkern.cli import counting, options, terminal
-
-_DEFAULT_NORMALIZATIONS = "minmax max pas:0.9 ivr:0.00..0.95/0.05"
 
 
 def sweep(
@@ -24,7 +23,7 @@ def sweep(
     allow_missing_ignore: options.AllowMissingIgnore = False,
     box_format: options.BoxFormat = "xyxy",
     box_rounding: options.BoxRounding = "none",
-    normalizations: options.normalizations(_DEFAULT_NORMALIZATIONS) = None,
+    normalizations: options.normalizations(defaults.CANDIDATES) = None,
     nwc: options.Nwc = False,
     size: options.Size = "224",
     iou_thresholds: options.IouThresholds = options.DEFAULT_IOU_THRESHOLDS,
@@ -56,10 +55,11 @@ def sweep(
         from wsolkern.report import curves as report
         from wsolkern.report.tables import markdown_table
 
-        options.use_threads(threads)
-        wanted = dict.fromkeys(map(str, parse_all(normalizations or _DEFAULT_NORMALIZATIONS)))  # each one once
+        machine.use_threads(threads)
+        wanted = dict.fromkeys(map(str, parse_all(normalizations or defaults.CANDIDATES)))  # each one once
         if plot is not None and not report.has_curve(wanted):
             raise ValueError("--plot: expected two percentiles of one normalization at least, found no such two")
+        options.check_plot(plot)
         counted = counting.count_split(
             cams,
             metadata,

@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wsolkern.cli import options, outputs, terminal
+from wsolkern import machine
+from wsolkern.cli import options, terminal
 from wsolkern.cli.counting import count_under_bar
+from wsolkern.errors import ArgumentError
 from wsolkern.files import write_whole
+from wsolkern.targets import Targets, check_masks, check_targets
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -116,9 +119,9 @@ def table(
     with terminal.errors_as_messages():
         from wsolkern.report import paper
 
-        options.use_threads(threads)
+        machine.use_threads(threads)
         targets = {"--json": json_file, "--out": out}
-        outputs.check_targets(targets, (*(runs or ()), metadata_root))
+        check_targets(targets, (*(runs or ()), metadata_root))
         counting, figures, notes, content = None, [], [], {}
         if runs:
             counting = _Counting(
@@ -205,7 +208,7 @@ class _Counting:
     size: tuple[int, int]
     iou_thresholds: tuple[float, ...]
     interval: float
-    targets: outputs.Targets
+    targets: Targets
     problems: dict[str, dict[str, str]] = field(default_factory=dict)
     """Store -> image id -> why its map was left out."""
     _splits: dict[Path, "Metadata"] = field(default_factory=dict)
@@ -236,7 +239,7 @@ class _Counting:
             self._splits[folder] = options.expect_ignore_masks(
                 load_metadata(folder, **how), self.mask_roots.get(run.dataset), self.allow_missing_ignore
             )
-            outputs.check_masks(self.targets, self._splits[folder], self.mask_roots.get(run.dataset))
+            check_masks(self.targets, self._splits[folder], self.mask_roots.get(run.dataset))
         return self._splits[folder]
 
     def evaluator(self, run: _Run, normalizations: str | list[str]) -> "Evaluator":
@@ -252,11 +255,10 @@ class _Counting:
                 thresholds=options.thresholds(self.interval),
                 iou_thresholds=self.iou_thresholds,
             )
-        except ValueError as error:
-            if str(error).startswith("mask_root: "):
-                message = str(error).removeprefix("mask_root: ")
-                raise ValueError(f"--mask-root {run.dataset}=DIR: {message}") from error
-            raise
+        except ArgumentError as error:
+            if error.arguments != ("mask_root",):
+                raise
+            raise ArgumentError("mask_root", error.reason, f"{run.dataset}=DIR") from error
 
     def count(
         self, run: _Run, normalizations: str | list[str], what: str, bar: "Progress", *, nwc: bool = False

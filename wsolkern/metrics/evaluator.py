@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from wsolkern import defaults
 from wsolkern.files import read_regular, write_whole
 from wsolkern.metrics import sealed
 from wsolkern.metrics.result import SCORE_MAPS, NormalizationResult, Result
@@ -95,12 +96,12 @@ class Evaluator:
 
     def __init__(
         self,
-        normalizations: "Iterable[str | Normalization] | str | None" = ("minmax", "max", "pas:0.9", "ivr:0.45"),
+        normalizations: "Iterable[str | Normalization] | str | None" = defaults.NORMALIZATIONS,
         *,
         boxes: Mapping | None = None,
         masks: Mapping | Callable | None = None,
         thresholds: Sequence[float] | np.ndarray = DEFAULT_THRESHOLDS,
-        iou_thresholds: Sequence[float] | np.ndarray = (0.3, 0.5, 0.7),
+        iou_thresholds: Sequence[float] | np.ndarray = defaults.IOU_THRESHOLDS,
         size: tuple[int, int] = (224, 224),
         backend: str = "auto",
     ):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from wsolkern.datasets import MaskFolder, Metadata
+from wsolkern.errors import ArgumentError
 from wsolkern.files import read_regular, stamp, write_whole
 from wsolkern.interrupts import interrupts_raise, unbroken
 from wsolkern.metrics import sealed
@@ -57,25 +58,25 @@ def evaluator_for(
         size, thresholds, iou_thresholds: As for :class:`Evaluator`.
 
     Raises:
-        ValueError: A mask root is missing, or given for boxes; the counts of so many settings need more than
+        ArgumentError: A mask root is missing, or given for boxes; the counts of so many settings need more than
             MAX_COUNT_BYTES of memory; else as :class:`Evaluator`.
     """
     if normalizations is not None:
         normalizations = parse_all(normalizations)
         num_bytes = 16 * len(normalizations) * len(thresholds) * len(iou_thresholds)
         if num_bytes > MAX_COUNT_BYTES:
-            raise ValueError(
-                f"normalizations, thresholds, iou_thresholds: {len(normalizations):,} x {len(thresholds):,} x "
-                f"{len(iou_thresholds):,} counts need {num_bytes / 2**30:,.1f} GiB of memory, expected at most "
-                f"{MAX_COUNT_BYTES / 2**30:g}: take fewer"
+            raise ArgumentError(
+                ("normalizations", "thresholds", "iou_thresholds"),
+                f"{len(normalizations):,} x {len(thresholds):,} x {len(iou_thresholds):,} counts need "
+                f"{num_bytes / 2**30:,.1f} GiB of memory, expected at most {MAX_COUNT_BYTES / 2**30:g}: take fewer",
             )
     how = {"thresholds": thresholds, "iou_thresholds": iou_thresholds, "size": size}
     if split.kind == "boxes":
         if mask_root is not None:
-            raise ValueError(f"mask_root: {split.folder} localizes objects with boxes, it names no masks")
+            raise ArgumentError("mask_root", f"{split.folder} localizes objects with boxes, it names no masks")
         return Evaluator(normalizations, boxes=split.resized_boxes(size), **how)
     if mask_root is None:
-        raise ValueError(f"mask_root: needed, because {split.folder} localizes objects with masks")
+        raise ArgumentError("mask_root", f"needed, because {split.folder} localizes objects with masks")
     return Evaluator(normalizations, masks=MaskFolder(mask_root, split.mask_paths, split.ignore_paths, size), **how)
 
 
