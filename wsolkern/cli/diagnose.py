@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wsolkern import defaults, machine
-from wsolkern.cli import options, terminal
+from wsolkern.cli import options, studying, terminal
 from wsolkern.cli.counting import count_under_bar, tell_scaled
 from wsolkern.targets import check_masks, check_targets
 
@@ -89,7 +89,7 @@ def diagnose(
         if metadata is not None:
             split = load_metadata(metadata, box_format=box_format, box_rounding=box_rounding)
             check_masks(targets, split, mask_root)
-            split = options.expect_ignore_masks(split, mask_root, allow_missing_ignore)
+            split = studying.expect_ignore_masks(split, mask_root, allow_missing_ignore)
             for store in opened:
                 store.check_split(split)
         evaluated = options.parse_size(size)

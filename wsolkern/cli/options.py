@@ -18,7 +18,6 @@ from wsolkern import defaults
 if TYPE_CHECKING:
     import numpy as np
 
-    from wsolkern.datasets import Metadata as Split
 
 DEFAULT_IOU_THRESHOLDS = " ".join(map(str, defaults.IOU_THRESHOLDS))
 DEFAULT_INTERVAL = 0.001
@@ -165,6 +164,15 @@ def thresholds(interval: float) -> "np.ndarray":
     return threshold_grid(interval, "--interval")
 
 
+def evaluation(size: str, iou_thresholds: str, interval: float) -> dict:
+    """What --size, --iou-thresholds and --interval say, as studies take it."""
+    return {
+        "size": parse_size(size),
+        "iou_thresholds": parse_fractions("--iou-thresholds", iou_thresholds),
+        "thresholds": thresholds(interval),
+    }
+
+
 def parse_arguments(texts: list[str]) -> dict:
     """--argument: values are JSON where they can be, else text."""
     found = {}
@@ -183,20 +191,3 @@ def find_modules_here() -> None:
     """Lets package.module:function name a module in the current folder."""
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
-
-
-def expect_ignore_masks(split: "Split", mask_root: Path | None, allow_missing: bool) -> "Split":
-    """The split, without the ignore masks that are not there if that is allowed; says how many these are."""
-    import warnings
-
-    from wsolkern.cli import terminal
-    from wsolkern.datasets import without_missing_ignore
-
-    if not allow_missing or mask_root is None:
-        return split
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        split = without_missing_ignore(split, mask_root)
-    for each in caught:
-        terminal.stderr().print(str(each.message), style="yellow")
-    return split

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wsolkern import defaults, machine
-from wsolkern.cli import counting, options, terminal
+from wsolkern.cli import counting, options, studying, terminal
 from wsolkern.files import write_whole
 from wsolkern.targets import check_targets
 
@@ -132,7 +132,7 @@ def profile(
             from wsolkern.datasets import load_metadata
 
             split = load_metadata(metadata, box_format=box_format, box_rounding=box_rounding)
-            split = options.expect_ignore_masks(split, mask_root, allow_missing_ignore)
+            split = studying.expect_ignore_masks(split, mask_root, allow_missing_ignore)
             evaluation = _Evaluation(
                 maps, split, normalizations, mask_root, score_maps, size, interval, _cuda(device), limit
             )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wsolkern import defaults, machine
-from wsolkern.cli import counting, options, terminal
+from wsolkern.cli import counting, options, studying, terminal
 from wsolkern.files import write_whole
 from wsolkern.targets import check_masks, check_targets
 
@@ -90,7 +90,7 @@ def select(
             "iou_thresholds": options.parse_fractions("--iou-thresholds", iou_thresholds),
         }
         val_split, test_split = (
-            options.expect_ignore_masks(
+            studying.expect_ignore_masks(
                 load_metadata(each, box_format=box_format, box_rounding=box_rounding), mask_root, allow_missing_ignore
             )
             for each in (val_metadata, test_metadata)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wsolkern import machine
-from wsolkern.cli import options, terminal
+from wsolkern.cli import options, studying, terminal
 from wsolkern.cli.counting import count_under_bar
 from wsolkern.errors import ArgumentError
 from wsolkern.files import write_whole
@@ -236,7 +236,7 @@ class _Counting:
             )
         if folder not in self._splits:
             how = {"box_format": self.box_format, "box_rounding": self.box_rounding}
-            self._splits[folder] = options.expect_ignore_masks(
+            self._splits[folder] = studying.expect_ignore_masks(
                 load_metadata(folder, **how), self.mask_roots.get(run.dataset), self.allow_missing_ignore
             )
             check_masks(self.targets, self._splits[folder], self.mask_roots.get(run.dataset))

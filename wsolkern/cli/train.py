@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wsolkern import defaults, machine
-from wsolkern.cli import options, terminal
+from wsolkern.cli import options, studying, terminal
 from wsolkern.targets import check_folder
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def train(
             box_format=box_format,
             box_rounding=box_rounding,
         )
-        data = replace(data, val=options.expect_ignore_masks(data.val, mask_root, allow_missing_ignore))
+        data = replace(data, val=studying.expect_ignore_masks(data.val, mask_root, allow_missing_ignore))
         with interrupts_raise(), Ranks.joined() as ranks:
             if ranks.num_local > 1:
                 machine.share_cores(ranks.num_local)
