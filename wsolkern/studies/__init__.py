@@ -14,13 +14,15 @@ _HOMES = {
     "Interrupted": "passes",
     "NothingCounted": "passes",
     "evaluate": "evaluation",
+    "select": "selection",
     "sweep": "evaluation",
 }
-__all__ = ["Interrupted", "NothingCounted", "evaluate", "sweep"]
+__all__ = ["Interrupted", "NothingCounted", "evaluate", "select", "sweep"]
 
 if TYPE_CHECKING:
     from wsolkern.studies.evaluation import evaluate, sweep
     from wsolkern.studies.passes import Interrupted, NothingCounted
+    from wsolkern.studies.selection import select
 
 
 def __getattr__(name: str) -> Any:
