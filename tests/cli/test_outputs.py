@@ -98,7 +98,7 @@ OPTIONS = {
     "evaluate": {"--json": "a.json", "--resume": "a.state"},
     "sweep": {"--json": "a.json", "--csv": "a.csv", "--plot": "a.png", "--resume": "a.state"},
     "select": {"--json": "a.json", "--csv": "a.csv", "--resume": "a.state"},
-    "table": {"--json": "a.json", "--out": "a.txt"},
+    "table": {"--json": "a.json", "--out": "a.txt", "--resume": "a.state"},
     "diagnose": {"--json": "a.json", "--csv": "a.csv", "--plot": "a.pdf"},
     "profile": {"--json": "a.json", "--trace": "b.json"},
     "store": {"--json": "a.json"},

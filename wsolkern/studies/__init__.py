@@ -16,13 +16,15 @@ _HOMES = {
     "evaluate": "evaluation",
     "select": "selection",
     "sweep": "evaluation",
+    "table": "tabulation",
 }
-__all__ = ["Interrupted", "NothingCounted", "evaluate", "select", "sweep"]
+__all__ = ["Interrupted", "NothingCounted", "evaluate", "select", "sweep", "table"]
 
 if TYPE_CHECKING:
     from wsolkern.studies.evaluation import evaluate, sweep
     from wsolkern.studies.passes import Interrupted, NothingCounted
     from wsolkern.studies.selection import select
+    from wsolkern.studies.tabulation import table
 
 
 def __getattr__(name: str) -> Any:
