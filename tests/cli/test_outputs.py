@@ -99,7 +99,7 @@ OPTIONS = {
     "sweep": {"--json": "a.json", "--csv": "a.csv", "--plot": "a.png", "--resume": "a.state"},
     "select": {"--json": "a.json", "--csv": "a.csv", "--resume": "a.state"},
     "table": {"--json": "a.json", "--out": "a.txt", "--resume": "a.state"},
-    "diagnose": {"--json": "a.json", "--csv": "a.csv", "--plot": "a.pdf"},
+    "diagnose": {"--json": "a.json", "--csv": "a.csv", "--plot": "a.pdf", "--resume": "a.state"},
     "profile": {"--json": "a.json", "--trace": "b.json"},
     "store": {"--json": "a.json"},
     "doctor": {"--json": "a.json"},

@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any
 _HOMES = {
     "Interrupted": "passes",
     "NothingCounted": "passes",
+    "diagnose": "diagnosis",
     "evaluate": "evaluation",
     "select": "selection",
     "sweep": "evaluation",
     "table": "tabulation",
 }
-__all__ = ["Interrupted", "NothingCounted", "evaluate", "select", "sweep", "table"]
+__all__ = ["Interrupted", "NothingCounted", "diagnose", "evaluate", "select", "sweep", "table"]
 
 if TYPE_CHECKING:
+    from wsolkern.studies.diagnosis import diagnose
     from wsolkern.studies.evaluation import evaluate, sweep
     from wsolkern.studies.passes import Interrupted, NothingCounted
     from wsolkern.studies.selection import select
