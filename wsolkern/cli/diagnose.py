@@ -4,7 +4,6 @@ In: CAM stores; a split's metadata to measure it instead of guessing. Out: a tab
 Source: Kim et al., arXiv 2107.13221, section 6, figures 4 and 6.
 """
 
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -95,17 +94,8 @@ def diagnose(
             steps.append(lambda: diagnostics.write_csv(csv_file, runs))
         if plot is not None:
             steps.append(lambda: diagnostics.draw_extremes(plot, runs))
-        terminal.deliver(*steps, found.save, lambda: _finish(found.stores, allow_missing))
-
-
-def _finish(found: "tuple[StoreDiagnosis, ...]", allow_missing: bool) -> None:
-    """Says what was left out and ends the command accordingly."""
-    for each in found:
-        for image_id, reason in islice(each.problems.items(), 1):
-            text = f"{len(each.problems):,} maps or shards were left out, the first is {image_id}: {reason}"
-            studying.warn([f"{each.extremes.name}: {text}"])
-    if any(each.problems for each in found) and not allow_missing:
-        raise typer.Exit(terminal.PROBLEMS)
+        problems = {each.extremes.name: each.problems for each in found.stores}
+        terminal.deliver(*steps, found.save, lambda: studying.finish_stores(problems, "maps or shards", allow_missing))
 
 
 def _print(examined: "tuple[StoreDiagnosis, ...]") -> None:

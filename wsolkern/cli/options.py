@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wsolkern import defaults
+from wsolkern.errors import ArgumentError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -185,6 +186,36 @@ def parse_arguments(texts: list[str]) -> dict:
         except (ValueError, RecursionError):
             found[name] = value
     return found
+
+
+def parse_percentiles(texts: list[str]) -> dict[tuple[str, str] | None, float]:
+    """--ivr by data set and backbone; None stands for all."""
+    from wsolkern.normalization import Normalization
+
+    given = {}
+    for text in texts:
+        where, _, percentile = text.rpartition("=")
+        try:
+            column = tuple(where.split("/")) if where else None
+            if column is not None and len(column) != 2:
+                raise ValueError(where)
+            given[column] = Normalization("ivr", ivr=float(percentile)).ivr
+        except ValueError:
+            raise ArgumentError("ivr", "expected a fraction in [0, 1), as in 0.45 or CUB/VGG16=0.45", text) from None
+    return given
+
+
+def parse_folders(texts: list[str]) -> dict[str, Path]:
+    """--mask-root by data set."""
+    from wsolkern.report import paper
+
+    roots = {}
+    for text in texts:
+        dataset, equals, folder = text.partition("=")
+        if not (dataset and equals and folder):
+            raise ArgumentError("mask_roots", "expected DATASET=DIR, as in OpenImages=dataset/OpenImages", text)
+        roots[paper.canonical(dataset)] = Path(folder)
+    return roots
 
 
 def find_modules_here() -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wsolkern.cli import terminal
+from wsolkern.cli import studying, terminal
 from wsolkern.cli.options import JsonFile, Nwc, Size, parse_size
 from wsolkern.files import write_whole
 from wsolkern.targets import check_folder, check_targets
@@ -44,7 +44,6 @@ def info(store: Store, json_file: JsonFile = None) -> None:
     """
     with terminal.errors_as_messages():
         from wsolkern.cams import CamStore
-        from wsolkern.cli.counting import tell_scaled
         from wsolkern.datasets.scaling import UnitRange
 
         check_targets({"--json": json_file}, [store])
@@ -60,7 +59,7 @@ def info(store: Store, json_file: JsonFile = None) -> None:
                 bar.advance(task, shard.num_maps)
         is_scaled = opened.manifest.content == "cams" and bool(spans)
         if is_scaled:
-            tell_scaled(spans, store)
+            studying.warn([f"{store}: {spans.NOTE}"])
         content = {
             "store": str(store),
             "manifest": asdict(opened.manifest),

@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -126,4 +127,13 @@ def finish(
     """
     terminal.list_problems(f"of {num_all:,} maps were left out", problems, "; --json FILE lists all")
     if problems and not allow_missing:
+        raise typer.Exit(terminal.PROBLEMS)
+
+
+def finish_stores(problems: Mapping[str, Mapping[str, str]], what: str, allow_missing: bool) -> None:
+    """The same for several stores: a line for each, with the first of its problems."""
+    for store, found in problems.items():
+        for name, reason in islice(found.items(), 1):
+            warn([f"{store}: {len(found):,} {what} were left out, the first is {name}: {reason}"])
+    if any(problems.values()) and not allow_missing:
         raise typer.Exit(terminal.PROBLEMS)

@@ -6,7 +6,6 @@ Source: Kim et al., arXiv 2107.13221, tables 1 and 2; IVR's percentile is select
 
 import io
 from enum import Enum
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,13 +13,10 @@ import typer
 
 from wsolkern import machine
 from wsolkern.cli import options, studying, terminal
-from wsolkern.errors import ArgumentError
 from wsolkern.files import write_whole
 from wsolkern.targets import check_targets
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from wsolkern.studies.tabulation import Tabulation
 
 _WIDEST = 10_000  # columns of a file
@@ -116,7 +112,7 @@ def table(
         machine.use_threads(threads)
         targets = {"--json": json_file, "--out": out, "--resume": resume}
         check_targets(targets, (*(runs or ()), metadata_root))
-        roots = _by_dataset(mask_roots or [])
+        roots = options.parse_folders(mask_roots or [])
 
         def load(folder: Path, dataset: str):
             return studying.load_split(
@@ -134,7 +130,7 @@ def table(
                 metadata_root,
                 mask_roots=roots,
                 layouts=[layout.value] if layout else None,
-                ivr=_parse_ivr(ivr or []),
+                ivr=options.parse_percentiles(ivr or []),
                 published=published,
                 nwc=nwc,
                 load=load,
@@ -151,52 +147,15 @@ def table(
             steps.append(lambda: _print(found, format_))
         if json_file is not None:
             steps.append(lambda: terminal.write_json(found.to_dict(), json_file))
-        terminal.deliver(*steps, found.save, lambda: _finish(found, allow_missing))
-
-
-def _parse_ivr(texts: list[str]) -> dict[tuple[str, str] | None, float]:
-    """--ivr by data set and backbone; None stands for all."""
-    from wsolkern.normalization import Normalization
-
-    given = {}
-    for text in texts:
-        where, _, percentile = text.rpartition("=")
-        try:
-            column = tuple(where.split("/")) if where else None
-            if column is not None and len(column) != 2:
-                raise ValueError(where)
-            given[column] = Normalization("ivr", ivr=float(percentile)).ivr
-        except ValueError:
-            raise ArgumentError("ivr", "expected a fraction in [0, 1), as in 0.45 or CUB/VGG16=0.45", text) from None
-    return given
-
-
-def _by_dataset(texts: list[str]) -> dict[str, Path]:
-    """--mask-root by data set."""
-    from wsolkern.report import paper
-
-    roots = {}
-    for text in texts:
-        dataset, equals, folder = text.partition("=")
-        if not (dataset and equals and folder):
-            raise ArgumentError("mask_roots", "expected DATASET=DIR, as in OpenImages=dataset/OpenImages", text)
-        roots[paper.canonical(dataset)] = Path(folder)
-    return roots
-
-
-def _finish(found: "Tabulation", allow_missing: bool) -> None:
-    """Says what was left out and ends the command accordingly."""
-    for path, problems in found.problems.items():
-        for image_id, reason in islice(problems.items(), 1):
-            studying.warn([f"{path}: {len(problems):,} maps were left out, such as that of {image_id!r}: {reason}"])
-    if found.problems and not allow_missing:
-        raise typer.Exit(terminal.PROBLEMS)
+        terminal.deliver(*steps, found.save, lambda: studying.finish_stores(found.problems, "maps", allow_missing))
 
 
 def _write(out: Path, found: "Tabulation", format_: Format) -> None:
     """Writes a file; a table that cannot go there is printed after all."""
+    from wsolkern.report import tabulation
+
     file = io.StringIO()
-    _format(terminal.console(file, _WIDEST), found, format_)
+    tabulation.write(terminal.console(file, _WIDEST), found.tables, found.notes, format_.value)
     try:
         write_whole(out, file.getvalue().encode())
     except OSError:
@@ -205,26 +164,7 @@ def _write(out: Path, found: "Tabulation", format_: Format) -> None:
 
 
 def _print(found: "Tabulation", format_: Format) -> None:
+    from wsolkern.report import tabulation
+
     with terminal.printing():
-        _format(terminal.stdout(), found, format_)
-
-
-def _format(console: "Console", found: "Tabulation", format_: Format) -> None:
-    """Writes to a console's file, as wide as the console is."""
-    from wsolkern.report import paper
-    from wsolkern.report.plain import markdown_text
-
-    tables, notes = found.tables, found.notes
-
-    if format_ is Format.text:
-        for each in tables:
-            console.print(*paper.rich_tables(each, console.width), sep="")
-        for note in notes:
-            console.print(note)
-    elif format_ is Format.csv:
-        console.file.write(paper.csv_text(tables))
-    elif format_ is Format.latex:
-        console.file.write("\n".join(paper.latex(each, notes) for each in tables))
-    else:
-        titled = [f"{paper.title(each)}.\n\n{paper.markdown(each)}" for each in tables]
-        console.file.write("\n".join((*titled, *(f"{markdown_text(each)}.\n" for each in notes))))
+        tabulation.write(terminal.stdout(), found.tables, found.notes, format_.value)

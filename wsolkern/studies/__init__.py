@@ -15,11 +15,23 @@ _HOMES = {
     "NothingCounted": "passes",
     "diagnose": "diagnosis",
     "evaluate": "evaluation",
+    "profile": "timing",
+    "profile_function": "timing",
     "select": "selection",
     "sweep": "evaluation",
     "table": "tabulation",
 }
-__all__ = ["Interrupted", "NothingCounted", "diagnose", "evaluate", "select", "sweep", "table"]
+__all__ = [
+    "Interrupted",
+    "NothingCounted",
+    "diagnose",
+    "evaluate",
+    "profile",
+    "profile_function",
+    "select",
+    "sweep",
+    "table",
+]
 
 if TYPE_CHECKING:
     from wsolkern.studies.diagnosis import diagnose
@@ -27,6 +39,7 @@ if TYPE_CHECKING:
     from wsolkern.studies.passes import Interrupted, NothingCounted
     from wsolkern.studies.selection import select
     from wsolkern.studies.tabulation import table
+    from wsolkern.studies.timing import profile, profile_function
 
 
 def __getattr__(name: str) -> Any:

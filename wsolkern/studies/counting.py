@@ -84,7 +84,7 @@ def count_maps(
     *,
     batch_size: int = 64,
     device: "torch.device | None" = None,
-    on_batch: Callable[[tuple[str, ...], np.ndarray], None] | None = None,
+    on_batch: "Callable[[tuple[str, ...], np.ndarray | torch.Tensor], None] | None" = None,
 ) -> dict[str, str]:
     """Feeds all maps of a source to an evaluator.
 
@@ -106,7 +106,7 @@ def count_maps(
     num_threads()  # what is wrong for all maps is said once
     failed: dict[str, str] = {}
 
-    def count(image_ids: tuple[str, ...], maps: np.ndarray) -> None:
+    def count(image_ids: tuple[str, ...], maps: "np.ndarray | torch.Tensor") -> None:
         try:
             evaluator.update(maps, image_ids)
         except ValueError as error:
@@ -120,15 +120,19 @@ def count_maps(
                 on_batch(image_ids, maps)
 
     for image_ids, maps in timed("read", source.batches(batch_size), lambda batch: (batch[1].nbytes, len(batch[1]))):
-        if device is not None:
-            import torch
-
-            with stage("read", device) as timer:
-                timer.moved(maps.nbytes, len(maps))
-                maps = torch.from_numpy(maps).to(device)
+        there = maps if device is None else _moved(maps, device)
         with unbroken():
-            count(image_ids, maps)
+            count(image_ids, there)
     return source.problems | failed
+
+
+def _moved(maps: np.ndarray, device: "torch.device") -> "torch.Tensor":
+    """The maps on a device."""
+    import torch
+
+    with stage("read", device) as timer:
+        timer.moved(maps.nbytes, len(maps))
+        return torch.from_numpy(maps).to(device)
 
 
 class Source(Protocol):
@@ -244,6 +248,8 @@ class SplitCount:
         saved = time.monotonic()
 
         def save() -> None:
+            if state is None:
+                return
             try:
                 self.save(state)
             except OSError as error:
@@ -253,7 +259,7 @@ class SplitCount:
 
         with interrupts_raise():
 
-            def on_batch(image_ids: tuple[str, ...], maps: np.ndarray) -> None:
+            def on_batch(image_ids: tuple[str, ...], maps: "np.ndarray | torch.Tensor") -> None:
                 nonlocal saved
                 if progress is not None:
                     progress(self.evaluator.num_images + len(source.problems))
@@ -266,15 +272,16 @@ class SplitCount:
                 save()
         return problems
 
-    def update(self, cams, image_ids: Sequence[str]) -> None:
+    def update(self, cams: object, image_ids: Sequence[str]) -> None:
         """Counts a batch, as :meth:`Evaluator.update` does; an image that is counted already is refused, too."""
         for image_id in image_ids:
             if image_id not in self._places:
                 raise ValueError(f"image {image_id!r}: expected one of {len(self._places)} images, found another one")
         places = [self._places[image_id] for image_id in image_ids]
         stamps = {}
-        if hasattr(self._source, "stamps"):
-            stamps["maps"] = self._source.stamps(image_ids)
+        stamps_of = getattr(self._source, "stamps", None)
+        if stamps_of is not None:
+            stamps["maps"] = stamps_of(image_ids)
         if self._mask_files is not None:  # before the masks are read
             stamps["masks"] = [stamp(self._mask_files(image_id)) for image_id in image_ids]
         with self._updating:
@@ -299,7 +306,7 @@ class SplitCount:
         counted = np.zeros(len(self._image_ids), bool)
         counted[self._order[:num_counted]] = True
         stamps = {name: values[counted] for name, values in self._stamps.items()}
-        arrays = {
+        arrays: dict[str, np.ndarray] = {
             "counted": np.packbits(counted),
             "evaluator": np.frombuffer(self.evaluator.to_bytes(counts), np.uint8),
             **{name: values for name, values in stamps.items() if values.any()},
@@ -359,17 +366,14 @@ class SplitCount:
             ValueError: Some are not; the message names the first of them.
         """
 
-        def masks_changed(image_ids: list[str], stamps: np.ndarray) -> list[str]:
-            return [
-                each
-                for each, was in zip(image_ids, stamps.tolist(), strict=True)
-                if stamp(self._mask_files(each)) != was
-            ]
+        files = self._mask_files
 
-        compare = {
-            "maps": getattr(self._source, "changed", None),
-            "masks": None if self._mask_files is None else masks_changed,
-        }
+        def masks_changed(image_ids: list[str], stamps: np.ndarray) -> list[str]:
+            if files is None:
+                return []
+            return [each for each, was in zip(image_ids, stamps.tolist(), strict=True) if stamp(files(each)) != was]
+
+        compare = {"maps": getattr(self._source, "changed", None), "masks": masks_changed}
         for name, changed in compare.items():
             known = np.flatnonzero(self._stamps[name])
             if changed is None or not len(known):
