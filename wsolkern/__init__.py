@@ -33,7 +33,6 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from wsolkern import studies
     from wsolkern.errors import BackendUnavailable, DatasetError
     from wsolkern.metrics import Evaluator
     from wsolkern.normalization import Normalization
