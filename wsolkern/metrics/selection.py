@@ -5,10 +5,8 @@ Source: Choe et al., arXiv 2007.04178, section 4 (train-fullsup); percentiles: K
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from wsolkern.datasets import Metadata
-from wsolkern.errors import DatasetError
 from wsolkern.metrics.result import NormalizationResult, Result, usual_iou_threshold
 from wsolkern.normalization import Normalization
 
@@ -90,38 +88,6 @@ def iou_thresholds_of(metric: str, iou_thresholds: Sequence[float]) -> tuple[flo
         raise ValueError(f"metric: expected one of {', '.join(METRICS)}, found {metric!r}")
     usual = usual_iou_threshold(iou_thresholds)
     return {"MaxBoxAccV2": tuple(iou_thresholds), "MaxBoxAcc": (usual,), "PxAP": ()}[metric]
-
-
-def first_per_class(split: Metadata, num: int) -> Metadata:
-    """A split with the first images of every class only: what the field calls ``num_val_sample_per_class``.
-
-    Args:
-        split: The split.
-        num: How many images of each class to keep, at least 1, in the order of image_ids.txt.
-
-    Raises:
-        DatasetError: The split has no classes.
-        ValueError: ``num`` is less than 1.
-    """
-    if num < 1:
-        raise ValueError(f"images per class: expected at least 1, found {num}")
-    if not split.class_labels:
-        raise DatasetError(
-            f"{split.folder}/class_labels.txt: needed to take {num} images of each class, found no class"
-        )
-    seen: dict[int, int] = {}
-    kept = []
-    for image_id in split.image_ids:
-        label = split.class_labels[image_id]
-        seen[label] = seen.get(label, 0) + 1
-        if seen[label] <= num:
-            kept.append(image_id)
-    tables = ("class_labels", "image_sizes", "boxes", "mask_paths", "ignore_paths")
-    shorter = {
-        name: {image_id: table[image_id] for image_id in kept} if (table := getattr(split, name)) else {}
-        for name in tables
-    }
-    return replace(split, image_ids=tuple(kept), **shorter)
 
 
 def _figure(row: NormalizationResult, metric: str, iou_thresholds: Sequence[float]) -> float:
