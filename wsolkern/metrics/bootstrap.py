@@ -14,6 +14,7 @@ from itertools import combinations
 
 import numpy as np
 
+from wsolkern.errors import ImageError
 from wsolkern.metrics import formulas
 from wsolkern.metrics.evaluator import Evaluator
 from wsolkern.metrics.selection import DECIMALS, iou_thresholds_of
@@ -197,7 +198,7 @@ class BootstrapEvaluator:
             place = self._places.get(image_id)
             if place is None or place in self._counted:
                 found = "one that is not among them" if place is None else "it a second time"
-                raise ValueError(f"image {image_id!r}: expected each of {len(self._places)} images once, found {found}")
+                raise ImageError(image_id, f"expected each of {len(self._places)} images once, found {found}")
             places[place] = None
         return places
 
