@@ -8,13 +8,14 @@ import os
 import re
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from wsolkern.errors import BackendUnavailable
+from wsolkern.errors import BackendUnavailable, IsaUnavailable
 
 ISAS = ("avx512", "avx2", "generic")  # best first; each is a module wsolkern._native_<isa>
 LEAST_TRITON = 3, 6  # older ones do not compile what wsolkern/ops/gpu is written in; PyTorch 2.10 brings it
@@ -67,10 +68,10 @@ def load(isa: str) -> ModuleType:
         BackendUnavailable: It is not built, or this CPU cannot run it.
     """
     if isa not in ISAS:
-        raise BackendUnavailable(f"WSOLKERN_ISA: expected one of {', '.join(ISAS)}, found {isa[:80]!r}")
+        raise IsaUnavailable(f"WSOLKERN_ISA: expected one of {', '.join(ISAS)}, found {isa[:80]!r}")
     supported = {"generic", *_import("generic").cpu_supports()}
     if isa not in supported:
-        raise BackendUnavailable(f"WSOLKERN_ISA={isa}: this CPU has only {', '.join(sorted(supported))}")
+        raise IsaUnavailable(f"WSOLKERN_ISA={isa}: this CPU has only {', '.join(sorted(supported))}")
     return _import(isa)
 
 
@@ -118,38 +119,53 @@ def resolve(backend: str, value: object = None) -> str:
     return "cpu"
 
 
+@dataclass(frozen=True)
+class Missing:
+    """What keeps a backend from running here."""
+
+    what: str
+    fix: str = ""
+    """A command that would help, if there is one."""
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.fix}" if self.fix else self.what
+
+
 @cache
-def missing_for_cuda() -> str:
-    """What keeps backend "cuda" from running here, and what would help; empty if nothing does."""
+def missing_for_cuda() -> Missing | None:
+    """What keeps backend "cuda" from running here; None if nothing does."""
     try:
         import torch
     except ImportError as error:
-        return f"PyTorch does not load ({error})"
+        return Missing(f"PyTorch does not load ({error})")
     try:
         works_on, problem = device_module().works_on, None
     except ImportError as error:
         works_on, problem = "cuda", error
     if works_on == "cuda" and not torch.cuda.is_available():
         build = "" if torch.version.cuda else ", it is built for the CPU only"
-        return f"PyTorch finds no CUDA device{build}"
+        return Missing(f"PyTorch finds no CUDA device{build}")
     try:
         import triton
     except ImportError as error:
-        return f"Triton does not load, {error}: pip install triton"
+        return Missing(f"Triton does not load, {error}", "pip install triton")
     if tuple(map(int, re.findall(r"\d+", triton.__version__)[:2])) < LEAST_TRITON:
         least = ".".join(map(str, LEAST_TRITON))
-        return f'Triton {triton.__version__} does not compile the kernels: pip install "triton>={least}" "torch>=2.10"'
+        return Missing(
+            f"Triton {triton.__version__} does not compile the kernels", f'pip install "triton>={least}" "torch>=2.10"'
+        )
     if problem is not None:
-        return (
-            f"wsolkern._cuda does not load, {problem}: WSOLKERN_CUDA=1 pip install --no-build-isolation --no-deps -e . "
-            "(in a checkout; needs the CUDA toolkit 12.8 or newer)"
+        return Missing(
+            f"wsolkern._cuda does not load, {problem}",
+            "WSOLKERN_CUDA=1 pip install --no-build-isolation --no-deps -e . "
+            "(in a checkout; needs the CUDA toolkit 12.8 or newer)",
         )
     if fault := device_module().fault(torch.cuda.current_device() if works_on == "cuda" else 0):
-        return (
-            f"this device does not run wsolkern._cuda, {fault}: update the driver, or build for this architecture with "
-            "WSOLKERN_CUDA_ARCHS (in a checkout)"
+        return Missing(
+            f"this device does not run wsolkern._cuda, {fault}",
+            "update the driver, or build for this architecture with WSOLKERN_CUDA_ARCHS (in a checkout)",
         )
-    return ""
+    return None
 
 
 @cache

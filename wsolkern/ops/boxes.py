@@ -224,16 +224,26 @@ def _hits_cpu(maps, rows, offsets, normalizations, thresholds, deltas, contours,
         last = len(some_deltas), len(thresholds)
         hits = None if summed else np.empty((*axes, num_maps, *last), np.uint8)
         counts = np.zeros((*axes, *last), np.int64) if summed else None
-        native().box_hits(
-            maps, size, ranks, rows, offsets, some_deltas, thresholds, CONTOURS[contours],
-            hits, counts, degenerate, num_threads(),
-        )  # fmt: skip
+        try:
+            native().box_hits(
+                maps, size, ranks, rows, offsets, some_deltas, thresholds, CONTOURS[contours],
+                hits, counts, degenerate, num_threads(),
+            )  # fmt: skip
+        except ValueError:
+            if not normalizations:
+                inputs.check_scores(maps, "cams")
+            raise
         per_delta.append(counts if summed else hits.view(bool))
     return per_delta[0] if len(per_delta) == 1 else np.concatenate(per_delta, axis=-2), degenerate.view(bool)
 
 
 def _threshold_boxes_cpu(score_maps: np.ndarray, thresholds: np.ndarray, largest: bool) -> list[list]:
-    return per_threshold(*native().threshold_boxes(score_maps, thresholds, largest, num_threads()), thresholds)
+    try:
+        found = native().threshold_boxes(score_maps, thresholds, largest, num_threads())
+    except ValueError:
+        inputs.check_scores(score_maps, "score_maps")
+        raise
+    return per_threshold(*found, thresholds)
 
 
 def _all_boxes_reference(foreground: np.ndarray) -> np.ndarray:

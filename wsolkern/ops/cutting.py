@@ -7,6 +7,7 @@ Source: every normalization of arXiv 2107.13221 is a non-decreasing function S o
 
 import numpy as np
 
+from wsolkern.errors import MapError
 from wsolkern.normalization import parse_all
 from wsolkern.ops import inputs
 from wsolkern.ops.backends import Operation, native, num_threads
@@ -72,7 +73,7 @@ def digitize(maps, cuts, *, backend: str = "auto"):
     if flat.shape[1] > MAX_CUTS:
         raise ValueError(f"cuts: expected at most {MAX_CUTS} a map, found {flat.shape[1]}")
     if np.isnan(flat).any():
-        raise ValueError(f"cuts[{np.argwhere(np.isnan(flat))[0][0]}]: expected numbers, found NaN")
+        raise MapError("cuts", np.argwhere(np.isnan(flat))[0][0], "expected numbers, found NaN")
     bins, ranks = run(f, flat)
     kind = inputs.same_kind(maps)
     return kind(bins), kind(ranks.reshape(c.shape))

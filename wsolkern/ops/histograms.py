@@ -117,7 +117,12 @@ def _counted_cpu(maps, masks, normalizations, thresholds, size, summed):
     degenerate = np.zeros((num, len(maps)), np.uint8)
     each = None if summed else np.empty((num, len(maps), 2, num_bins), np.int64)
     total = np.zeros((num, 2, num_bins), np.int64) if summed else None
-    native().pixel_histograms(maps, size, ranks, thresholds, masks, each, total, degenerate, num_threads())
+    try:
+        native().pixel_histograms(maps, size, ranks, thresholds, masks, each, total, degenerate, num_threads())
+    except ValueError:
+        if not normalizations:
+            inputs.check_scores(maps, "cams")
+        raise
     return total if summed else each, degenerate.view(bool)
 
 

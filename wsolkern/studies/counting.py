@@ -9,7 +9,6 @@ Source: none; a source is anything with ``image_ids``, ``problems`` and ``batche
 import hashlib
 import json
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from wsolkern.datasets import MaskFolder, Metadata
-from wsolkern.errors import ArgumentError
+from wsolkern.errors import ArgumentError, ImageError
 from wsolkern.files import read_regular, stamp, write_whole
 from wsolkern.interrupts import interrupts_raise, unbroken
 from wsolkern.metrics import sealed
@@ -111,7 +110,7 @@ def count_maps(
             evaluator.update(maps, image_ids)
         except ValueError as error:
             if len(image_ids) == 1:
-                failed[image_ids[0]] = re.sub(r"^image '.*?': ", "", str(error))
+                failed[image_ids[0]] = error.reason if isinstance(error, ImageError) else str(error)
                 return
             for index, image_id in enumerate(image_ids):
                 count((image_id,), maps[index : index + 1])
