@@ -29,7 +29,6 @@ from wsolkern.cli import (
 app = typer.Typer(
     name="wsolkern",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",
@@ -49,6 +48,9 @@ for command in (
     app.command()(command)
 app.add_typer(store.app, name="store")
 app.add_typer(make_dataset.app, name="make-dataset")
+for group in (app, store.app, make_dataset.app):
+    for registered in group.registered_commands:
+        registered.cls = terminal.Command
 
 
 def _print_version(wanted: bool) -> None:

@@ -10,10 +10,13 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
+from inspect import cleandoc
+from io import StringIO
 from itertools import islice
 from typing import TYPE_CHECKING, TextIO
 
 import typer
+from typer.core import TyperCommand
 
 from wsolkern.errors import ArgumentError, BackendUnavailable, message
 from wsolkern.files import write_whole
@@ -98,6 +101,22 @@ def _discard(stream: TextIO) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
+
+
+class Command(TyperCommand):
+    """A command whose help is readable at 80 columns: an option that is long has a line of its own, and none is cut."""
+
+    def format_help(self, context, formatter) -> None:
+        """Usage, the docstring (Markdown), arguments, options."""
+        from rich.console import Console
+        from rich.markdown import Markdown
+        from rich.padding import Padding
+
+        drawn = Console(file=StringIO(), width=formatter.width, force_terminal=True)
+        drawn.print(Padding(Markdown(cleandoc(self.help or "")), (1, 0, 0, 2)))
+        self.format_usage(context, formatter)
+        formatter.write(drawn.file.getvalue())
+        self.format_options(context, formatter)
 
 
 def prepare_streams() -> None:

@@ -275,7 +275,7 @@ class SplitCount:
         """Counts a batch, as :meth:`Evaluator.update` does; an image that is counted already is refused, too."""
         for image_id in image_ids:
             if image_id not in self._places:
-                raise ValueError(f"image {image_id!r}: expected one of {len(self._places)} images, found another one")
+                raise ImageError(image_id, f"expected one of {len(self._places)} images, found another one")
         places = [self._places[image_id] for image_id in image_ids]
         stamps = {}
         stamps_of = getattr(self._source, "stamps", None)
@@ -286,7 +286,7 @@ class SplitCount:
         with self._updating:
             twice = np.flatnonzero(self._is_counted[places])
             if len(twice):
-                raise ValueError(f"image {image_ids[twice[0]]!r}: expected it once, found it a second time")
+                raise ImageError(image_ids[twice[0]], "expected it once, found it a second time")
             self.evaluator.update(cams, image_ids)
             for name, values in stamps.items():
                 self._stamps[name][places] = values
