@@ -613,7 +613,7 @@ def test_tensorboard(place, tmp_path):
 def test_small_table_1(tmp_path, monkeypatch, capfd):
     """All steps of the benchmark on a handful of images; a second run finds them done."""
     monkeypatch.syspath_prepend(Path(__file__).parents[2])
-    from benchmarks.table1_digits import main
+    from benchmarks.experiments.table1_digits import main
 
     options = ["--out", str(tmp_path), "--minutes-per-method", "0.0001", "--train", "40", "--val", "20", "--test", "20"]
     num_threads = torch.get_num_threads()
