@@ -2,7 +2,7 @@
 
 In: 32 distinct maps of 224x224 of each kind. Out: the time of an operation on all 32, after its result was compared
 with the reference's on two of them.
-Source: the operations of wsolkern.ops; the comparison with other programs is `python -m benchmarks`.
+Source: the operations of wsolkern.ops; the comparison with other programs is `python -m benchmarks.cpu`.
 """
 
 import os
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks import inputs
-from benchmarks.measure import MANY, ONE
+from benchmarks.cpu_rows import MANY, ONE
 from wsolkern import Evaluator, box_hits, normalize, pixel_histograms, threshold_boxes
 from wsolkern.ops import cut_points, digitize, resize
 

@@ -7,7 +7,6 @@ as the least work that reading can be compared with. The stored CAMs are compare
 """
 
 import argparse
-import json
 import os
 import tempfile
 import time
@@ -22,14 +21,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import machine
+from benchmarks import harness
 from wsolkern.cams import CamStore, CamWriter, Manifest, cam_model, extract
 from wsolkern.cli import options
 from wsolkern.datasets import ImageFolder, Preprocessing
 from wsolkern.demo.photographs import load_crops
 from wsolkern.models import build
 
-RESULTS = machine.ROOT / "benchmarks" / "results"
 FILE_SIZE = (500, 375)  # width and height, in pixels
 QUALITY = 90  # of the JPEG files
 PASSES = 5
@@ -68,8 +66,7 @@ def main() -> None:
     parser.add_argument("--save", action="store_true", help="write a JSON file to benchmarks/results")
     arguments = parser.parse_args()
     options.keep_freed_memory()  # as the command does
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    os.environ["WSOLKERN_NUM_THREADS"] = "1"
+    harness.use_cores([min(os.sched_getaffinity(0))])
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         image_ids = write_images(Path(folder), max(case.num_images for case in CASES))
@@ -81,9 +78,8 @@ def main() -> None:
         table.add_row(row["network"], f"{row['side']}", *times, f"{100 * row['added']:.1f}%")
     Console().print(table)
     if arguments.save:
-        content = {"machine": machine.describe(), "file_size": FILE_SIZE, "quality": QUALITY, "rows": rows}
-        path = RESULTS / f"{time.strftime('%Y-%m-%dT%H%M%SZ', time.gmtime())}-extraction.json"
-        path.write_text(json.dumps(content, indent=1) + "\n")
+        content = {"machine": harness.describe(), "file_size": FILE_SIZE, "quality": QUALITY, "rows": rows}
+        print(f"written: {harness.save(content, 'extraction')}")
 
 
 def write_images(folder: Path, num_images: int) -> list[str]:
@@ -126,9 +122,7 @@ def measure(folder: Path, image_ids: list[str], case: Case) -> dict:
     times = {"forward": [], "extract": [], "read": [], "close": []}
 
     def timed(what: str, work: Callable, *arguments) -> None:
-        begun = time.perf_counter()
-        work(*arguments)
-        times[what].append(time.perf_counter() - begun)
+        times[what].append(harness.seconds(lambda: work(*arguments)))
 
     in_memory = [read(names) for names in chunks]
     with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as thread:

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import levels, published
+from benchmarks.cpu_rows import IOU_THRESHOLDS
+from benchmarks.harness import WrongResult
 from benchmarks.inputs import SIZE, cam_like, synthetic_boxes
-from benchmarks.measure import IOU_THRESHOLDS, WrongResult
-from wsolkern.datasets import MapFolder
+from wsolkern.datasets import MapFolder, Metadata
 from wsolkern.ops import DEFAULT_THRESHOLDS
 
 NUM_CHECKED = 100  # maps that the command's result is compared on, as a data set of their own
@@ -68,17 +69,11 @@ def measure(num_maps: int, seed: int) -> dict:
 
 def write_metadata(folder: Path, image_ids: list[str], boxes: list[np.ndarray]) -> Path:
     """A metadata folder of images of 224x224 pixels, each with its first box."""
-    folder.mkdir()
-    lines = {
-        "image_ids.txt": image_ids,
-        "class_labels.txt": [f"{each},0" for each in image_ids],
-        "image_sizes.txt": [f"{each},{SIZE[1]},{SIZE[0]}" for each in image_ids],
-        "localization.txt": [
-            ",".join(map(str, (each, *truth[0].tolist()))) for each, truth in zip(image_ids, boxes, strict=False)
-        ],
-    }
-    for name, content in lines.items():
-        (folder / name).write_text("\n".join(content) + "\n")
+    Metadata(
+        tuple(image_ids),
+        image_sizes=dict.fromkeys(image_ids, SIZE[::-1]),
+        boxes={each: truth[:1] for each, truth in zip(image_ids, boxes, strict=False)},
+    ).write(folder)
     return folder
 
 

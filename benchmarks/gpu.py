@@ -6,7 +6,6 @@ Source: benchmarks/gpu_device.py for what is measured, benchmarks/gpu_peers.py f
 """
 
 import argparse
-import json
 import shutil
 import sys
 import time
@@ -19,11 +18,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import gpu_peers, inputs, machine
-from benchmarks.measure import ONE, WrongResult
+from benchmarks import gpu_peers, harness, inputs
+from benchmarks.cpu_rows import ONE
+from benchmarks.harness import RESULTS, WrongResult
 from wsolkern.ops import backends, resize
 
-RESULTS = machine.ROOT / "benchmarks" / "results"
 MAIN = "CAM-like 14x14"
 
 
@@ -80,7 +79,7 @@ class Run:
         self.rows: dict[tuple[str, str], gpu_device.Row] = {}
         self.peers: list[gpu_peers.Peer] = []
         self.results = {
-            "machine": machine.describe() | {"native_module": backends.native().__name__} | about_device(),
+            "machine": harness.describe() | {"native_module": backends.native().__name__} | about_device(),
             "options": {"dry_run": options.dry_run, "seconds": options.seconds, **asdict(self.sizes)},
             "steps": steps(options.steps),
             "notes": [],
@@ -230,12 +229,7 @@ class Run:
             "targets": [asdict(each) | {"outcome": each.outcome} for each in targets],
         }
         if self.options.save:
-            about = self.results["machine"]
-            stamp = about["date"].replace(":", "").replace("+0000", "Z")
-            name = about["device"]["name"].replace(" ", "-")
-            self.options.save.mkdir(parents=True, exist_ok=True)
-            path = self.options.save / f"{stamp}-gpu-{name}.json"
-            path.write_text(json.dumps(self.results, indent=1) + "\n")
+            harness.save(self.results, "gpu", self.options.save)
 
 
 def about_device() -> dict:

@@ -22,9 +22,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks import machine
+from benchmarks import harness
+from benchmarks.cpu_rows import IOU_THRESHOLDS, MANY, ONE
+from benchmarks.harness import WrongResult
 from benchmarks.inputs import Inputs, cam_like, synthetic_boxes
-from benchmarks.measure import IOU_THRESHOLDS, MANY, ONE, WrongResult
 from wsolkern import Evaluator, ops
 from wsolkern.models import build
 from wsolkern.normalization import parse_all
@@ -330,7 +331,7 @@ def ncu(report: Path) -> dict[str, float]:
         "--launch-count", "1", "--metrics", ",".join(NCU_METRICS), "--csv", "--log-file", str(report),
         sys.executable, "-c", "from benchmarks import gpu_device; gpu_device.call_main_row()",
     ]  # fmt: skip
-    done = subprocess.run(command, cwd=machine.ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=harness.ROOT, capture_output=True, text=True, timeout=60)
     text = report.read_text() if report.exists() else ""
     found = parse_ncu(text)
     if not found:

@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 
 from benchmarks import levels, published
-from benchmarks.measure import IOU_THRESHOLDS, WrongResult
+from benchmarks.cpu_rows import IOU_THRESHOLDS
+from benchmarks.harness import WrongResult
 from wsolkern import ops
 
 

@@ -3,7 +3,7 @@
 In: a metadata folder with real boxes, a number of maps. Out: rate, memory and reading share of `wsolkern sweep` with 24
 normalizations on one core, what one more normalization costs, what writing costs next to a classifier's forward pass,
 and how fast a store of a million maps opens and streams; each after its figures were equal.
-Source: the peers are benchmarks/published.py and benchmarks/levels.py, through benchmarks/measure.py.
+Source: the peers are benchmarks/published.py and benchmarks/levels.py, through benchmarks/cpu_rows.py.
 """
 
 import argparse
@@ -19,9 +19,10 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from benchmarks import inputs, machine
-from benchmarks.__main__ import COUNTS, RESULTS, use_cores
-from benchmarks.measure import MANY, WrongResult, batch_seconds, box_row
+from benchmarks import harness, inputs
+from benchmarks.cpu import COUNTS
+from benchmarks.cpu_rows import MANY, box_row
+from benchmarks.harness import RESULTS, WrongResult, batch_seconds, use_cores
 from wsolkern.cams import CamStore, CamWriter, Manifest
 from wsolkern.datasets import load_metadata
 from wsolkern.ops import count_box_hits
@@ -65,10 +66,10 @@ def main() -> int:
     parser.add_argument("--maps", type=int, default=50_000, help="CAMs in the store (default: %(default)s)")
     parser.add_argument("--million", type=int, default=1_000_000, help="maps of the large store (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="which maps (default: %(default)s)")
-    parser.add_argument("--save", action="store_true", help=f"write the numbers to {RESULTS.relative_to(machine.ROOT)}")
+    parser.add_argument("--save", action="store_true", help=f"write the numbers to {RESULTS.relative_to(harness.ROOT)}")
     arguments = parser.parse_args()
     progress = Console(stderr=True, highlight=False)
-    results = {"machine": machine.describe(), "options": vars(arguments) | {"metadata": None}}
+    results = {"machine": harness.describe(), "options": vars(arguments) | {"metadata": None}}
     use_cores(sorted(os.sched_getaffinity(0))[-1:])
     try:
         with tempfile.TemporaryDirectory(prefix="wsolkern-benchmark-") as scratch:
@@ -85,10 +86,7 @@ def main() -> int:
         return 1
     show(results)
     if arguments.save:
-        stamp = results["machine"]["date"].replace(":", "").replace("+0000", "Z")
-        path = RESULTS / f"{stamp}-store.json"
-        path.write_text(json.dumps(results, indent=1) + "\n")
-        print(f"written: {path}")
+        print(f"written: {harness.save(results, 'store')}")
     return 0
 
 
@@ -107,14 +105,12 @@ def measure_ops(arguments: argparse.Namespace) -> list[dict]:
 def slope(kind: inputs.Inputs) -> float:
     """Microseconds a CAM that one more normalization costs: a straight line through NUM_SWEPT, rounds taken in turn."""
 
-    def seconds(number: int) -> float:
+    def count(number: int) -> None:
         names = [*MANY[:3], *(f"ivr:{index / number:.4f}" for index in range(number - 3))]
-        start = time.perf_counter()
         count_box_hits(kind.cams, kind.boxes, names, contours="both", size=inputs.SIZE)
-        return time.perf_counter() - start
 
-    rounds = [[seconds(number) for number in NUM_SWEPT] for _ in range(PAIRS + 1)][1:]  # the first warms up
-    per_map = np.median(rounds, axis=0) / len(kind.cams) * 1e6
+    calls = [lambda number=number: count(number) for number in NUM_SWEPT]
+    per_map = np.median(harness.rounds(calls, PAIRS), axis=0) / len(kind.cams) * 1e6
     return float(np.polyfit(NUM_SWEPT, per_map, 1)[0])
 
 

@@ -59,7 +59,8 @@ def backend(request, monkeypatch) -> str:
 
 
 def pytest_configure():
-    """A shell ignores Ctrl-C for what it runs in the background; the tests send it, and mean it."""
+    """Processes that tests start can import shared.py, too; Ctrl-C, which a shell's background jobs ignore, counts."""
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.getenv("PYTHONPATH")])])
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -1,12 +1,17 @@
 """What tests of several rooms use.
 
-In: parameters of a test. Out: the same, most of them left to the slow tests.
+In: parameters of a test; what an image of a split has. Out: the same, most of them left to the slow tests; the files.
 Source: none.
 """
 
-from collections.abc import Collection, Iterable
+import os
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 
+import numpy as np
 import pytest
+
+from wsolkern.datasets import Metadata
 
 
 def slow_but(fast: Collection, parameters: Iterable) -> list:
@@ -17,3 +22,35 @@ def slow_but(fast: Collection, parameters: Iterable) -> list:
         pytest.param(*(each if isinstance(each, tuple) else (each,)), marks=() if each in fast else pytest.mark.slow)
         for each in parameters
     ]
+
+
+def write_split(
+    folder: str | os.PathLike, ids: Sequence[str], *, size=None, box=None, label=None, mask=None, ignore=None
+):
+    """The metadata of images, of which each has one box or one mask.
+
+    Args:
+        folder: Where to write.
+        ids: The images.
+        size: Width and height of all images in pixels; this and all below may be a function of an image's number.
+        box: Its four numbers.
+        label: Its class.
+        mask, ignore: Files, below the mask root.
+
+    Returns:
+        The folder.
+    """
+
+    def each(value, make=lambda one: one) -> dict:
+        values = (value(number) if callable(value) else value for number in range(len(ids)))
+        return {} if value is None else {image_id: make(one) for image_id, one in zip(ids, values, strict=True)}
+
+    Metadata(
+        tuple(ids),
+        class_labels=each(label),
+        image_sizes=each(size),
+        boxes=each(box, lambda one: np.array([one])),
+        mask_paths=each(mask, lambda one: (one,)),
+        ignore_paths=each(ignore),
+    ).write(folder)
+    return Path(folder)

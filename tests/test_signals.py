@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from shared import slow_but
+from shared import slow_but, write_split
 
 from wsolkern import Evaluator, ops
 from wsolkern.interrupts import interrupts_raise, interrupts_wait, unbroken
@@ -295,10 +295,8 @@ def test_a_search_is_interrupted():
 @pytest.mark.parametrize("number", slow_but([signal.SIGTERM], [signal.SIGINT, signal.SIGTERM]))
 def test_the_search_for_missing_maps_is_interrupted(tmp_path, number):
     metadata, ids = tmp_path / "metadata", [f"folder/{index}.jpg" for index in range(100_000)]
-    metadata.mkdir()
     (tmp_path / "maps").mkdir()
-    for name, rest in (("image_ids", ""), ("image_sizes", ",9,9"), ("localization", ",1,1,5,5")):
-        (metadata / f"{name}.txt").write_text("".join(f"{each}{rest}\n" for each in ids))
+    write_split(metadata, ids, size=(9, 9), box=(1, 1, 5, 5))
     # Folders that are slow to look into.
     program = """
         import os, sys, time

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from shared import write_split
 from torch import nn
 from typer.testing import CliRunner
 
@@ -169,12 +170,7 @@ def root(tmp_path_factory) -> Path:
         (root / image_id).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (20, 30, 3), np.uint8)).save(root / image_id)
     metadata = root.parent / "metadata" / "small" / "test"
-    metadata.mkdir(parents=True)
-    for name, ending in (("image_ids", ""), ("image_sizes", ",30,20"), ("localization", ",1,2,20,15")):
-        (metadata / f"{name}.txt").write_text("".join(f"{each}{ending}\n" for each in image_ids))
-    (metadata / "class_labels.txt").write_text(
-        "".join(f"{each},{number % NUM_CLASSES}\n" for number, each in enumerate(image_ids))
-    )
+    write_split(metadata, image_ids, size=(30, 20), box=(1, 2, 20, 15), label=lambda number: number % NUM_CLASSES)
     return root
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from shared import write_split
 from test_extraction import NUM_CLASSES, RUN, SIZE, own, pooling_module
 from typer.testing import CliRunner
 
@@ -46,12 +47,8 @@ def data(tmp_path) -> Path:
     """Images in data, their split in split."""
     for number, image_id in enumerate(IDS):
         write_image(tmp_path / "data" / image_id, number)
-    split = tmp_path / "split"
-    split.mkdir()
-    split.joinpath("image_ids.txt").write_text("".join(f"{each}\n" for each in IDS))
-    split.joinpath("image_sizes.txt").write_text("".join(f"{each},30,20\n" for each in IDS))
-    split.joinpath("localization.txt").write_text("".join(f"{each},1,2,20,15\n" for each in IDS))
-    write_labels(split, LABELS)
+    labels = [*LABELS.values()].__getitem__
+    write_split(tmp_path / "split", IDS, size=(30, 20), box=(1, 2, 20, 15), label=labels)
     return tmp_path / "data"
 
 

@@ -14,7 +14,7 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
-from shared import slow_but
+from shared import slow_but, write_split
 from typer.testing import CliRunner
 
 from wsolkern.cams import CamStore, CamWriter, Manifest, Ranks, meeting
@@ -185,9 +185,7 @@ def test_one_process_meets_nobody(monkeypatch):
 def split(tmp_path):
     """A store of three maps, and its metadata."""
     ids = ["a.jpg", "b.jpg", "c.jpg"]
-    (tmp_path / "metadata").mkdir()
-    for name, rest in (("image_ids", ""), ("image_sizes", ",224,224"), ("localization", ",1,1,150,150")):
-        (tmp_path / "metadata" / f"{name}.txt").write_text("".join(f"{each}{rest}\n" for each in ids))
+    write_split(tmp_path / "metadata", ids, size=(224, 224), box=(1, 1, 150, 150))
     with CamWriter(tmp_path / "store", Manifest()) as writer:
         writer.add(ids, np.random.default_rng(0).random((3, 4, 4), np.float32))
     return tmp_path

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from shared import write_split
 
 from wsolkern.cams import CamStore, CamWriter, Manifest, merge_stores, open_maps, repair_store
 from wsolkern.errors import DatasetError
@@ -723,17 +724,9 @@ def test_score_maps_count_as_their_cams_do(tmp_path):
 
 def test_import_lists_what_it_leaves_out_and_goes_on(tmp_path):
     folder, metadata = tmp_path / "maps", tmp_path / "metadata"
-    for path in (folder / "a", metadata):
-        path.mkdir(parents=True)
+    (folder / "a").mkdir(parents=True)
     image_ids = [f"a/{row}.jpg" for row in range(6)]
-    lines = {
-        "image_ids": image_ids,
-        "class_labels": [f"{each},{row + 10}" for row, each in enumerate(image_ids)],
-        "image_sizes": [f"{each},50,40" for each in image_ids],
-        "localization": [f"{each},1,2,30,35" for each in image_ids],
-    }
-    for name, content in lines.items():
-        (metadata / f"{name}.txt").write_text("\n".join(content))
+    write_split(metadata, image_ids, size=(50, 40), box=(1, 2, 30, 35), label=lambda row: row + 10)
     for row in range(5):
         np.save(folder / "a" / f"{row}.npy", np.full((224, 224), 0.5 + 0.3 * (row == 2) * row))
     (folder / "a" / "3.npy").write_bytes(b"no map")

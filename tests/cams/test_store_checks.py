@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import safetensors
 import safetensors.numpy
+import shared
 import torch
 from test_store import PLAIN, RUN, batch, by_id, write
 from typer.testing import CliRunner
@@ -36,16 +37,7 @@ CAMS = np.random.default_rng(0).normal(size=(12, 7, 7)).astype(np.float32)
 
 
 def write_split(folder: Path, ids=IDS, labels=LABELS) -> Path:
-    folder.mkdir(parents=True)
-    lines = {
-        "image_ids": ids,
-        "image_sizes": [f"{each},28,28" for each in ids],
-        "localization": [f"{each},2,3,20,25" for each in ids],
-        "class_labels": [f"{each},{labels[each]}" for each in ids],
-    }
-    for name, content in lines.items():
-        folder.joinpath(f"{name}.txt").write_text("".join(f"{line}\n" for line in content), encoding="utf-8")
-    return folder
+    return shared.write_split(folder, ids, size=(28, 28), box=(2, 3, 20, 25), label=lambda row: labels[ids[row]])
 
 
 @pytest.fixture
@@ -289,7 +281,9 @@ def test_a_map_that_is_there_twice_is_said_to_be(tmp_path):
 def test_import_reads_nothing_outside_its_folder(tmp_path, wrong):
     write_folder(tmp_path, ["x"])
     maps = write_folder(tmp_path / "maps", ["a/0"])
-    split = write_split(tmp_path / "split", ["a/0.jpg", wrong], {"a/0.jpg": 0, wrong: 0})
+    split = write_split(tmp_path / "split", ["a/0.jpg", "wrong"], {"a/0.jpg": 0, "wrong": 0})
+    for file in split.iterdir():
+        file.write_text(file.read_text().replace("wrong", wrong))
     message = run("store", "import", maps, tmp_path / "store", "--metadata", split, code=2).stderr
     assert "image_ids.txt" in message and f"expected relative paths without '..', found {wrong!r}" in message
     assert not (tmp_path / "store").exists()

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from shared import write_split
 from typer.testing import CliRunner
 
 from wsolkern import Evaluator, normalize
@@ -28,20 +29,10 @@ def box(index: int) -> list[int]:
     return [20 + index, 10, 160 + index, 120 - index]
 
 
-def write(folder: Path, name: str, lines) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_text("".join(f"{line}\n" for line in lines))
-
-
 @pytest.fixture
 def metadata(tmp_path) -> Path:
     """13 images of 200 x 150 pixels with a box each."""
-    folder = tmp_path / "metadata"
-    write(folder, "image_ids.txt", IDS)
-    write(folder, "class_labels.txt", (f"{each},0" for each in IDS))
-    write(folder, "image_sizes.txt", (f"{each},200,150" for each in IDS))
-    write(folder, "localization.txt", (f"{each},{','.join(map(str, box(i)))}" for i, each in enumerate(IDS)))
-    return folder
+    return write_split(tmp_path / "metadata", IDS, size=(200, 150), box=box, label=0)
 
 
 @pytest.fixture
@@ -118,7 +109,7 @@ def test_score_maps_equal_the_cams_they_come_from(metadata, maps, tmp_path):
 
 
 def test_masks_give_pxap(metadata, maps, tmp_path):
-    write(metadata, "localization.txt", (f"{each},mask.png," for each in IDS))
+    write_split(metadata, IDS, mask="mask.png")
     pixels = np.zeros((150, 200), np.uint8)
     pixels[30:90, 40:120] = 255
     Image.fromarray(pixels).save(tmp_path / "mask.png")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from shared import slow_but
+from shared import slow_but, write_split
 from typer.testing import CliRunner
 
 from wsolkern.cams import CamWriter, Manifest
@@ -27,11 +27,6 @@ ODD = "x[/y]z[v1]$v$_|&%#\x1b[31m:dog:"  # markup, mathtext, Markdown, LaTeX, a 
 SHOWN = "x[/y]z[v1]$v$_|&%#\\x1b[31m:dog:"
 
 
-def write(folder: Path, name: str, lines) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_text("".join(f"{line}\n" for line in lines))
-
-
 @pytest.fixture(scope="session")
 def made(tmp_path_factory) -> Path:
     """cams/, metadata/CUB/test and val, runs/test and runs/val (stores); nobody writes to it but for a failed test."""
@@ -39,10 +34,7 @@ def made(tmp_path_factory) -> Path:
     maps = np.random.default_rng(0).normal(size=(4, 5, 5)).astype(np.float32)
     for split in ("test", "val"):
         folder = root / "metadata" / "CUB" / split
-        write(folder, "image_ids.txt", IDS)
-        write(folder, "class_labels.txt", (f"{each},0" for each in IDS))
-        write(folder, "image_sizes.txt", (f"{each},200,150" for each in IDS))
-        write(folder, "localization.txt", (f"{each},{20 + n},10,{160 + n},120" for n, each in enumerate(IDS)))
+        write_split(folder, IDS, size=(200, 150), box=lambda n: (20 + n, 10, 160 + n, 120), label=0)
         with CamWriter(root / "runs" / split, manifest(split)) as writer:
             writer.add(IDS, maps, classes=[0] * 4)
     (root / "cams" / "part").mkdir(parents=True)
@@ -259,8 +251,7 @@ def test_no_mask_is_written_over(made, tmp_path):
     from PIL import Image
 
     metadata, masks = tmp_path / "split", tmp_path / "masks"
-    write(metadata, "image_ids.txt", IDS)
-    write(metadata, "localization.txt", (f"{each},{n}.png," for n, each in enumerate(IDS)))
+    write_split(metadata, IDS, mask=lambda n: f"{n}.png")
     masks.mkdir()
     for n in range(4):
         Image.fromarray(np.eye(20, dtype=np.uint8) * 255).save(masks / f"{n}.png")
@@ -461,9 +452,7 @@ def test_json_on_standard_output_is_all_there_is(made):
 
 def test_the_first_ten_problems_are_printed(made, tmp_path):
     ids = [f"{n}.jpg" for n in range(3000)]
-    write(tmp_path / "many", "image_ids.txt", [*IDS, *ids])
-    write(tmp_path / "many", "image_sizes.txt", (f"{each},200,150" for each in [*IDS, *ids]))
-    write(tmp_path / "many", "localization.txt", (f"{each},20,10,160,120" for each in [*IDS, *ids]))
+    write_split(tmp_path / "many", [*IDS, *ids], size=(200, 150), box=(20, 10, 160, 120))
     arguments = ["evaluate", "--cams", made / "cams", "--metadata", tmp_path / "many", "-n", "max"]
     done = run(*arguments, "--json", "a.json", code=terminal.PROBLEMS)
     assert (

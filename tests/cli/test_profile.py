@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from shared import write_split
 from typer.testing import CliRunner
 
 from wsolkern import Evaluator, normalize
@@ -191,17 +192,7 @@ def test_importing_the_timers_costs_nothing():
 def metadata(tmp_path, monkeypatch) -> Path:
     """Images of 200 x 150 pixels with a box each."""
     monkeypatch.setenv("WSOLKERN_NUM_THREADS", "2")  # --threads sets it for the whole process
-    tables = {
-        "image_ids": IDS,
-        "class_labels": [f"{each},0" for each in IDS],
-        "image_sizes": [f"{each},200,150" for each in IDS],
-        "localization": [f"{each},20,10,160,120" for each in IDS],
-    }
-    folder = tmp_path / "metadata"
-    folder.mkdir()
-    for name, lines in tables.items():
-        (folder / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines))
-    return folder
+    return write_split(tmp_path / "metadata", IDS, size=(200, 150), box=(20, 10, 160, 120), label=0)
 
 
 @pytest.fixture

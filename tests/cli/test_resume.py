@@ -13,6 +13,7 @@ import zipfile
 import numpy as np
 import pytest
 from PIL import Image
+from shared import write_split
 from typer.testing import CliRunner
 
 from wsolkern.cams import CamStore, CamWriter, Manifest, open_maps
@@ -37,19 +38,16 @@ def grey(value: np.ndarray) -> Image.Image:
 @pytest.fixture(params=["boxes", "masks"])
 def there(request, tmp_path):
     """A folder with metadata/, masks/ and maps/; the last map is missing."""
-    tables = {"image_ids": IDS, "image_sizes": [f"{each},16,16" for each in IDS]}
     if request.param == "boxes":
-        tables["localization"] = [f"{each},1,2,{8 + i // 2},9" for i, each in enumerate(IDS)]
+        located = {"box": lambda i: (1, 2, 8 + i // 2, 9)}
     else:
-        tables["localization"] = [f"{each},{i}.png,{i}_ignore.png" for i, each in enumerate(IDS)]
+        located = {"mask": "{}.png".format, "ignore": "{}_ignore.png".format}
         (tmp_path / "masks").mkdir()
         for index in range(len(IDS)):
             mask = np.random.default_rng(index).random((16, 16)) < 0.3
             grey(mask).save(tmp_path / "masks" / f"{index}.png")
             grey(~mask & (np.arange(16) < 3)).save(tmp_path / "masks" / f"{index}_ignore.png")
-    (tmp_path / "metadata").mkdir()
-    for name, lines in tables.items():
-        (tmp_path / "metadata" / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines))
+    write_split(tmp_path / "metadata", IDS, size=(16, 16), **located)
     (tmp_path / "maps" / "part").mkdir(parents=True)
     for index, image_id in enumerate(IDS[:-1]):
         np.save(tmp_path / "maps" / f"{image_id}.npy", cam(index))
@@ -219,7 +217,8 @@ def test_states_of_the_version_before_are_refused(there):
 @pytest.mark.slow
 def test_a_state_stays_small(tmp_path):
     ids = [str(number) for number in range(100_000)]
-    evaluator = evaluator_for(load_metadata_of(tmp_path, ids), NAMES, **HOW)
+    split = write_split(tmp_path, ids, size=(16, 16), box=(1, 2, 8, 9))
+    evaluator = evaluator_for(load_metadata(split), NAMES, **HOW)
 
     class Source:
         problems: dict = {}
@@ -237,17 +236,6 @@ def test_a_state_stays_small(tmp_path):
     counting = SplitCount(evaluator, ids, "job")
     counting.run(Source(), state=tmp_path / "state")
     assert (tmp_path / "state").stat().st_size < 100_000 * (8 + 1 / 8) + 20_000
-
-
-def load_metadata_of(folder, ids):
-    tables = {
-        "image_ids": ids,
-        "image_sizes": [f"{each},16,16" for each in ids],
-        "localization": [f"{each},1,2,8,9" for each in ids],
-    }
-    for name, lines in tables.items():
-        (folder / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines))
-    return load_metadata(folder)
 
 
 def test_stamps_tell_times_and_sizes_apart(tmp_path):

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from shared import write_split
 from typer.testing import CliRunner
 
 from wsolkern import DatasetError, Evaluator
@@ -135,11 +136,6 @@ def test_a_metric_that_was_not_measured():
 # The command.
 
 
-def write(folder: Path, name: str, lines) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_text("".join(f"{line}\n" for line in lines))
-
-
 class Split:
     """Metadata of images of 80 x 60 pixels with a box each, and CAMs that show it as a bump in noise."""
 
@@ -149,14 +145,7 @@ class Split:
         self.metadata, self.maps = root / "metadata" / name, root / name
         corners = rng.integers(0, 30, (num, 2)), rng.integers(12, 30, (num, 2))
         boxes = np.concatenate([corners[0], corners[0] + corners[1]], axis=1)
-        write(self.metadata, "image_ids.txt", self.ids)
-        write(self.metadata, "class_labels.txt", (f"{each},{i // 2 % NUM_CLASSES}" for i, each in enumerate(self.ids)))
-        write(self.metadata, "image_sizes.txt", (f"{each},80,60" for each in self.ids))
-        write(
-            self.metadata,
-            "localization.txt",
-            (f"{each},{','.join(map(str, box))}" for each, box in zip(self.ids, boxes, strict=True)),
-        )
+        self._write(box=lambda index: boxes[index])
         y, x = np.mgrid[:7, :7]
         self.cams = {}
         for image_id, (x0, y0, x1, y1) in zip(self.ids, boxes, strict=True):
@@ -188,7 +177,10 @@ class Split:
         pixels[15:45, 20:55] = 255
         mask_root.mkdir(exist_ok=True)
         Image.fromarray(pixels).save(mask_root / "mask.png")
-        write(self.metadata, "localization.txt", (f"{each},mask.png," for each in self.ids))
+        self._write(mask="mask.png")
+
+    def _write(self, **located) -> None:
+        write_split(self.metadata, self.ids, size=(80, 60), label=lambda index: index // 2 % NUM_CLASSES, **located)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
-from shared import slow_but
+from shared import slow_but, write_split
 from typer.testing import CliRunner
 
 from wsolkern import Evaluator
@@ -33,13 +33,7 @@ NAMES = "minmax max pas:0.9 ivr:0.00..0.95/0.05"
 @pytest.fixture
 def metadata(tmp_path):
     """40 images of 200 x 150 pixels with a box each."""
-    folder = tmp_path / "metadata"
-    folder.mkdir()
-    boxes = [f"{each},{2 * i},{20},{100 + 2 * i},{120}" for i, each in enumerate(IDS)]
-    tables = {"image_ids": IDS, "image_sizes": [f"{each},200,150" for each in IDS], "localization": boxes}
-    for name, lines in tables.items():
-        (folder / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines))
-    return folder
+    return write_split(tmp_path / "metadata", IDS, size=(200, 150), box=lambda i: (2 * i, 20, 100 + 2 * i, 120))
 
 
 @pytest.fixture
@@ -119,8 +113,7 @@ def test_masks_give_pxap_curves(tmp_path, store):
     folder = tmp_path / "masks"
     folder.mkdir()
     Image.fromarray(np.pad(np.full((50, 60), 255, np.uint8), 40)).save(folder / "a.png")
-    (folder / "image_ids.txt").write_text("".join(f"{each}\n" for each in IDS[:6]))
-    (folder / "localization.txt").write_text("".join(f"{each},a.png,\n" for each in IDS[:6]))
+    write_split(folder, IDS[:6], mask="a.png")
     arguments = store, "--metadata", folder, "--mask-root", folder, "-n", "ivr:0.1..0.5/0.2"
     (curve,) = results(*arguments)["percentile_curves"]
     evaluator = Evaluator("ivr:0.1..0.5/0.2", masks=dict.fromkeys(IDS, load_mask(folder, ["a.png"])))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import shared
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -251,15 +252,8 @@ def box(index: int) -> list[int]:
 
 def write_split(folder: Path, masks: bool = False) -> None:
     """8 images of 200 x 150 pixels with a box or a mask each."""
-    folder.mkdir(parents=True)
-    for name, lines in {
-        "image_ids.txt": IDS,
-        "image_sizes.txt": [f"{each},200,150" for each in IDS],
-        "localization.txt": [
-            f"{each},mask.png," if masks else f"{each},{','.join(map(str, box(i)))}" for i, each in enumerate(IDS)
-        ],
-    }.items():
-        (folder / name).write_text("".join(f"{line}\n" for line in lines))
+    located = {"mask": "mask.png"} if masks else {"box": box}
+    shared.write_split(folder, IDS, size=(200, 150), **located)
 
 
 @pytest.fixture

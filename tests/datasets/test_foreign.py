@@ -22,6 +22,7 @@ import pytest
 import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shared import write_split
 
 from wsolkern import BackendUnavailable, Evaluator, Normalization
 from wsolkern.cams import CamStore, CamWriter, Manifest
@@ -514,8 +515,7 @@ def test_instruction_sets_that_are_none(monkeypatch, value):
 
 @pytest.mark.parametrize("name", ["WSOLKERN_NUM_THREADS", "WSOLKERN_ISA"])
 def test_commands_name_the_variable(tmp_path, name):
-    for file, line in (("image_ids", "a"), ("image_sizes", "a,9,9"), ("localization", "a,1,1,4,4")):
-        (tmp_path / f"{file}.txt").write_text(f"{line}\n")
+    write_split(tmp_path, ["a"], size=(9, 9), box=(1, 1, 4, 4))
     np.save(tmp_path / "a.npy", np.ones((2, 2)))
     command = [sys.executable, "-m", "wsolkern", "evaluate", "--cams", str(tmp_path), "--metadata", str(tmp_path)]
     found = subprocess.run(

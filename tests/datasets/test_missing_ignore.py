@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from shared import write_split
 from typer.testing import CliRunner
 
 from wsolkern.cli import app
@@ -17,14 +18,13 @@ from wsolkern.studies.counting import SplitCount, evaluator_for, fingerprint
 def made(tmp_path):
     """Two images: the left half is the object, the ignore mask of the second one is not there."""
     split, masks, cams = tmp_path / "metadata", tmp_path / "masks", tmp_path / "cams"
-    for folder in (split, masks, cams):
+    for folder in (masks, cams):
         folder.mkdir()
     half = np.zeros((16, 16), np.uint8)
     half[:, :8] = 255
     Image.fromarray(half).save(masks / "m.png")
     Image.fromarray(255 - half).save(masks / "i.png")
-    (split / "image_ids.txt").write_text("a.jpg\nb.jpg\n")
-    (split / "localization.txt").write_text("a.jpg,m.png,i.png\nb.jpg,m.png,gone.png\n")
+    write_split(split, ["a.jpg", "b.jpg"], mask="m.png", ignore=["i.png", "gone.png"].__getitem__)
     for name in ("a", "b"):
         np.save(cams / f"{name}.npy", np.random.default_rng(0).random((4, 4)))
     return ["evaluate", "--cams", cams, "--metadata", split, "--mask-root", masks, "--size", 16, "-n", "minmax"]

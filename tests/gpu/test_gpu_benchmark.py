@@ -12,7 +12,7 @@ import scipy.ndimage
 import torch
 
 from benchmarks import gpu, gpu_peers, inputs
-from benchmarks.measure import WrongResult
+from benchmarks.harness import WrongResult
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "benchmarks" / "gpu.sh"

@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
+from shared import write_split
 
 from wsolkern import Evaluator
 from wsolkern.cams import CamStore, CamWriter, Manifest
@@ -28,11 +29,7 @@ HOW = {"size": (20, 24), "thresholds": np.arange(0, 1, 0.05)}
 def split(tmp_path_factory):
     """60 images of 200 x 150 pixels with a box each."""
     folder = tmp_path_factory.mktemp("metadata")
-    boxes = [f"{each},{10 + i},{20},{100 + i},{120}" for i, each in enumerate(IDS)]
-    tables = {"image_ids": IDS, "image_sizes": [f"{each},200,150" for each in IDS], "localization": boxes}
-    for name, lines in tables.items():
-        (folder / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines))
-    return load_metadata(folder)
+    return load_metadata(write_split(folder, IDS, size=(200, 150), box=lambda i: (10 + i, 20, 100 + i, 120)))
 
 
 @pytest.fixture(scope="module")
@@ -87,9 +84,7 @@ def test_a_refused_map_costs_no_other(split, cams, tmp_path):
 
 
 def test_masks_are_counted_too(tmp_path):
-    (tmp_path / "metadata").mkdir()
-    (tmp_path / "metadata" / "image_ids.txt").write_text("a\n")
-    (tmp_path / "metadata" / "localization.txt").write_text("a,a.png,\n")
+    write_split(tmp_path / "metadata", ["a"], mask="a.png")
     Image.fromarray(np.pad(np.full((5, 6), 255, np.uint8), 4)).save(tmp_path / "a.png")
     split = load_metadata(tmp_path / "metadata")
     with pytest.raises(ValueError, match="mask_root: needed"):

@@ -13,6 +13,7 @@ import numpy as np
 import oracle
 import pytest
 from PIL import Image
+from shared import write_split
 from typer.testing import CliRunner
 
 from wsolkern import Evaluator, box_hits, normalize, threshold_boxes
@@ -238,22 +239,9 @@ def report(*arguments, code: int = 0) -> dict:
     return json.loads(run(*arguments, "--json", "-", code=code).stdout)
 
 
-def write_split(folder: Path, location) -> Path:
-    """12 images of 200 x 150 pixels."""
-    folder.mkdir()
-    tables = {
-        "image_ids.txt": IDS,
-        "image_sizes.txt": [f"{each},200,150" for each in IDS],
-        "localization.txt": [f"{each},{location(i)}" for i, each in enumerate(IDS)],
-    }
-    for name, lines in tables.items():
-        (folder / name).write_text("".join(f"{line}\n" for line in lines))
-    return folder
-
-
 @pytest.fixture
 def metadata(tmp_path) -> Path:
-    return write_split(tmp_path / "metadata", lambda index: ",".join(map(str, box(index))))
+    return write_split(tmp_path / "metadata", IDS, size=(200, 150), box=box)
 
 
 def store(folder: Path, name: str, cams: np.ndarray, *, nwc_cams=None, **manifest) -> Path:
@@ -308,7 +296,7 @@ def test_command_measures_against_masks(tmp_path):
     pixels = np.zeros((150, 200), np.uint8)
     pixels[30:90, 40:120] = 255
     Image.fromarray(pixels).save(tmp_path / "mask.png")
-    split = write_split(tmp_path / "metadata", lambda _: "mask.png,")
+    split = write_split(tmp_path / "metadata", IDS, size=(200, 150), mask="mask.png")
     options = store(tmp_path, "a", maps()), "--metadata", split, "--csv", tmp_path / "out.csv"
     (entry,) = report(*options, "--mask-root", tmp_path)["stores"]
     assert entry["measured"]["metric"] == "PxAP" and entry["num_localized"] == {}

@@ -12,6 +12,7 @@ import own_networks
 import pytest
 import torch
 from PIL import Image
+from shared import write_split
 from torch import nn
 from typer.testing import CliRunner
 
@@ -30,17 +31,11 @@ def place(tmp_path) -> Path:
     random = np.random.default_rng(0)
     for split, number in (("train", 9), ("val", 3)):
         (tmp_path / "images" / split).mkdir(parents=True)
-        (tmp_path / "boxes" / split).mkdir(parents=True)
         ids = [f"{split}/{index}.png" for index in range(number)]
         for image_id in ids:
             Image.fromarray(random.integers(0, 256, (20, 20, 3), np.uint8)).save(tmp_path / "images" / image_id)
-        for name, lines in (
-            ("image_ids", ids),
-            ("class_labels", [f"{each},{index % NUM_CLASSES}" for index, each in enumerate(ids)]),
-            ("image_sizes", [f"{each},20,20" for each in ids]),
-            ("localization", [f"{each},2,3,15,12" for each in ids]),
-        ):
-            (tmp_path / "boxes" / split / f"{name}.txt").write_text("\n".join(lines) + "\n")
+        how = {"size": (20, 20), "box": (2, 3, 15, 12), "label": lambda index: index % NUM_CLASSES}
+        write_split(tmp_path / "boxes" / split, ids, **how)
     return tmp_path
 
 

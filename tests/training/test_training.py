@@ -20,6 +20,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from shared import write_split
 from torch import nn
 from typer.testing import CliRunner
 
@@ -102,8 +103,7 @@ def place(tmp_path_factory) -> Path:
     """Images of three classes, each with a colour of its own in a box; boxes and masks of val."""
     folder, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
     for split, number in (("train", NUM_TRAIN), ("val", NUM_VAL)):
-        lines = {"image_ids": [], "class_labels": [], "image_sizes": [], "localization": []}
-        masks = []
+        boxes = {}
         (folder / "images" / split).mkdir(parents=True)
         for index in range(number):
             pixels = rng.integers(60, 160, (24, 30, 3), np.uint8)
@@ -114,20 +114,14 @@ def place(tmp_path_factory) -> Path:
             mask = np.zeros((24, 30), np.uint8)
             mask[y : y + 12, x : x + 14] = 255
             Image.fromarray(mask).save(folder / "images" / f"{image_id}.mask.png")
-            for name, line in (
-                ("image_ids", image_id),
-                ("class_labels", f"{image_id},{label}"),
-                ("image_sizes", f"{image_id},30,24"),
-                ("localization", f"{image_id},{x},{y},{x + 14},{y + 12}"),
-            ):
-                lines[name].append(line)
-            masks.append(f"{image_id},{image_id}.mask.png,")
-        for kind, located in (("boxes", lines["localization"]), ("masks", masks)):
-            split_folder = folder / kind / split
-            split_folder.mkdir(parents=True)
-            for name, content in {**lines, "localization": located}.items():
-                if split == "val" or name in ("image_ids", "class_labels"):  # train needs no more
-                    (split_folder / f"{name}.txt").write_text("".join(f"{each}\n" for each in content))
+            boxes[image_id] = x, y, x + 14, y + 12
+        ids = list(boxes)
+        for kind, located in (
+            ("boxes", {"box": lambda number, boxes=boxes: [*boxes.values()][number]}),
+            ("masks", {"mask": lambda number, ids=ids: f"{ids[number]}.mask.png"}),
+        ):
+            more = {"size": (30, 24), **located} if split == "val" else {}  # train needs no more
+            write_split(folder / kind / split, ids, label=lambda number: number % NUM_CLASSES, **more)
     return folder
 
 
@@ -619,7 +613,7 @@ def test_tensorboard(place, tmp_path):
 def test_small_table_1(tmp_path, monkeypatch, capfd):
     """All steps of the benchmark on a handful of images; a second run finds them done."""
     monkeypatch.syspath_prepend(Path(__file__).parents[2])
-    from benchmarks.table1_digits import main
+    from benchmarks.experiments.table1_digits import main
 
     options = ["--out", str(tmp_path), "--minutes-per-method", "0.0001", "--train", "40", "--val", "20", "--test", "20"]
     num_threads = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""Table 1 in small: `python -m benchmarks.table1_digits --out DIR`.
+"""An experiment, not a benchmark: Table 1 in small, `python -m benchmarks.experiments.table1_digits --out DIR`.
 
 In: the digits data set, made here; minutes a method may train for. Out: MaxBoxAccV2 of six methods on test under
 min-max, max, PaS and IVR with a percentile chosen on val, with durations; JSON in benchmarks/results with --save.
@@ -22,7 +22,8 @@ import torch
 from rich.console import Console
 from rich.markup import escape
 
-from benchmarks import machine
+from benchmarks import harness
+from benchmarks.harness import RESULTS
 from wsolkern.cams import open_maps
 from wsolkern.cli import app
 from wsolkern.datasets import Metadata, load_metadata
@@ -36,7 +37,6 @@ from wsolkern.report.tables import plain_table
 from wsolkern.studies.counting import count_maps, evaluator_for
 from wsolkern.training import Recipe
 
-RESULTS = machine.ROOT / "benchmarks" / "results"
 NORMALIZATIONS = "minmax max pas:0.9 ivr:0.00..0.95/0.05"
 FIXED = ("minmax", "max", "pas:0.9")
 NETWORK = "tiny"
@@ -56,7 +56,9 @@ _NUM_TIMED = 10  # batches
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; 0 if all steps are done."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.table1_digits", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.experiments.table1_digits", description=__doc__.splitlines()[0]
+    )
     parser.add_argument(
         "--out", type=Path, required=True, help="folder for all that is made; one that is there goes on"
     )
@@ -68,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     for split, default in (("train", 4000), ("val", 500), ("test", 1000)):
         parser.add_argument(f"--{split}", type=int, default=default, help="images (default: %(default)s)")
-    parser.add_argument("--save", action="store_true", help=f"write the numbers to {RESULTS.relative_to(machine.ROOT)}")
+    parser.add_argument("--save", action="store_true", help=f"write the numbers to {RESULTS.relative_to(harness.ROOT)}")
     arguments = parser.parse_args(argv)
     os.environ["WSOLKERN_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
@@ -80,14 +82,11 @@ def main(argv: list[str] | None = None) -> int:
         job.train(method)
         for split in ("val", "test"):
             job.extract(method, split)
-    results = {"machine": machine.describe(), **job.state, "table": job.table()}
+    results = {"is_experiment": True, "machine": harness.describe(), **job.state, "table": job.table()}
     results["machine"]["versions"]["torch"] = torch.__version__
     show(results)
     if arguments.save:
-        stamp = results["machine"]["date"].replace(":", "").replace("+0000", "Z")
-        path = RESULTS / f"{stamp}-table1-digits.json"
-        path.write_text(json.dumps(results, indent=1) + "\n")
-        print(f"written: {path}")
+        print(f"written: {harness.save(results, 'experiment-table1-digits')}")
     return 0
 
 

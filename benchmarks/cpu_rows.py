@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks import levels, published
+from benchmarks.harness import WrongResult, batch_seconds, seconds
 from benchmarks.inputs import SIZE, Inputs
 from wsolkern.ops import DEFAULT_THRESHOLDS, count_box_hits, count_pixels
 
@@ -23,11 +24,6 @@ MANY = ("minmax", "max", "pas:0.9", *(f"ivr:{percent / 100}" for percent in rang
 PUBLISHED_SECONDS, PUBLISHED_MAPS = 4.0, 10
 LEVELS_SECONDS, LEVELS_MAPS = 3.0, 25
 CHECK_SECONDS = 8.0
-BATCH_SECONDS, BATCH_REPEATS = 1.0, 5
-
-
-class WrongResult(Exception):
-    """A result differs from OpenCV's, so there is nothing to time."""
 
 
 @dataclass
@@ -113,22 +109,7 @@ def box_row(work: str, inputs: Inputs, normalizations: Sequence[str] | None) -> 
             if not np.array_equal(*pair):
                 raise WrongResult(f"{work}, {inputs.name}: the peers differ from each other on map {index}")
     _check(f"{work}, {inputs.name}", count, expected)
-    return _timed(
-        Row(
-            work=work,
-            kind=inputs.name,
-            num_maps=len(maps),
-            num_checked=len(expected),
-            ms=0.0,
-            ms_alone=0.0,
-            published_ms=_median_ms(published_seconds),
-            num_published=len(published_seconds),
-            levels_ms=_median_ms(levels_seconds),
-            num_levels=len(levels_seconds),
-            bytes_read=maps[0].nbytes,
-        ),
-        count,
-    )
+    return _timed_row(work, inputs, count, len(expected), maps[0].nbytes, published_seconds, levels_seconds)
 
 
 def pixel_row(work: str, inputs: Inputs, normalizations: Sequence[str]) -> Row:
@@ -148,45 +129,19 @@ def pixel_row(work: str, inputs: Inputs, normalizations: Sequence[str]) -> Row:
             ]
         )
 
-    expected, seconds = _spend(with_numpy, len(maps), CHECK_SECONDS, len(maps))
+    expected, numpy_seconds = _spend(with_numpy, len(maps), CHECK_SECONDS, len(maps))
     _check(f"{work}, {inputs.name}", count, expected)
-    return _timed(
-        Row(
-            work=work,
-            kind=inputs.name,
-            num_maps=len(maps),
-            num_checked=len(expected),
-            ms=0.0,
-            ms_alone=0.0,
-            published_ms=_median_ms(seconds),
-            num_published=len(seconds),
-            levels_ms=None,
-            num_levels=0,
-            bytes_read=maps[0].nbytes + masks[0].nbytes,
-        ),
-        count,
-    )
-
-
-def batch_seconds(call: Callable[[], object]) -> float:
-    """Seconds a call, the median of at least BATCH_REPEATS after one to warm up."""
-    call()
-    times = []
-    while len(times) < BATCH_REPEATS or sum(times) < BATCH_SECONDS:
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return float(np.median(times))
+    return _timed_row(work, inputs, count, len(expected), maps[0].nbytes + masks[0].nbytes, numpy_seconds)
 
 
 def _spend(compute: Callable[[int], np.ndarray], num_maps: int, budget: float, limit: int):
     """Results and seconds of maps 0, 1, ... until ``budget`` seconds are over or ``limit`` maps done; at least one."""
-    results, seconds = [], []
-    while len(results) < min(limit, num_maps) and sum(seconds) < budget:
+    results, spent = [], []
+    while len(results) < min(limit, num_maps) and sum(spent) < budget:
         start = time.perf_counter()
         results.append(compute(len(results)))
-        seconds.append(time.perf_counter() - start)
-    return results, seconds
+        spent.append(time.perf_counter() - start)
+    return results, spent
 
 
 def _check(name: str, count: Callable[[slice], np.ndarray], expected: list[np.ndarray]) -> None:
@@ -199,19 +154,36 @@ def _check(name: str, count: Callable[[slice], np.ndarray], expected: list[np.nd
         raise WrongResult(f"{name}: the counts of {len(expected)} maps together are not the sum of the single ones")
 
 
-def _timed(row: Row, count: Callable[[slice], np.ndarray]) -> Row:
-    """The row with wsolkern's times."""
+def _timed_row(
+    work: str,
+    inputs: Inputs,
+    count: Callable[[slice], np.ndarray],
+    num_checked: int,
+    bytes_read: int,
+    published_seconds: list[float],
+    levels_seconds: Sequence[float] = (),
+) -> Row:
+    """The row with the peers' times and wsolkern's."""
+    num_maps = len(inputs.cams)
     begun, begun_cpu = time.perf_counter(), time.process_time()
-    row.ms = batch_seconds(lambda: count(slice(None))) / row.num_maps * 1e3
-    alone = []
-    for index in list(range(row.num_maps)) * 2:
-        start = time.perf_counter()
-        count(slice(index, index + 1))
-        alone.append(time.perf_counter() - start)
-    row.ms_alone = _median_ms(alone[row.num_maps :])
-    row.cpu_share = (time.process_time() - begun_cpu) / (time.perf_counter() - begun)
-    return row
+    together = batch_seconds(lambda: count(slice(None))) / num_maps
+    alone = [seconds(lambda index=index: count(slice(index, index + 1))) for index in [*range(num_maps)] * 2]
+    cpu_share = (time.process_time() - begun_cpu) / (time.perf_counter() - begun)
+    return Row(
+        work=work,
+        kind=inputs.name,
+        num_maps=num_maps,
+        num_checked=num_checked,
+        ms=together * 1e3,
+        ms_alone=_median_ms(alone[num_maps:]),  # the first round warms up
+        published_ms=_median_ms(published_seconds),
+        num_published=len(published_seconds),
+        levels_ms=_median_ms(levels_seconds) if levels_seconds else None,
+        num_levels=len(levels_seconds),
+        bytes_read=bytes_read,
+        cpu_share=cpu_share,
+    )
 
 
-def _median_ms(seconds: list[float]) -> float:
+def _median_ms(seconds: Sequence[float]) -> float:
     return float(np.median(seconds)) * 1e3

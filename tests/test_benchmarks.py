@@ -1,0 +1,52 @@
+"""The harness of the benchmarks; no speed is looked at. What needs a device is in tests/gpu/test_gpu_benchmark.py.
+
+In: made-up runs, one small map. Out: names of files, calls in turns, no time for what is wrong.
+Source: none.
+"""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import cpu_rows, folder, harness, inputs
+
+
+def test_a_result_says_when_on_which_machine_and_which_commit(tmp_path):
+    about = {"date": "2026-01-02T03:04:05+00:00", "cpu": "AMD EPYC (TM) 9", "commit": "0123456789abcdef"}
+    path = harness.save({"machine": about, "rows": [1]}, "cpu-avx2", tmp_path / "results")
+    assert path.name == "2026-01-02T030405Z-cpu-avx2-AMD-EPYC-TM-9-0123456.json"
+    assert json.loads(path.read_text()) == {"subject": "cpu-avx2", "machine": about, "rows": [1]}
+    path = harness.save({"machine": about | {"device": {"name": "H 100"}, "commit": None}}, "gpu", tmp_path)
+    assert path.name == "2026-01-02T030405Z-gpu-H-100-unknown.json"
+    assert {"date", "cpu", "commit", "uncommitted_changes"} <= harness.describe().keys()
+
+
+def test_calls_take_turns_and_the_first_round_warms_up():
+    called = []
+    found = harness.rounds([lambda: called.append("a"), lambda: called.append("b")], 3)
+    assert called == ["a", "b"] * 4 and found.shape == (3, 2) and (found >= 0).all()
+
+
+def test_a_count_that_is_one_off_has_no_speed(monkeypatch):
+    rng = np.random.default_rng(0)
+    boxes = inputs.synthetic_boxes(rng, 1)
+    kind = inputs.Inputs("a kind", inputs.cam_like(rng, boxes, 7), boxes)
+    row = cpu_rows.pixel_row("a work", kind, ["max"])
+    assert (row.num_maps, row.num_checked, row.num_levels, row.levels_ms) == (1, 1, 0, None) and row.ms > 0
+    count = cpu_rows.count_pixels
+
+    def one_more(*arguments, **how):
+        pixels, degenerate = count(*arguments, **how)
+        pixels[0, 1, 3] += 1
+        return pixels, degenerate
+
+    monkeypatch.setattr(cpu_rows, "count_pixels", one_more)
+    with pytest.raises(harness.WrongResult, match="a work, a kind: 1 of .* counts of map 0 differ"):
+        cpu_rows.pixel_row("a work", kind, ["max"])
+
+
+@pytest.mark.slow
+def test_a_folder_is_evaluated_right():
+    found = folder.measure(5, seed=0)
+    assert found["num_maps"] == found["num_checked"] == 5
