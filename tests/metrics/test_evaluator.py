@@ -5,11 +5,13 @@ Source: Choe et al., arXiv 2007.04178, section 4.
 """
 
 import json
+import pickle
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
+from wsolkern.errors import ImageError
 from wsolkern.metrics import Evaluator
 from wsolkern.ops import box_hits, pixel_histograms
 
@@ -358,6 +360,22 @@ def test_a_bad_batch_is_named_and_counts_nothing(name):
         evaluator.update(cams, ids)
     for ours, earlier in zip(counts(evaluator), before, strict=True):
         np.testing.assert_array_equal(ours, earlier)
+
+
+def test_an_error_of_one_image_carries_its_id():
+    evaluator = make(boxes=make_boxes() | {IDS[5]: np.array([[4, 0, 3, 3]])}, masks=None)
+    with pytest.raises(ImageError) as raised:
+        fed(evaluator)
+    assert (raised.value.image_id, raised.value.reason[:12]) == (IDS[5], "boxes[5][0]:")
+    assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value)
+
+
+def test_what_a_loader_says_is_left_as_it_is():
+    def load(image_id):
+        raise ValueError(f"masks[3]: {image_id} is no file")
+
+    with pytest.raises(ValueError, match=f"^masks.3.: {IDS[0]} is no file$"):
+        fed(make(boxes=None, masks=load))
 
 
 def test_a_mask_that_does_not_load_counts_nothing():

@@ -1,11 +1,14 @@
 """What the public functions take, what they give back, what they refuse, and which machine code they run."""
 
+import pickle
+
 import numpy as np
 import pytest
 from cases import CASES, batch
 
 import wsolkern
 from wsolkern import BackendUnavailable, Normalization, ops
+from wsolkern.errors import MapError
 from wsolkern.ops import backends
 from wsolkern.ops.cutting import MAX_CUTS
 
@@ -116,6 +119,49 @@ def hits_of(cams=CAMS, boxes=BOXES, normalizations="max", **how):
 
 def pixels_of(cams=CAMS, masks=MASKS, normalizations="max", size=(21, 20), **how):
     return ops.pixel_histograms(cams, masks, normalizations, size=size, **how)
+
+
+PLACES = {
+    "shape": (lambda how: hits_of(boxes=[*BOXES[:4], np.zeros((0, 4), int), *BOXES[5:]], **how), "boxes", 4, None),
+    "masked": (
+        lambda how: hits_of(boxes=[*BOXES[:2], np.ma.array(BOXES[2], mask=True), *BOXES[3:]], **how),
+        "boxes",
+        2,
+        None,
+    ),
+    "second_box": (
+        lambda how: hits_of(boxes=[*BOXES[:3], np.array([[0, 0, 3, 3], [5, 0, 3, 3]]), *BOXES[4:]], **how),
+        "boxes",
+        3,
+        1,
+    ),
+    "mask": (lambda how: pixels_of(masks=replaced(MASKS, (5, 0, 0), 2), **how), "masks", 5, None),
+    "score": (lambda how: hits_of(replaced(SCORE_MAPS, (1, 2, 3), 2.0), BOXES[:2], None, **how), "cams", 1, None),
+    "score_under_a_mask": (
+        lambda how: pixels_of(replaced(SCORE_MAPS, (1, 2, 3), 2.0), np.zeros((2, 6, 5), np.uint8), None, **how),
+        "cams",
+        1,
+        None,
+    ),
+    "score_of_boxes": (
+        lambda how: ops.threshold_boxes(replaced(SCORE_MAPS, (1, 2, 3), 2.0), **how),
+        "score_maps",
+        1,
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("name", PLACES)
+def test_an_error_of_one_map_carries_its_place(name, backend):
+    call, argument, place, row = PLACES[name]
+    with pytest.raises(MapError) as raised:
+        call({"backend": backend})
+    error = raised.value
+    assert (error.argument, error.place, error.row) == (argument, place, row)
+    assert str(error) == f"{argument}[{place}]{'' if row is None else f'[{row}]'}: {error.reason}"
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
 @pytest.mark.parametrize(

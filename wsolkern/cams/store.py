@@ -19,7 +19,7 @@ from wsolkern.cams.records import Records
 from wsolkern.datasets import MapFolder, Metadata
 from wsolkern.datasets.scaling import UnitRange
 from wsolkern.datasets.spelling import nearest_spellings
-from wsolkern.errors import DatasetError
+from wsolkern.errors import DatasetError, PathError
 from wsolkern.files import readers
 
 _NUM_LISTED = 4  # damaged shards, or images of other classes, that one message names
@@ -41,7 +41,7 @@ class CamStore:
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
         if not self.is_at(self.path):
-            raise DatasetError(f"{self.path}: no CAM store: expected a folder with {layout.MANIFEST}")
+            raise PathError(self.path, f"no CAM store: expected a folder with {layout.MANIFEST}")
         self.manifest: Manifest
         """The run that the maps come from."""
         self.manifest, self._sha256 = layout.read_manifest(self.path)

@@ -17,7 +17,7 @@ from wsolkern.cams.manifest import Manifest
 from wsolkern.cams.records import Records, make_records
 from wsolkern.cams.stamps import FileStamp
 from wsolkern.cams.store import CamStore
-from wsolkern.errors import DatasetError
+from wsolkern.errors import DatasetError, MapError
 from wsolkern.files import UNFINISHED, only_one, sync_folder
 
 _SHARD_BYTES = 32 << 20  # of maps: a shard of large maps has fewer than maps_per_shard
@@ -266,7 +266,7 @@ def _score_maps(records: Records) -> Records:
     """As float64.
 
     Raises:
-        ValueError: A value is outside [0, 1] or NaN; the message names the image.
+        MapError: A value is outside [0, 1] or NaN; the message names the image.
     """
     for name in ("cams", "nwc_cams"):
         maps = getattr(records, name)
@@ -274,9 +274,11 @@ def _score_maps(records: Records) -> Records:
             wrong = ~((maps >= 0) & (maps <= 1)).all(axis=(1, 2))
             if wrong.any():
                 row = int(wrong.argmax())
-                raise ValueError(
-                    f"{name}[{row}]: image {records.image_ids[row]!r}: expected a score map with values in [0, 1], "
-                    f"found {maps[row].min()} to {maps[row].max()}"
+                raise MapError(
+                    name,
+                    row,
+                    f"image {records.image_ids[row]!r}: expected a score map with values in [0, 1], "
+                    f"found {maps[row].min()} to {maps[row].max()}",
                 )
             records = records._replace(**{name: maps.astype(np.float64)})
     return records

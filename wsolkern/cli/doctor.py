@@ -108,14 +108,14 @@ def examine() -> list[Finding]:
 
 def _native_modules() -> list[Finding]:
     """One line for each instruction set."""
-    from wsolkern.errors import BackendUnavailable
+    from wsolkern.errors import BackendUnavailable, IsaUnavailable
     from wsolkern.ops import backends
 
     try:
-        used, problem = backends.native().__name__.rpartition("_native_")[2], ""
+        used, problem = backends.native().__name__.rpartition("_native_")[2], None
         runnable = backends.runnable_isas()
     except BackendUnavailable as error:
-        used, runnable, problem = "", (), str(error)
+        used, runnable, problem = "", (), error
     findings = []
     for isa in backends.ISAS:
         name = f"wsolkern._native_{isa}"
@@ -130,13 +130,13 @@ def _native_modules() -> list[Finding]:
             findings.append(Finding(f"core {isa}", "ok", f"built and used ({_location(name)})"))
         elif isa in runnable:
             findings.append(Finding(f"core {isa}", "ok", f"built, can run here (WSOLKERN_ISA={isa} chooses it)"))
-        elif not problem:
+        elif problem is None:
             findings.append(Finding(f"core {isa}", "ok", "built, this CPU does not have these instructions"))
         else:
             findings.append(Finding(f"core {isa}", "missing", "built, cannot be tried before what is broken is fixed"))
-    if problem:
-        chosen = problem.startswith("WSOLKERN_ISA")
-        findings.append(Finding("core", "broken", problem, "unset WSOLKERN_ISA" if chosen else _BUILD))
+    if problem is not None:
+        fix = "unset WSOLKERN_ISA" if isinstance(problem, IsaUnavailable) else _BUILD
+        findings.append(Finding("core", "broken", str(problem), fix))
     return findings
 
 
@@ -190,8 +190,8 @@ def _cuda() -> Finding:
 
     if missing := backends.missing_for_cuda():
         built = "built" if importlib.util.find_spec("wsolkern._cuda") else "not built"
-        what, _, fix = missing.rpartition(": ") if ": " in missing else (missing, "", "")
-        return Finding("CUDA", "missing", f"{what} (wsolkern._cuda is {built}); maps are evaluated on the CPU", fix)
+        detail = f"{missing.what} (wsolkern._cuda is {built}); maps are evaluated on the CPU"
+        return Finding("CUDA", "missing", detail, missing.fix)
     import torch
 
     names = ", ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))

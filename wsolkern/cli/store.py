@@ -92,14 +92,15 @@ def verify(
 ) -> None:
     """Read all shards and compare their checksums. Exit code 1 if something is damaged, repaired or not."""
     with terminal.errors_as_messages():
-        from wsolkern.errors import DatasetError
+        from wsolkern.errors import DatasetError, PathError
 
         damaged: dict[str, str] = {}
         for path in stores:
             try:
                 store, problems = _verify(path, repair)
             except DatasetError as error:
-                damaged[str(path)] = str(error).removeprefix(f"{path}: ")
+                is_named = isinstance(error, PathError) and error.path == path
+                damaged[str(path)] = error.reason if is_named else str(error)
                 continue
             state = "all is well"
             if problems:

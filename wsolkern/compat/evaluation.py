@@ -31,7 +31,7 @@ from wsolkern.datasets import MapFolder, load_mask
 from wsolkern.datasets.masks import existing_ignore_paths, load_grey
 from wsolkern.datasets.metadata import read_kind, scale_boxes
 from wsolkern.datasets.tables import Problems
-from wsolkern.errors import DatasetError
+from wsolkern.errors import DatasetError, ImageError
 from wsolkern.metrics import box_accuracy, max_box_acc, pxap
 from wsolkern.ops import backends
 from wsolkern.ops.inputs import check_thresholds, on_host, plain, threshold_grid
@@ -299,7 +299,7 @@ class _BatchEvaluator(LocalizationEvaluator):
                 try:
                     check_scoremap_validity(on_host(scoremap).astype(np.float64))
                 except ValueError as error:
-                    raise ValueError(f"image {image_id!r}: {error}") from None
+                    raise ImageError(image_id, str(error)) from None
             raise
 
     def flush(self) -> None:
@@ -323,8 +323,10 @@ class _BatchEvaluator(LocalizationEvaluator):
             if first is None:
                 return
             image_id, error = first
-            kind, named = OSError if isinstance(error, OSError) else DatasetError, f"image {image_id!r}: "
-            raise kind(f"{named}{str(error).removeprefix(named)}") from error
+            kind, reason = OSError if isinstance(error, OSError) else DatasetError, str(error)
+            if isinstance(error, ImageError):
+                reason = error.reason
+            raise kind(f"image {image_id!r}: {reason}") from error
 
     def _warn_of_counts(self, image_ids: Collection[str]) -> None:
         """Says how the images that were accumulated since counts were set differ from those of the split."""

@@ -17,6 +17,7 @@ from typing import IO
 
 import numpy as np
 
+from wsolkern.errors import ImageError
 from wsolkern.files import open_regular, write_from
 from wsolkern.metrics import formulas, sealed
 from wsolkern.metrics.evaluator import Evaluator
@@ -249,7 +250,7 @@ class BootstrapEvaluator:
             place = self._places.get(image_id)
             if place is None or place in self._counted:
                 found = "one that is not among them" if place is None else "it a second time"
-                raise ValueError(f"image {image_id!r}: expected each of {len(self._places)} images once, found {found}")
+                raise ImageError(image_id, f"expected each of {len(self._places)} images once, found {found}")
             places[place] = None
         return places
 

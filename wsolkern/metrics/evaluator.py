@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from wsolkern import defaults
+from wsolkern.errors import ArgumentError, ImageError, MapError
 from wsolkern.files import read_regular, write_whole
 from wsolkern.metrics import sealed
 from wsolkern.metrics.result import SCORE_MAPS, NormalizationResult, Result
@@ -152,7 +153,7 @@ class Evaluator:
 
         Raises:
             ValueError: Ids that are unknown, repeated or not N; a map, box or mask that is not as documented, named by
-                its image id. Nothing of the batch is counted then.
+                its image id (an ImageError). Nothing of the batch is counted then.
         """
         cams = inputs.plain(cams, "cams")
         if getattr(cams, "ndim", None) != 3:
@@ -174,12 +175,8 @@ class Evaluator:
                     masks = self._load_masks(image_ids)
                     timer.moved(masks.nbytes)
                 added["hist"], degenerate = count_pixels(cams, masks, thresholds=self.thresholds, **how)
-        except ValueError as error:
-            # Operations name a map by its place in the batch, as in "boxes[3]: ...".
-            place = re.match(r"\w+\[(\d+)\]", str(error))
-            if place is None:
-                raise
-            raise ValueError(f"image {image_ids[int(place[1])]!r}: {error}") from error
+        except MapError as error:
+            raise ImageError(image_ids[error.place], str(error)) from error
         with stage("reduce", getattr(cams, "device", None)) as timer:
             timer.moved(3 * sum(each.nbytes for each in added.values()), len(image_ids))
             self._add(len(image_ids), added | {"num_degenerate": degenerate.sum(1)})
@@ -197,8 +194,8 @@ class Evaluator:
         mine, theirs = self._settings(), other._settings()
         for name in mine:
             if mine[name] != theirs[name]:
-                raise ValueError(
-                    f"other: expected the same {name}, {_shorten(mine[name])}, found {_shorten(theirs[name])}"
+                raise ArgumentError(
+                    "other", f"expected the same {name}, {_shorten(mine[name])}, found {_shorten(theirs[name])}"
                 )
         counts = other._counts
         self._add(counts.num_images, counts.arrays())
@@ -406,9 +403,13 @@ class Evaluator:
         load = self._masks.__getitem__ if isinstance(self._masks, Mapping) else self._masks
         masks = np.empty((len(image_ids), *self.size), np.uint8)
         for image_id, out in zip(image_ids, masks, strict=True):
-            mask = np.asarray(inputs.on_host(load(image_id), f"image {image_id!r}: mask"))
+            mask = load(image_id)
+            try:
+                mask = np.asarray(inputs.on_host(mask, "mask"))
+            except ArgumentError as error:
+                raise ImageError(image_id, str(error)) from error
             if mask.dtype != np.uint8 or mask.shape != self.size:
-                raise ValueError(f"image {image_id!r}: expected a mask uint8 {self.size}, found {_describe(mask)}")
+                raise ImageError(image_id, f"expected a mask uint8 {self.size}, found {_describe(mask)}")
             out[...] = mask
         return masks
 

@@ -7,12 +7,13 @@ Source: none; every backend returns the same bits, so this choice changes the sp
 import os
 import re
 import warnings
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from types import ModuleType
 
-from wsolkern.errors import BackendUnavailable
+from wsolkern.errors import BackendUnavailable, IsaUnavailable
 
 ISAS = ("avx512", "avx2", "generic")  # best first; each is a module wsolkern._native_<isa>
 EMULATED = "WSOLKERN_EMULATED"  # path of the CUDA extension's stand-in on the host, which tests build
@@ -48,10 +49,10 @@ def load(isa: str) -> ModuleType:
         BackendUnavailable: It is not built, or this CPU cannot run it.
     """
     if isa not in ISAS:
-        raise BackendUnavailable(f"WSOLKERN_ISA: expected one of {', '.join(ISAS)}, found {isa[:80]!r}")
+        raise IsaUnavailable(f"WSOLKERN_ISA: expected one of {', '.join(ISAS)}, found {isa[:80]!r}")
     supported = {"generic", *_import("generic").cpu_supports()}
     if isa not in supported:
-        raise BackendUnavailable(f"WSOLKERN_ISA={isa}: this CPU has only {', '.join(sorted(supported))}")
+        raise IsaUnavailable(f"WSOLKERN_ISA={isa}: this CPU has only {', '.join(sorted(supported))}")
     return _import(isa)
 
 
@@ -99,28 +100,41 @@ def resolve(backend: str, value: object = None) -> str:
     return "cpu"
 
 
+@dataclass(frozen=True)
+class Missing:
+    """What keeps a backend from running here."""
+
+    what: str
+    fix: str = ""
+    """A command that would help, if there is one."""
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.fix}" if self.fix else self.what
+
+
 @cache
-def missing_for_cuda() -> str:
-    """What keeps backend "cuda" from running here, and what would help; empty if nothing does."""
+def missing_for_cuda() -> Missing | None:
+    """What keeps backend "cuda" from running here; None if nothing does."""
     try:
         import torch
     except ImportError as error:
-        return f"PyTorch does not load ({error})"
+        return Missing(f"PyTorch does not load ({error})")
     if not os.environ.get(EMULATED) and not torch.cuda.is_available():
         build = "" if torch.version.cuda else ", it is built for the CPU only"
-        return f"PyTorch finds no CUDA device{build}"
+        return Missing(f"PyTorch finds no CUDA device{build}")
     try:
         import triton  # noqa: F401
     except ImportError as error:
-        return f"Triton does not load, {error}: pip install triton"
+        return Missing(f"Triton does not load, {error}", "pip install triton")
     try:
         device_module()
     except ImportError as error:
-        return (
-            f"wsolkern._cuda does not load, {error}: WSOLKERN_CUDA=1 pip install --no-build-isolation --no-deps -e . "
-            "(in a checkout; needs the CUDA toolkit 12.8 or newer)"
+        return Missing(
+            f"wsolkern._cuda does not load, {error}",
+            "WSOLKERN_CUDA=1 pip install --no-build-isolation --no-deps -e . "
+            "(in a checkout; needs the CUDA toolkit 12.8 or newer)",
         )
-    return ""
+    return None
 
 
 @cache

@@ -121,7 +121,11 @@ def threshold_boxes(
 
         rows, counts, max_levels = evaluation.threshold_boxes(scores, fractions, largest)
     else:
-        rows, counts, max_levels = native().threshold_boxes(scores, fractions, largest, num_threads())
+        try:
+            rows, counts, max_levels = native().threshold_boxes(scores, fractions, largest, num_threads())
+        except ValueError:
+            inputs.check_scores(scores, "score_maps")
+            raise
     rows, ends = kind(rows), np.cumsum(counts).reshape(counts.shape)
     result = []
     for begins, end, max_level in zip(ends - counts, ends, max_levels, strict=True):
@@ -224,10 +228,15 @@ def _evaluate_cpu(maps, rows, offsets, normalizations, thresholds, deltas, conto
         last = len(some_deltas), len(thresholds)
         hits = None if summed else np.empty((*axes, num_maps, *last), np.uint8)
         counts = np.zeros((*axes, *last), np.int64) if summed else None
-        native().box_hits(
-            maps, size, ranks, rows, offsets, some_deltas, thresholds, inputs.CONTOURS[contours],
-            hits, counts, degenerate, num_threads(),
-        )  # fmt: skip
+        try:
+            native().box_hits(
+                maps, size, ranks, rows, offsets, some_deltas, thresholds, inputs.CONTOURS[contours],
+                hits, counts, degenerate, num_threads(),
+            )  # fmt: skip
+        except ValueError:
+            if not normalizations:
+                inputs.check_scores(maps, "cams")
+            raise
         per_delta.append(counts if summed else hits.view(bool))
     return per_delta[0] if len(per_delta) == 1 else np.concatenate(per_delta, axis=-2), degenerate.view(bool)
 

@@ -7,6 +7,7 @@ Source: every normalization of arXiv 2107.13221 is a non-decreasing function S o
 
 import numpy as np
 
+from wsolkern.errors import MapError
 from wsolkern.normalization import parse_all
 from wsolkern.ops import inputs
 from wsolkern.ops.backends import native, num_threads, resolve
@@ -101,7 +102,7 @@ def digitize(maps, cuts, *, backend: str = "auto"):
     if flat.shape[1] > MAX_CUTS:
         raise ValueError(f"cuts: expected at most {MAX_CUTS} a map, found {flat.shape[1]}")
     if np.isnan(flat).any():
-        raise ValueError(f"cuts[{np.argwhere(np.isnan(flat))[0][0]}]: expected numbers, found NaN")
+        raise MapError("cuts", np.argwhere(np.isnan(flat))[0][0], "expected numbers, found NaN")
     if backend == "reference":
         bins, ranks = digitize_reference(f, flat)
     elif backend == "cuda":

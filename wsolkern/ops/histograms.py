@@ -113,7 +113,12 @@ def _evaluate(cams, masks, normalizations, thresholds, size, backend, *, summed)
         flags = np.zeros((num, len(maps)), np.uint8)
         each = None if summed else np.empty((num, len(maps), 2, num_bins), np.int64)
         total = np.zeros((num, 2, num_bins), np.int64) if summed else None
-        native().pixel_histograms(maps, size, ranks, edges, masks, each, total, flags, num_threads())
+        try:
+            native().pixel_histograms(maps, size, ranks, edges, masks, each, total, flags, num_threads())
+        except ValueError:
+            if not parsed:
+                inputs.check_scores(maps, "cams")
+            raise
         counts, degenerate = total if summed else each, flags.view(bool)
     kind = inputs.same_kind(cams)
     return kind(counts), kind(degenerate)

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from wsolkern.errors import ArgumentError, MapError
 from wsolkern.normalization import Normalization, parse_all
 from wsolkern.ops.backends import device_of
 
@@ -47,7 +48,7 @@ def plain(value: object, name: str) -> object:
     """``value`` itself; a tensor without its graph, and with the conjugation and sign that a view of it only notes.
 
     Raises:
-        ValueError: A masked array, whose mask would be lost, or a tensor that is no dense array of numbers.
+        ArgumentError: A masked array, whose mask would be lost, or a tensor that is no dense array of numbers.
     """
     if is_tensor(value):
         torch = sys.modules["torch"]
@@ -59,13 +60,14 @@ def plain(value: object, name: str) -> object:
             "a meta": value.is_meta,
         }
         if kind := next((kind for kind, is_so in kinds.items() if is_so), None):
-            raise ValueError(f"{name}: expected a dense tensor of numbers, found {kind} one")
+            raise ArgumentError(name, f"expected a dense tensor of numbers, found {kind} one")
         return value.detach().resolve_conj().resolve_neg()
     # numpy.ma's arrays and those of others who keep a mask.
     if isinstance(value, np.ndarray) and type(value) is not np.ndarray and hasattr(value, "mask"):
-        raise ValueError(
-            f"{name}: expected an array without a mask, found a masked one ({type(value).__name__}): fill in what it "
-            "hides, or leave it out"
+        raise ArgumentError(
+            name,
+            f"expected an array without a mask, found a masked one ({type(value).__name__}): fill in what it hides, or "
+            "leave it out",
         )
     return value
 
@@ -74,7 +76,7 @@ def on_host(value: object, name: str = "values") -> object:
     """``value`` itself, or the numpy array of a torch tensor.
 
     Raises:
-        ValueError: As :func:`plain`, or numpy has no such array.
+        ArgumentError: As :func:`plain`, or numpy has no such array.
     """
     value = plain(value, name)
     if not is_tensor(value):
@@ -82,7 +84,7 @@ def on_host(value: object, name: str = "values") -> object:
     try:
         return value.cpu().numpy()
     except (RuntimeError, TypeError) as error:  # bfloat16, float8; tensors of a transformation such as vmap
-        raise ValueError(f"{name}: expected numbers that numpy can hold, found {value.dtype} ({error})") from error
+        raise ArgumentError(name, f"expected numbers that numpy can hold, found {value.dtype} ({error})") from error
 
 
 def check_maps(value: object, name: str, ndims: tuple[int, ...] = (3,), backend: str = "cpu"):
@@ -133,18 +135,20 @@ def to_device(value: object, device: object):
 
 
 def check_scores(maps: Any, name: str) -> None:
-    """Every value of [N, H, W] lies in [0, 1]; the native core checks the same with the same message.
+    """Every value of [N, H, W] lies in [0, 1]; the native core checks that while it reads them, and has this say where.
 
     Raises:
-        ValueError: A value is NaN or outside [0, 1]; the message names the map, the pixel and the value.
+        MapError: A value is NaN or outside [0, 1]; the message names the map, the pixel and the value.
     """
     valid = (maps >= 0) & (maps <= 1)
     if not valid.all():
         index, y, x = np.argwhere(~on_host(valid))[0]
         found = float(maps[index, y, x])
-        raise ValueError(
-            f"{name}[{index}]: expected a score map with values in [0, 1], found {found} at row {y}, column {x}; "
-            f"name a normalization to evaluate raw class activation maps"
+        raise MapError(
+            name,
+            index,
+            f"expected a score map with values in [0, 1], found {found} at row {y}, column {x}; "
+            f"name a normalization to evaluate raw class activation maps",
         )
 
 
@@ -219,7 +223,8 @@ def check_boxes(value: Iterable, num_maps: int) -> tuple[np.ndarray, np.ndarray]
 
     Raises:
         TypeError: Not a sequence.
-        ValueError: Not one integer array [n, 4] with n >= 1 per map, or a box that ends before it begins.
+        ValueError: Not one array a map.
+        MapError: Not integers [n, 4] with n >= 1, or a box that ends before it begins.
     """
     if not isinstance(value, Iterable):
         raise TypeError(f"boxes: expected a sequence of arrays, found {type(value).__name__}")
@@ -227,15 +232,19 @@ def check_boxes(value: Iterable, num_maps: int) -> tuple[np.ndarray, np.ndarray]
     if len(per_map) != num_maps:
         raise ValueError(f"boxes: expected one array a map, {num_maps} of them, found {len(per_map)}")
     for index, boxes in enumerate(per_map):
-        boxes = per_map[index] = _array(boxes, f"boxes[{index}]")
+        try:
+            boxes = per_map[index] = _array(boxes, "boxes")
+        except ArgumentError as error:
+            raise MapError("boxes", index, error.reason) from error
         if boxes.ndim != 2 or boxes.shape[1] != 4 or len(boxes) == 0:
-            raise ValueError(f"boxes[{index}]: expected [n, 4] with n >= 1, found shape {boxes.shape}")
+            raise MapError("boxes", index, f"expected [n, 4] with n >= 1, found shape {boxes.shape}")
         if boxes.dtype.kind not in "iu":
-            raise ValueError(f"boxes[{index}]: expected integers, found {boxes.dtype}")
+            raise MapError("boxes", index, f"expected integers, found {boxes.dtype}")
         if boxes.dtype == np.uint64 and boxes.max() > MAX_COORDINATE:  # int64 would wrap around
-            raise ValueError(
-                f"boxes[{index}]: expected coordinates within {MAX_COORDINATE} pixels of the origin, "
-                f"found {boxes.max()}"
+            raise MapError(
+                "boxes",
+                index,
+                f"expected coordinates within {MAX_COORDINATE} pixels of the origin, found {boxes.max()}",
             )
     offsets = np.zeros(num_maps + 1, np.int64)
     if num_maps == 0:
@@ -247,9 +256,12 @@ def check_boxes(value: Iterable, num_maps: int) -> tuple[np.ndarray, np.ndarray]
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         index = int(np.searchsorted(offsets, row, side="right")) - 1
-        raise ValueError(
-            f"boxes[{index}][{row - offsets[index]}]: expected x0 <= x1 and y0 <= y1, within {MAX_COORDINATE} pixels "
-            f"of the origin, found x0 y0 x1 y1 = {together[row].tolist()}"
+        raise MapError(
+            "boxes",
+            index,
+            f"expected x0 <= x1 and y0 <= y1, within {MAX_COORDINATE} pixels of the origin, "
+            f"found x0 y0 x1 y1 = {together[row].tolist()}",
+            row - int(offsets[index]),
         )
     return np.ascontiguousarray(together, np.int32), offsets
 
@@ -258,7 +270,8 @@ def check_masks(value: object, num_maps: int, size: tuple[int, int]) -> np.ndarr
     """uint8 [N, H, W] of 1 (object), 0 (background) and 255 (ignore).
 
     Raises:
-        ValueError: Another dtype, shape or value.
+        ValueError: Another dtype or shape.
+        MapError: Another value.
     """
     masks = on_host(value, "masks")
     if not isinstance(masks, np.ndarray):
@@ -270,9 +283,10 @@ def check_masks(value: object, num_maps: int, size: tuple[int, int]) -> np.ndarr
     # Modulo 256 the values 255, 0 and 1 are neighbours: shifted by 2 they are 253, 254 and 255.
     if masks.size and (masks - np.uint8(2)).min() < 253:
         index, y, x = np.argwhere((masks > 1) & (masks < 255))[0]
-        raise ValueError(
-            f"masks[{index}]: expected 1 (object), 0 (background) or 255 (ignore), found {masks[index, y, x]} "
-            f"at row {y}, column {x}"
+        raise MapError(
+            "masks",
+            index,
+            f"expected 1 (object), 0 (background) or 255 (ignore), found {masks[index, y, x]} at row {y}, column {x}",
         )
     return np.ascontiguousarray(masks)
 
@@ -286,13 +300,13 @@ def _array(value: object, name: str) -> np.ndarray:
     """What numpy makes of an array, a tensor or nested lists.
 
     Raises:
-        ValueError: Nothing of one shape; or as :func:`on_host`.
+        ArgumentError: Nothing of one shape; or as :func:`on_host`.
     """
     found = on_host(value, name)
     try:
         return np.asarray(found)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name}: expected an array, found {type(value).__name__} ({error})") from error
+        raise ArgumentError(name, f"expected an array, found {type(value).__name__} ({error})") from error
 
 
 def real_numbers(value: object, name: str, expected: str) -> np.ndarray:

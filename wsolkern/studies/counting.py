@@ -9,7 +9,6 @@ Source: none; a source is anything with ``image_ids``, ``problems`` and ``batche
 import hashlib
 import json
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from wsolkern.datasets import MaskFolder, Metadata
-from wsolkern.errors import ArgumentError
+from wsolkern.errors import ArgumentError, ImageError
 from wsolkern.files import read_regular, stamp, write_whole
 from wsolkern.interrupts import interrupts_raise, unbroken
 from wsolkern.metrics import sealed
@@ -111,7 +110,7 @@ def count_maps(
             evaluator.update(maps, image_ids)
         except ValueError as error:
             if len(image_ids) == 1:
-                failed[image_ids[0]] = re.sub(r"^image '.*?': ", "", str(error))
+                failed[image_ids[0]] = error.reason if isinstance(error, ImageError) else str(error)
                 return
             for index, image_id in enumerate(image_ids):
                 count((image_id,), maps[index : index + 1])
@@ -276,7 +275,7 @@ class SplitCount:
         """Counts a batch, as :meth:`Evaluator.update` does; an image that is counted already is refused, too."""
         for image_id in image_ids:
             if image_id not in self._places:
-                raise ValueError(f"image {image_id!r}: expected one of {len(self._places)} images, found another one")
+                raise ImageError(image_id, f"expected one of {len(self._places)} images, found another one")
         places = [self._places[image_id] for image_id in image_ids]
         stamps = {}
         stamps_of = getattr(self._source, "stamps", None)
@@ -287,7 +286,7 @@ class SplitCount:
         with self._updating:
             twice = np.flatnonzero(self._is_counted[places])
             if len(twice):
-                raise ValueError(f"image {image_ids[twice[0]]!r}: expected it once, found it a second time")
+                raise ImageError(image_ids[twice[0]], "expected it once, found it a second time")
             self.evaluator.update(cams, image_ids)
             for name, values in stamps.items():
                 self._stamps[name][places] = values
@@ -352,7 +351,8 @@ class SplitCount:
         try:
             self.evaluator.take_over(counts, num_images)
         except ValueError as error:
-            raise ValueError(f"{path}: {str(error).removeprefix('other: ')}; {_ADVICE}") from error
+            reason = error.reason if isinstance(error, ArgumentError) else str(error)
+            raise ValueError(f"{path}: {reason}; {_ADVICE}") from error
         for name, values in stamps.items():
             self._stamps[name][counted] = values
         self._is_counted, self._path = counted, path
