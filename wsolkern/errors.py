@@ -1,6 +1,6 @@
-"""The errors wsolkern raises on purpose, beside ValueError and TypeError for wrong arguments, and what an error says.
+"""The errors wsolkern raises on purpose, beside ValueError and TypeError for wrong arguments, and what they say.
 
-In: what is wrong, and with which argument, map, image or file. Out: exceptions that carry these; one line of text.
+In: what is wrong, and with which argument, map, image or file. Out: exceptions that carry these and say them in short.
 Source: none.
 """
 
@@ -59,10 +59,6 @@ class ArgumentError(ValueError):
         return self.spelled({})
 
 
-class DeviceUnavailable(ArgumentError, BackendUnavailable):
-    """A device that was asked for by name is not there."""
-
-
 class MapError(ValueError):
     """One map of a batch, or what comes with it (its boxes, its mask), is not as documented.
 
@@ -95,6 +91,10 @@ class ImageError(ValueError):
 
     def __str__(self) -> str:
         return f"image {self.image_id!r}: {self.reason}"
+
+
+class DeviceUnavailable(ArgumentError, BackendUnavailable):
+    """A device that was asked for by name is not there."""
 
 
 def message(error: BaseException) -> str:

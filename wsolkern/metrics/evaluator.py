@@ -195,8 +195,8 @@ class Evaluator:
         mine, theirs = self._settings(), other._settings()
         for name in mine:
             if mine[name] != theirs[name]:
-                raise ValueError(
-                    f"other: expected the same {name}, {_shorten(mine[name])}, found {_shorten(theirs[name])}"
+                raise ArgumentError(
+                    "other", f"expected the same {name}, {_shorten(mine[name])}, found {_shorten(theirs[name])}"
                 )
         counts = other._counts
         self._add(counts.num_images, counts.arrays())

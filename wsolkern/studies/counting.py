@@ -351,7 +351,8 @@ class SplitCount:
         try:
             self.evaluator.take_over(counts, num_images)
         except ValueError as error:
-            raise ValueError(f"{path}: {str(error).removeprefix('other: ')}; {_ADVICE}") from error
+            reason = error.reason if isinstance(error, ArgumentError) else str(error)
+            raise ValueError(f"{path}: {reason}; {_ADVICE}") from error
         for name, values in stamps.items():
             self._stamps[name][counted] = values
         self._is_counted, self._path = counted, path
