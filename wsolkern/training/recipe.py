@@ -15,6 +15,7 @@ from inspect import signature
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from wsolkern.cams.extraction import PRECISIONS
 from wsolkern.files import read_regular
 from wsolkern.models import BACKBONES, METHODS, build
 from wsolkern.models.loading import call, find_function
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 NETWORK_ADVICE = "docs/inputs.md, 'A network of your own'"
 _PLAIN_METHODS = ("cam", "has", "cutmix")  # any classifier will do
-PRECISIONS = ("float32", "bfloat16", "float16")
 _ACCEPTED = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}  # types that a setting's type takes
 
 
