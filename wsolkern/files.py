@@ -23,6 +23,8 @@ from typing import BinaryIO
 from wsolkern.errors import DatasetError
 
 UNFINISHED = ".unfinished"
+MAP_SUFFIXES = (".npy", ".npz", ".safetensors")
+"""What files of maps end in."""
 _NAME_BYTES = 120  # of a target's name in its unfinished file's: names have at most 255
 _KINDS = (
     (stat.S_ISDIR, "a folder"),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wsolkern.errors import message
-from wsolkern.files import check_target
+from wsolkern.files import MAP_SUFFIXES, check_target
 
 if TYPE_CHECKING:
     from wsolkern.datasets import Metadata
@@ -27,7 +27,6 @@ _READ_NAMES = {
     "manifest.json",
     "index.json",
 }
-_READ_SUFFIXES = {".npy", ".npz", ".safetensors"}
 
 
 def check_targets(targets: Targets, inputs: Iterable[str | os.PathLike[str] | None] = ()) -> None:
@@ -99,5 +98,5 @@ def _files(targets: Targets) -> list[tuple[str, str | os.PathLike[str]]]:
 def _is_read(target: Path, root: Path) -> bool:
     if target == root:
         return True
-    is_one = target.name in _READ_NAMES or target.suffix in _READ_SUFFIXES
+    is_one = target.name in _READ_NAMES or target.suffix in MAP_SUFFIXES
     return is_one and target.is_relative_to(root)

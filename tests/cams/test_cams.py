@@ -1,7 +1,7 @@
 """CAMs equal their formula, with and without negative class weights.
 
 In: random features and weights. Out: nothing.
-Source: Zhou et al., arXiv 1512.04150, equation 2; NWC: Kim et al., arXiv 2107.13221, table 2.
+Source: Zhou et al., arXiv 1512.04150, equation 2; NWC: Bae et al., ECCV 2020.
 """
 
 import pytest

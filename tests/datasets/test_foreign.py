@@ -26,11 +26,12 @@ from shared import write_split
 
 from wsolkern import BackendUnavailable, Evaluator, Normalization
 from wsolkern.cams import CamStore, CamWriter, Manifest
+from wsolkern.cams.extraction import PRECISIONS
 from wsolkern.metrics import sealed
 from wsolkern.metrics.result import usual_iou_threshold
 from wsolkern.ops import backends
 from wsolkern.studies.counting import SplitCount
-from wsolkern.training.recipe import PRECISIONS, Recipe, default_options
+from wsolkern.training.recipe import Recipe, default_options
 
 SIZE = (6, 7)
 IDS = [f"{number}.jpg" for number in range(10)]

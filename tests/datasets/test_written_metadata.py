@@ -77,8 +77,8 @@ BOX = np.array([[1, 2, 3, 4]])
 @pytest.mark.parametrize(
     ("split", "message"),
     [
-        (Metadata(()), "image_ids: expected one or more, each once, found 0"),
-        (Metadata(("a", "a")), "image_ids: expected one or more, each once, found 2, 1 of them distinct"),
+        (Metadata(()), "image_ids: expected one or more, found none"),
+        (Metadata(("a", "a")), "image_ids: expected distinct ids, found 'a' more than once"),
         (Metadata(("../a",)), r"image_ids: expected relative paths without '..', found '../a'"),
         (Metadata(("a\rb",)), r"expected text of one line that UTF-8 can hold, found 'a\\rb'"),
         (Metadata(("a\ud800",)), "image_ids: expected text that UTF-8 can hold"),

@@ -1,7 +1,7 @@
 """Class activation maps: how they are formed, from any classifier, and the store that keeps those of one run.
 
 In: features and class weights; a model and images; or maps with their ids. Out: CAMs [N, h, w]; a folder of them.
-Source: Zhou et al., arXiv 1512.04150 (CAM); Kim et al., arXiv 2107.13221 (NWC, and what the runs are compared by).
+Source: Zhou et al., arXiv 1512.04150 (CAM); Bae et al., ECCV 2020 (NWC); Kim et al., arXiv 2107.13221 (normalization).
 """
 
 from wsolkern.cams.activation import Look, class_activation_maps

@@ -40,7 +40,7 @@ def class_activation_maps(
     Raises:
         ValueError: A shape or a class index is not as above.
 
-    Source: Zhou et al., arXiv 1512.04150, equation 2; NWC: Kim et al., arXiv 2107.13221, table 2.
+    Source: Zhou et al., arXiv 1512.04150, equation 2; NWC: Bae et al., ECCV 2020.
     """
     import torch
 

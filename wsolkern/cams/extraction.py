@@ -2,7 +2,7 @@
 
 In: a model, images, classes. Out: CAMs, NWC CAMs and logits in a store, made again where image or class are others
 now; why images were left out.
-Source: Zhou et al., arXiv 1512.04150 (CAM); Kim et al., arXiv 2107.13221, table 2 (NWC).
+Source: Zhou et al., arXiv 1512.04150 (CAM); Bae et al., ECCV 2020 (NWC).
 """
 
 import copy
@@ -35,11 +35,10 @@ from wsolkern.cams.heads import (
     record,
     unwrapped,
 )
-from wsolkern.cams.records import check_distinct
 from wsolkern.cams.stamps import FileStamp, fits
 from wsolkern.cams.store import CamStore
 from wsolkern.cams.writer import CamWriter
-from wsolkern.datasets.ids import check_image_ids
+from wsolkern.datasets.ids import check_distinct, check_image_ids
 from wsolkern.datasets.images import ImageBatch, ImageFolder
 from wsolkern.datasets.labels import check_labels
 from wsolkern.interrupts import interrupts_wait

@@ -4,14 +4,13 @@ In: ids, maps, classes, logits and files as an extractor has them. Out: arrays o
 Source: none.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from wsolkern.cams.stamps import FileStamp
-from wsolkern.datasets.ids import check_image_ids
+from wsolkern.datasets.ids import check_distinct, check_image_ids
 from wsolkern.ops.inputs import on_host, plain
 
 NUM_TOP = 5  # logits kept of each image
@@ -84,13 +83,6 @@ def make_records(
 def unknown_files(num_maps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The last three columns of :class:`Records` where nothing is known."""
     return np.full(num_maps, -1, np.int64), np.zeros(num_maps, np.int64), np.zeros((num_maps, 32), np.uint8)
-
-
-def check_distinct(image_ids: Sequence[str]) -> None:
-    """Raises ValueError if an id is there twice; it is named."""
-    if len(set(image_ids)) != len(image_ids):
-        twice = next(image_id for image_id, count in Counter(image_ids).items() if count > 1)
-        raise ValueError(f"image_ids: expected distinct ids, found {twice!r} more than once")
 
 
 def _on_host(name: str, values) -> np.ndarray:

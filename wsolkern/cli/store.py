@@ -15,7 +15,7 @@ import typer
 
 from wsolkern.cli import studying, terminal
 from wsolkern.cli.options import JsonFile, Nwc, Size, parse_size
-from wsolkern.files import write_whole
+from wsolkern.files import MAP_SUFFIXES, write_whole
 from wsolkern.targets import check_folder, check_targets
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from wsolkern.cams import CamStore, CamWriter, FileStamp
 
-_SUFFIXES = (".npy", ".npz", ".safetensors")  # of files with one map each
 
 app = typer.Typer(
     name="store",
@@ -327,12 +326,12 @@ def _map_files(folder: Path, image_ids: tuple[str, ...]) -> dict[str, Path]:
     """The file that each image's map is in, for those that have one: see :class:`MapFolder`."""
     if folder.is_file():
         return dict.fromkeys(image_ids, folder)
-    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix in _SUFFIXES}
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix in MAP_SUFFIXES}
     names = (
         (image_id, f"{name}{suffix}")
         for image_id in image_ids
         for name in dict.fromkeys((image_id, os.path.splitext(image_id)[0]))
-        for suffix in _SUFFIXES
+        for suffix in MAP_SUFFIXES
     )
     return {image_id: folder / name for image_id, name in names if name in there}
 
@@ -341,10 +340,10 @@ def _ids_of_files(folder: Path) -> tuple[str, ...]:
     """What the files below a folder are named, without the suffix that says that they are maps."""
     if folder.is_file():
         raise ValueError(f"--metadata: needed for image ids, because {folder} is one file for all maps")
-    paths = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.suffix in _SUFFIXES)
+    paths = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.suffix in MAP_SUFFIXES)
     image_ids = tuple(dict.fromkeys(path.with_suffix("").as_posix() for path in paths))
     if not image_ids:
-        raise ValueError(f"{folder}: expected files that end in {', '.join(_SUFFIXES)}, found none")
+        raise ValueError(f"{folder}: expected files that end in {', '.join(MAP_SUFFIXES)}, found none")
     return image_ids
 
 

@@ -4,6 +4,7 @@ In: ids. Out: what is wrong with one; the same rule for metadata, CAM stores and
 Source: none.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
 
@@ -31,3 +32,10 @@ def check_image_ids(image_ids: Sequence[str]) -> None:
         raise ValueError(
             f"image_ids: expected text that UTF-8 can hold, found {error.object[error.start]!r}"
         ) from error
+
+
+def check_distinct(image_ids: Sequence[str]) -> None:
+    """Raises ValueError if an id is there twice; it is named."""
+    if len(set(image_ids)) != len(image_ids):
+        twice = next(image_id for image_id, count in Counter(image_ids).items() if count > 1)
+        raise ValueError(f"image_ids: expected distinct ids, found {twice!r} more than once")

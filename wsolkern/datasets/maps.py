@@ -20,9 +20,8 @@ from wsolkern.datasets.ids import id_problem
 from wsolkern.datasets.scaling import UnitRange
 from wsolkern.datasets.spelling import nearest_spellings
 from wsolkern.errors import DatasetError
-from wsolkern.files import open_regular, read_regular, readers, stamp
+from wsolkern.files import MAP_SUFFIXES, open_regular, read_regular, readers, stamp
 
-_SUFFIXES = (".npy", ".npz", ".safetensors")
 _NUM_READERS = 2  # threads; they read this many batches ahead of the one that was asked for
 _MAX_BATCH_BYTES = 64 << 20  # batches of large maps are cut to this
 _FEW = 4  # images of a folder whose files are looked for one by one; for more it is listed
@@ -215,7 +214,7 @@ class MapFolder:
     def _candidates(self, image_id: str) -> list[str]:
         """The keys, or the files relative to the root, that may hold an image's map."""
         names = self._spellings(image_id)
-        return list(names) if self._archive else [name + suffix for name in names for suffix in _SUFFIXES]
+        return list(names) if self._archive else [name + suffix for name in names for suffix in MAP_SUFFIXES]
 
     def _names(self, image_id: str, bits: int) -> list[str]:
         """Those of them that are there."""
@@ -256,12 +255,12 @@ class MapFolder:
         missing = [image_id for image_id, bits in zip(image_ids, searched, strict=True) if not bits]
         if self._archive:
             return nearest_spellings(missing, self._archive[0])
-        return nearest_files(self.root, missing, _SUFFIXES) if missing else {}
+        return nearest_files(self.root, missing, MAP_SUFFIXES) if missing else {}
 
     def _absence(self, image_id: str, nearest: str | None) -> str:
         if not self._archive and (problem := id_problem(image_id)):
             return problem
-        ending = "" if self._archive else f" with {', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]}"
+        ending = "" if self._archive else f" with {', '.join(MAP_SUFFIXES[:-1])} or {MAP_SUFFIXES[-1]}"
         return f"no map {' or '.join(self._spellings(image_id))}{ending}" + (f"; there is {nearest}" if nearest else "")
 
 
@@ -307,7 +306,7 @@ def _listed(root: Path, folder: str) -> set[str]:
     prefix = f"{folder}/" if folder else ""
     try:
         with os.scandir(root / folder) as entries:
-            return {prefix + entry.name for entry in entries if entry.name.endswith(_SUFFIXES)}
+            return {prefix + entry.name for entry in entries if entry.name.endswith(MAP_SUFFIXES)}
     except OSError:
         return set()
 

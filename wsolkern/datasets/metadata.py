@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from wsolkern.datasets import box_formats
-from wsolkern.datasets.ids import check_image_ids
+from wsolkern.datasets.ids import check_distinct, check_image_ids
 from wsolkern.datasets.tables import (
     ImageIds,
     Problems,
@@ -278,11 +278,10 @@ def load_metadata(
 def _records(split: Metadata) -> dict[str, list[tuple]]:
     """The fields of each record of each file, all of which can be read back."""
     ids = split.image_ids
+    if not ids:
+        raise ValueError("image_ids: expected one or more, found none")
     check_image_ids(ids)
-    if not ids or len(set(ids)) < len(ids):
-        raise ValueError(
-            f"image_ids: expected one or more, each once, found {len(ids)}, {len(set(ids))} of them distinct"
-        )
+    check_distinct(ids)
     for name in ("class_labels", "image_sizes", "boxes", "mask_paths", "ignore_paths"):
         found = getattr(split, name)
         if found and set(found) != set(ids):

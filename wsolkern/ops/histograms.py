@@ -1,7 +1,7 @@
 """How the scores of object pixels and of background pixels are distributed: the counts that PxAP is made of.
 
 In: CAMs [N, h, w] with normalizations, or score maps, and masks. Out: histograms int64 [M, N, 2, T + 2].
-Source: PxAP, Choe et al., arXiv 2007.04178, section 4.2; bins follow the rules of ``numpy.histogram``.
+Source: PxAP, Choe et al., arXiv 2007.04178, section 4.3; bins follow the rules of ``numpy.histogram``.
 """
 
 import numpy as np
@@ -43,7 +43,7 @@ def pixel_histograms(
         ValueError: A shape, dtype, mask value or threshold is not as above; the message names the map and the value.
         BackendUnavailable: A backend asked for by name cannot run here; the message says what is missing.
 
-    Source: Choe et al., arXiv 2007.04178, section 4.2.
+    Source: Choe et al., arXiv 2007.04178, section 4.3.
     """
     return _evaluate(cams, masks, normalizations, thresholds, size, backend, summed=False)[0]
 

@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from wsolkern import defaults
+from wsolkern.cams.extraction import PRECISIONS
 from wsolkern.files import read_regular
 from wsolkern.models import BACKBONES, METHODS, build
 from wsolkern.models.loading import call, find_function
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 NETWORK_ADVICE = "docs/inputs.md, 'A network of your own'"
 _PLAIN_METHODS = ("cam", "has", "cutmix")  # any classifier will do
-PRECISIONS = ("float32", "bfloat16", "float16")
 _ACCEPTED = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}  # types that a setting's type takes
 
 

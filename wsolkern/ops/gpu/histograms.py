@@ -1,7 +1,7 @@
 """How the scores of object pixels and of background pixels are distributed, counted on the device.
 
 In: resized maps with offsets and divisors, or score maps; masks; bin edges. Out: int64 counts per bin.
-Source: PxAP, Choe et al., arXiv 2007.04178, section 4.2; bins follow the rules of ``numpy.histogram``.
+Source: PxAP, Choe et al., arXiv 2007.04178, section 4.3; bins follow the rules of ``numpy.histogram``.
 
 A score's bin is found in a grid of CELLS cells over [0, 1], which tells for each cell the edges before it and in it.
 The many pixels with a score of exactly 0 or 1 are added up per tile: as single atomic additions they would queue.
