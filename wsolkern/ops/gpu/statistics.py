@@ -187,6 +187,7 @@ def _accumulate(counts, CELLS: tl.constexpr):
     while begin < CELLS:
         at = counts + begin + tl.arange(0, PART)
         sums = tl.cumsum(tl.load(at), axis=0) + before
+        tl.debug_barrier()  # where there are more threads than sums, several read one, and one of them writes it
         tl.store(at, sums)
         before = tl.max(sums, axis=0)
         begin += PART
