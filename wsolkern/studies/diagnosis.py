@@ -313,4 +313,4 @@ class _Extremes:
 
 def _no_truth(store: CamStore, image_ids: tuple[str, ...]) -> Metadata:
     """The images of a store without ground truth, as a split."""
-    return Metadata(os.fspath(store.path), image_ids, None, {}, {}, {}, {}, {})
+    return Metadata(image_ids, folder=os.fspath(store.path))
