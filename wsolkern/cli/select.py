@@ -116,8 +116,10 @@ def select(
             on_val = _count(val, used, evaluator, val_source, bar, "val")
         on_val.finish(allow_missing=True)
         choices = selection.select(evaluator.compute(), metric)
+        counts = evaluator_for(test_split, [choice.normalization for choice in choices], **how)
         evaluator = bootstrap.BootstrapEvaluator(
-            evaluator_for(test_split, [choice.normalization for choice in choices], **how),
+            counts.protocol,
+            counts.truth,
             metric,
             test_split.image_ids,
             thresholds=[choice.thresholds for choice in choices] if select_threshold else None,

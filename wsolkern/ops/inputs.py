@@ -16,7 +16,15 @@ from wsolkern.ops.backends import device_of
 
 Normalizations: TypeAlias = str | Normalization | Iterable[str | Normalization]
 
-DEFAULT_THRESHOLDS = np.arange(0, 1, 0.001)  # the published grid, 1000 fractions
+
+class _Named(np.ndarray):
+    """An array that ``help`` prints by its name where it is a default, not as a thousand numbers."""
+
+    def __repr__(self) -> str:
+        return "DEFAULT_THRESHOLDS" if self is DEFAULT_THRESHOLDS else repr(np.asarray(self))
+
+
+DEFAULT_THRESHOLDS = np.arange(0, 1, 0.001).view(_Named)  # the published grid, 1000 fractions
 DEFAULT_THRESHOLDS.setflags(write=False)
 MAX_THRESHOLDS = 100_000  # of a grid; there are 256 levels
 
