@@ -173,6 +173,10 @@ def parse_all(normalizations: "str | Normalization | Iterable[str | Normalizatio
     """
     if isinstance(normalizations, (str, Normalization)):
         normalizations = (normalizations,)
+    elif (
+        type(normalizations) is tuple and normalizations and all(type(each) is Normalization for each in normalizations)
+    ):
+        return normalizations  # parsed before: an Evaluator passes them with every batch
     parsed: list[Normalization] = []
     for each in normalizations:
         items = re.split(r"[,\s]+", each) if isinstance(each, str) else [each]

@@ -157,7 +157,8 @@ class Job:
             cams = cams or own.normalization
             test = load_metadata(self._split("test"))
             names = list(dict.fromkeys((*FIXED, cams, own.normalization)))
-            on_test = BootstrapEvaluator(evaluator_for(test, names), METRIC, test.image_ids)
+            counts = evaluator_for(test, names)
+            on_test = BootstrapEvaluator(counts.protocol, counts.truth, METRIC, test.image_ids)
             _count(on_test, test, self.out / method / "test")
             figures = on_test.compute(NUM_RESAMPLES)
             difference = figures.difference(cams, "minmax")
@@ -169,7 +170,7 @@ class Job:
                     "ivr_of_cam": cams,
                     "ivr_own": own.normalization,
                     "ivr_of_cam_minus_minmax": [difference.figure, *difference.interval],
-                    "val": {row.normalization: row.max_box_acc_v2 for row in on_val},
+                    "val": {row.name: row.max_box_acc_v2 for row in on_val},
                 }
             )
         return rows

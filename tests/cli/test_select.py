@@ -20,7 +20,9 @@ from wsolkern.cli import app, terminal
 from wsolkern.datasets import load_mask, load_metadata
 from wsolkern.metrics import NormalizationResult, Result
 from wsolkern.metrics.bootstrap import Bootstrap, BootstrapEvaluator
+from wsolkern.metrics.result import SCORE_MAPS
 from wsolkern.metrics.selection import best, select
+from wsolkern.normalization import Normalization
 from wsolkern.report import selection as report
 
 IOUS = (0.3, 0.5, 0.7)
@@ -47,7 +49,7 @@ def result(counts: dict[str, list], num_images: int = 6, iou_thresholds=IOUS) ->
         num_correct[0, :, 2] = num_correct[1, :, 1] = peaks
         rows.append(
             NormalizationResult.from_counts(
-                name,
+                None if name == SCORE_MAPS else Normalization.parse(name),
                 num_images=num_images,
                 num_degenerate=0,
                 thresholds=np.array([0.0, 0.25, 0.5]),
@@ -118,7 +120,7 @@ def test_means_that_differ_in_their_last_bits_tie():
     ("metric", "rows", "message"),
     [
         ("IoU", {"max": [1, 1, 1]}, "metric: expected one of MaxBoxAccV2, MaxBoxAcc, PxAP, found 'IoU'"),
-        ("MaxBoxAcc", {"score maps": [1, 1, 1]}, "normalization 'score maps'"),
+        ("MaxBoxAcc", {SCORE_MAPS: [1, 1, 1]}, "expected rows of normalizations, found one of score maps"),
     ],
 )
 def test_what_cannot_be_chosen_from(metric, rows, message):
@@ -220,6 +222,10 @@ def evaluator(split: Split, names, mask_root=None) -> Evaluator:
     return Evaluator(names, masks=lambda _: load_mask(mask_root, ["mask.png"], None, HOW["size"]), **HOW)
 
 
+def bootstrap(evaluator: Evaluator, metric: str, image_ids: list[str]) -> BootstrapEvaluator:
+    return BootstrapEvaluator(evaluator.protocol, evaluator.truth, metric, image_ids)
+
+
 def fed(evaluator, split: Split, image_ids=None):
     """Fed with some images of a split, or all."""
     for image_id in image_ids or split.ids:
@@ -242,7 +248,7 @@ def test_select_equals_the_evaluator(val, test):
     on_test = fed(evaluator(test, names), test).compute()
     figures = [each["figure"] for each in found["bootstrap"]["normalizations"]]
     assert figures == [row.max_box_acc_v2 for row in on_test] and len(set(figures)) > 1
-    again = fed(BootstrapEvaluator(evaluator(test, names), "MaxBoxAccV2", test.ids), test).compute()
+    again = fed(bootstrap(evaluator(test, names), "MaxBoxAccV2", test.ids), test).compute()
     assert found["bootstrap"] == json.loads(json.dumps(again.to_dict()))
     assert (found["val"]["num_images"], found["test"]["num_images"]) == (14, 20)
     assert found["bootstrap"]["metric"] == "MaxBoxAccV2" and found["val"]["missing"] == found["test"]["missing"] == {}
@@ -302,7 +308,7 @@ def test_masks_give_pxap(val, test, tmp_path):
         assert {each["figure"] == on_val[each["normalization"]].pxap for each in choice["curve"]} == {True}
         assert choice["figure"] == max(each["figure"] for each in choice["curve"]) and choice["thresholds"] == {}
     assert [each["figure"] for each in found["bootstrap"]["normalizations"]] == [row.pxap for row in on_test]
-    again = fed(BootstrapEvaluator(evaluator(test, names, masks), "PxAP", test.ids), test).compute()
+    again = fed(bootstrap(evaluator(test, names, masks), "PxAP", test.ids), test).compute()
     assert found["bootstrap"] == json.loads(json.dumps(again.to_dict()))
     printed = run(val, test, "--mask-root", masks, "--select-threshold", code=terminal.FAILED)
     assert "--select-threshold: PxAP is an area over all thresholds" in printed.stderr
@@ -349,7 +355,7 @@ def test_missing_maps_are_listed_and_never_drawn(val, test):
     assert {name: sorted(found[name]["missing"]) for name in left_out} == left_out
     names = [choice["normalization"] for choice in found["choices"]]
     kept = [each for each in test.ids if each not in left_out["test"]]
-    again = fed(BootstrapEvaluator(evaluator(test, names), "MaxBoxAccV2", kept), test, kept).compute()
+    again = fed(bootstrap(evaluator(test, names), "MaxBoxAccV2", kept), test, kept).compute()
     assert found["bootstrap"] == json.loads(json.dumps(again.to_dict())) and again.num_images == 18
 
 

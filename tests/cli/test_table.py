@@ -313,7 +313,7 @@ def test_table_equals_the_evaluator(root):
         (3, "CAM", "ResNet50", 0.6),
     ):
         for row in result(maps(seed), ("minmax", "max", "pas:0.9", f"ivr:{ivr}")):
-            family, _, percentile = row.normalization.partition(":")
+            family, _, percentile = row.name.partition(":")
             cell = found[method, family, backbone, "MaxBoxAccV2"]
             assert cell["value"] == row.max_box_acc_v2 and cell["dataset"] == "CUB"
             assert cell["percentile"] == (float(percentile) if percentile else None)
@@ -330,7 +330,7 @@ def test_layout_by_iou_and_rows_of_nwc(root):
     assert len(found) == 2 * 4 * 4
     for method, cams in (("CAM", maps(1)), ("CAM+NWC", np.abs(maps(101)))):
         for row in result(cams, ("minmax", "max", "pas:0.9", "ivr:0.45")):
-            family = row.normalization.partition(":")[0]
+            family = row.name.partition(":")[0]
             for iou, value in row.max_box_acc_v2_per_iou.items():
                 assert found[method, family, "VGG16", f"BoxAcc@{100 * iou:g}"]["value"] == value
             assert found[method, family, "VGG16", "BoxAcc_mean"]["value"] == row.max_box_acc_v2
@@ -357,7 +357,7 @@ def test_masks_give_pxap(root):
     found = measured(*options, "--mask-root", f"OpenImages={root}")["cells"]
     mask = load_mask(root, ["mask.png"], None, (40, 40))
     for row in result(maps(1), ("minmax", "max", "pas:0.9", "ivr:0.05"), masks=dict.fromkeys(IDS, mask)):
-        assert found["CAM", row.normalization.partition(":")[0], "VGG16", "PxAP"]["value"] == row.pxap
+        assert found["CAM", row.name.partition(":")[0], "VGG16", "PxAP"]["value"] == row.pxap
     assert "--mask-root OpenImages=DIR: needed" in run(*options, code=terminal.FAILED).stderr
     other = run(*options, "--mask-root", f"CUB={root}", code=terminal.FAILED)
     assert "--mask-root: expected a data set of RUNS (OpenImages), found CUB" in other.stderr

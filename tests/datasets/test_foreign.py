@@ -27,8 +27,8 @@ from shared import write_split
 from wsolkern import BackendUnavailable, Evaluator, Normalization
 from wsolkern.cams import CamStore, CamWriter, Manifest
 from wsolkern.cams.extraction import PRECISIONS
-from wsolkern.metrics import sealed
-from wsolkern.metrics.result import usual_iou_threshold
+from wsolkern.metrics import GroundTruth, sealed
+from wsolkern.metrics.metric import usual_iou_threshold
 from wsolkern.ops import backends
 from wsolkern.studies.counting import SplitCount
 from wsolkern.training.recipe import Recipe, default_options
@@ -326,7 +326,8 @@ def test_every_evaluator_is_read_back(names, thresholds, ious, size, truth, kind
     evaluator = Evaluator(names, thresholds=kind(thresholds), iou_thresholds=kind(ious), size=size, **truth)
     if max(size) <= 40:
         if "masks" in truth:
-            evaluator._masks = lambda _: np.ones(evaluator.size, np.uint8)
+            held = GroundTruth(truth.get("boxes"), lambda _: np.ones(evaluator.size, np.uint8))
+            evaluator = Evaluator.of(evaluator.protocol, held)
         maps = np.random.default_rng(0).random((2, *evaluator.size) if names is None else (2, 3, 3))
         evaluator.update(maps, IDS[:2])
     again = Evaluator.from_bytes(evaluator.to_bytes())
@@ -343,7 +344,7 @@ def test_percentiles_of_arange_are_found_by_name():
     evaluator = Evaluator(names, boxes=BOXES, size=SIZE, iou_thresholds=np.arange(0.2, 0.9, 0.1))
     evaluator.update(CAMS, IDS)
     result = Evaluator.from_bytes(evaluator.to_bytes()).compute()
-    assert result["ivr:0.45"].normalization == "ivr:0.45" and result["ivr:0.15"].normalization == "ivr:0.15"
+    assert result["ivr:0.45"].name == "ivr:0.45" and result["ivr:0.15"].name == "ivr:0.15"
     assert usual_iou_threshold(result.iou_thresholds) == result.iou_thresholds[3] == 0.5000000000000001
     text = Evaluator([f"ivr:0.{percent:02d}" for percent in range(0, 100, 5)], boxes=BOXES, size=SIZE)
     text.update(CAMS, IDS)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from cases import CASES, evaluation_size, truth_boxes
 
-from wsolkern.metrics import Evaluator, bootstrap
+from wsolkern.metrics import Evaluator, GroundTruth, Protocol, bootstrap
 from wsolkern.metrics.bootstrap import Bootstrap, BootstrapEvaluator, percentile_interval, resamples
 from wsolkern.ops import DEFAULT_THRESHOLDS, box_hits
 
@@ -61,8 +61,10 @@ def truth(metric: str) -> dict:
 
 
 def make(metric: str, *, thresholds=None, image_ids=IDS, normalizations=NORMALIZATIONS, **settings):
-    evaluator = Evaluator(normalizations, size=SIZE, **(truth(metric) | settings))
-    return BootstrapEvaluator(evaluator, metric, image_ids, thresholds=thresholds)
+    held = truth(metric)
+    held |= {name: settings.pop(name) for name in ("boxes", "masks") if name in settings}
+    protocol = Protocol(normalizations, size=SIZE, **settings)
+    return BootstrapEvaluator(protocol, GroundTruth(**held), metric, image_ids, thresholds=thresholds)
 
 
 def feed(evaluator, *batches):
@@ -307,7 +309,7 @@ def test_images_and_object_pixels_are_needed():
 
 def test_max_box_acc_without_the_usual_iou_threshold():
     evaluator = Evaluator(("max",), boxes=make_boxes(), size=SIZE, iou_thresholds=(0.25, 0.75))
-    found = feed(BootstrapEvaluator(evaluator, "MaxBoxAcc", IDS)).compute(40)
+    found = feed(BootstrapEvaluator(evaluator.protocol, evaluator.truth, "MaxBoxAcc", IDS)).compute(40)
     assert found["max"].figure == feed(evaluator).compute()["max"].max_box_acc[0.25]
 
 

@@ -201,7 +201,7 @@ ALL = ["minmax", "max", "pas:0.9", *(f"ivr:{round(0.05 * k, 2)}" for k in range(
 
 def test_comparison_is_the_results():
     found = result(maps(), ALL)
-    figures = {row.normalization: row.max_box_acc_v2 for row in found}
+    figures = {row.name: row.max_box_acc_v2 for row in found}
     best = max((name for name in figures if name.startswith("ivr")), key=figures.get)
     assert compare(found, "MaxBoxAccV2") == Comparison("MaxBoxAccV2", figures["max"], figures[best], best)
     with pytest.raises(ValueError, match="expected rows of max and ivr, found none of ivr"):

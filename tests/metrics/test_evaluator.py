@@ -4,6 +4,7 @@ In: small CAMs and score maps. Out: counts and results.
 Source: Choe et al., arXiv 2007.04178, section 4.
 """
 
+import dataclasses
 import json
 import pickle
 
@@ -12,7 +13,7 @@ import pytest
 import safetensors.numpy
 
 from wsolkern.errors import ImageError
-from wsolkern.metrics import Evaluator
+from wsolkern.metrics import Evaluator, GroundTruth, Protocol
 from wsolkern.ops import box_hits, pixel_histograms
 
 SIZE = (9, 12)
@@ -435,3 +436,55 @@ def test_repr_tells_settings_and_progress():
         "Evaluator(minmax, ivr:0.45, ivr:0.45+pas:0.9; boxes; 16 thresholds; size 9x12; 5 images)"
     )
     assert repr(make(None)) == "Evaluator(score maps; boxes and masks; 16 thresholds; size 9x12; 0 images)"
+
+
+# The two values behind it.
+
+
+def test_a_protocol_is_checked_and_compared():
+    protocol = Protocol("ivr:.45 max", thresholds=[0, 0.5], iou_thresholds=(0.3,), size=SIZE)
+    assert protocol.names == ["ivr:0.45", "max"] and protocol.size == SIZE
+    same = Protocol(["ivr:0.45", "max"], thresholds=np.array([0, 0.5]), iou_thresholds=[0.3], size=list(SIZE))
+    assert protocol == same and hash(protocol) == hash(same) and len({protocol, same}) == 1
+    others = [
+        Protocol(["ivr:0.45"], thresholds=[0, 0.5], iou_thresholds=(0.3,), size=SIZE),
+        Protocol("ivr:.45 max", thresholds=[0, 0.25], iou_thresholds=(0.3,), size=SIZE),
+        Protocol("ivr:.45 max", thresholds=[0, 0.5], iou_thresholds=(0.3, 0.5), size=SIZE),
+        Protocol("ivr:.45 max", thresholds=[0, 0.5], iou_thresholds=(0.3,), size=SIZE[::-1]),
+        Protocol(None, thresholds=[0, 0.5], iou_thresholds=(0.3,), size=SIZE),
+    ]
+    assert len({protocol, *others}) == 6 and protocol != "ivr:0.45 max"
+    content = json.loads(json.dumps(protocol.to_dict()))
+    assert content == {
+        "normalizations": ["ivr:0.45", "max"],
+        "thresholds": [0.0, 0.5],
+        "iou_thresholds": [0.3],
+        "size": list(SIZE),
+    }
+    content = {name: content[name] for name in ("normalizations", "thresholds", "iou_thresholds", "size")}
+    assert Protocol(content.pop("normalizations"), **content) == protocol
+    assert repr(protocol) == "Protocol(ivr:0.45, max; 2 thresholds; IoU 0.3; size 9x12)"
+    assert len(repr(Protocol([f"ivr:{k / 1000}" for k in range(900)], iou_thresholds=np.arange(1, 99) / 100))) < 160
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        protocol.size = (1, 1)
+    with pytest.raises(ValueError, match="read-only"):
+        protocol.thresholds[0] = 0.1
+    for wrong in ({"thresholds": [2]}, {"iou_thresholds": []}, {"size": 5}, {"normalizations": "mean"}):
+        with pytest.raises(ValueError, match=f"^{next(iter(wrong)).rstrip('s')}"):
+            Protocol(**wrong)
+
+
+def test_an_evaluator_of_values_is_the_one_of_arguments():
+    protocol = Protocol(NORMALIZATIONS, thresholds=THRESHOLDS, iou_thresholds=(0.3, 0.5), size=SIZE)
+    truth = GroundTruth(make_boxes(), make_masks())
+    assert truth.kinds == ("boxes", "masks") and repr(truth) == "GroundTruth(boxes of 8 images, masks of 8 images)"
+    evaluator = Evaluator.of(protocol, truth, backend="reference")
+    assert (evaluator.protocol, evaluator.truth, evaluator.backend) == (protocol, truth, "reference")
+    assert make().protocol == protocol and fed(evaluator) == fed(make())
+    unordered = Protocol(NORMALIZATIONS, thresholds=[0.5, 0.1], size=SIZE)
+    Evaluator.of(unordered, GroundTruth(make_boxes()))
+    with pytest.raises(ValueError, match="thresholds: expected them in increasing order, found 0.5 before 0.1"):
+        Evaluator.of(unordered, truth)
+    with pytest.raises(ValueError, match="boxes, masks: expected at least one of them, found None for both"):
+        GroundTruth()
+    assert repr(GroundTruth(masks=lambda image_id: None)) == "GroundTruth(masks from a function)"

@@ -5,11 +5,14 @@ Source: Choe et al., arXiv 2007.04178, section 4.
 """
 
 import json
+import pickle
+import pydoc
 
 import numpy as np
 import pytest
 
-from wsolkern.metrics import NormalizationResult, Result, formulas
+from wsolkern import Evaluator, Normalization, box_hits, pixel_histograms, threshold_boxes
+from wsolkern.metrics import Metric, NormalizationResult, Result, formulas
 
 THRESHOLDS = np.array([0.0, 0.25, 0.5])
 IOUS = np.array([0.3, 0.5])
@@ -41,7 +44,7 @@ def published_pxap(object_histogram, background_histogram):
 
 def row(num_correct=None, histogram=None, num_images=4):
     return NormalizationResult.from_counts(
-        "ivr:0.45",
+        Normalization.parse("ivr:0.45"),
         num_images=num_images,
         num_degenerate=1,
         thresholds=THRESHOLDS,
@@ -115,3 +118,71 @@ def test_result_finds_rows_by_any_spelling_and_turns_into_json():
     assert full["normalizations"][0]["box_accuracy"] == [[25, 75, 75], [0, 25, 50]]
     assert full["normalizations"][0]["recall"] == [0, 0.25, 0.5, 0.5, 1]
     assert row().to_dict()["max_box_acc"] is None
+
+
+# What a metric is, beside its formula.
+
+
+def row_of(num_correct=None, histogram=None, ious=(0.3, 0.5)):
+    return NormalizationResult.from_counts(
+        Normalization.parse("ivr:0.45"),
+        num_images=8,
+        num_degenerate=1,
+        thresholds=np.array([0.0, 0.5]),
+        iou_thresholds=np.array(ious),
+        num_correct=None if num_correct is None else np.array(num_correct),
+        histogram=None if histogram is None else np.array(histogram),
+    )
+
+
+CORRECT = [[[4, 2], [1, 2]], [[8, 0], [3, 6]]]  # [contours, IoU, threshold]: largest, all
+HISTOGRAM = [[0, 1, 0, 3], [2, 2, 0, 0]]
+
+
+def test_a_metric_is_the_string_that_papers_call_it_by():
+    assert [*Metric] == ["MaxBoxAccV2", "MaxBoxAcc", "PxAP"] == [str(each) for each in Metric]
+    assert json.dumps(Metric.PXAP) == '"PxAP"' and f"{Metric.MAX_BOX_ACC}" == "MaxBoxAcc"
+    assert all(Metric.parse(str(each)) is Metric.parse(each) is each for each in Metric)
+    assert all(pickle.loads(pickle.dumps(each)) is each for each in Metric)
+    with pytest.raises(ValueError, match="^metric: expected one of MaxBoxAccV2, MaxBoxAcc, PxAP, found 'pxap'$"):
+        Metric.parse("pxap")
+    assert (Metric.of("boxes"), Metric.of("masks")) == (Metric.MAX_BOX_ACC_V2, Metric.PXAP)
+
+
+def test_a_metric_reads_its_figure_off_a_row():
+    row = row_of(CORRECT, HISTOGRAM)
+    assert (Metric.MAX_BOX_ACC_V2.figure(row), Metric.MAX_BOX_ACC.figure(row)) == (87.5, 25.0)
+    assert Metric.PXAP.figure(row) == row.pxap
+    assert Metric.MAX_BOX_ACC_V2.thresholds(row) == {0.3: 0.0, 0.5: 0.5}
+    assert Metric.MAX_BOX_ACC.thresholds(row) == {0.5: 0.5} and Metric.PXAP.thresholds(row) == {}
+    with pytest.raises(ValueError, match="metric: PxAP needs masks, the result has none"):
+        Metric.PXAP.figure(row_of(CORRECT))
+    for metric in (Metric.MAX_BOX_ACC, Metric.MAX_BOX_ACC_V2):
+        with pytest.raises(ValueError, match=f"metric: {metric} needs boxes, the result has none"):
+            metric.figure(row_of(histogram=HISTOGRAM))
+
+
+def test_a_metric_of_counts_is_that_of_the_row():
+    row = row_of(CORRECT, HISTOGRAM)
+    largest, every = np.array(CORRECT)
+    assert Metric.MAX_BOX_ACC_V2.figures(every[None, None], 8).tolist() == [[87.5]]
+    assert Metric.MAX_BOX_ACC.figures(largest[None, None, 1:], 8).tolist() == [[25.0]]
+    assert Metric.PXAP.figures(np.array(HISTOGRAM)[None, None], 8).tolist() == [[row.pxap]]
+
+
+def test_results_print_on_a_screen():
+    row = row_of(CORRECT, HISTOGRAM)
+    line = f"ivr:0.45, MaxBoxAccV2 87.50, MaxBoxAcc 25.00, PxAP {row.pxap:.2f}, 1 degenerate"
+    assert repr(row) == f"NormalizationResult({line})"
+    result = Result(8, np.arange(0, 1, 0.001), (0.3, 0.5), (row,) * 3)
+    head = "Result of 8 images, 1000 thresholds, IoU 0.3, 0.5, in percent:"
+    assert repr(result) == "\n  ".join([head, *[line] * 3])
+    many = repr(Result(8, np.arange(0, 1, 0.001), tuple(np.arange(1, 100) / 100), (row,) * 500)).splitlines()
+    assert len(many) == 22 and max(map(len, many)) <= 100 and many[-1] == "  ... 500 rows in all"
+
+
+@pytest.mark.parametrize("of", [Evaluator, box_hits, threshold_boxes, pixel_histograms])
+def test_help_prints_no_thousand_thresholds(of):
+    shown = pydoc.plain(pydoc.render_doc(of))
+    assert "=DEFAULT_THRESHOLDS" in shown.replace(" = ", "=") and "0.001" not in shown
+    assert max(map(len, shown.splitlines())) < 1000

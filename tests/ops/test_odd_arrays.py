@@ -14,7 +14,7 @@ from wsolkern.cams import CamStore, CamWriter, Manifest
 from wsolkern.cams.activation import Look
 from wsolkern.cams.extraction import _on_host
 from wsolkern.compat import evaluation, inference, util
-from wsolkern.metrics import diagnostics
+from wsolkern.metrics import GroundTruth, Protocol, diagnostics
 from wsolkern.metrics.bootstrap import BootstrapEvaluator
 
 CAMS, BOXES, MASKS = batch()
@@ -33,7 +33,7 @@ def counts_of(cams=CAMS, boxes=BOXES, masks=MASKS, thresholds=(0.1, 0.4), iou_th
 
 def bootstrap_of(cams, metric="MaxBoxAccV2"):
     truths = {"boxes": dict(zip(IDS, BOXES, strict=True)), "masks": dict(zip(IDS, MASKS, strict=True))}
-    evaluator = BootstrapEvaluator(Evaluator("max", **truths, **HOW), metric, IDS)
+    evaluator = BootstrapEvaluator(Protocol("max", **HOW), GroundTruth(**truths), metric, IDS)
     evaluator.update(cams, IDS)
     return evaluator.compute(50, confidence=0.9).resampled
 

@@ -199,10 +199,14 @@ def test_a_child_forked_while_others_count_can_count():
     at_once(work, 3)
 
 
+def bootstrap(evaluator, metric):
+    return BootstrapEvaluator(evaluator.protocol, evaluator.truth, metric, IDS, backend=evaluator.backend)
+
+
 @pytest.mark.parametrize("metric", ["MaxBoxAccV2", "PxAP"])
 def test_the_bootstrap_loses_no_image(metric):
     how = {"thresholds": np.arange(0, 1, 0.02)}
-    alone, shared = (BootstrapEvaluator(make(**how), metric, IDS) for _ in range(2))
+    alone, shared = (bootstrap(make(**how), metric) for _ in range(2))
     alone.update(CAMS, IDS)
     expected = alone.compute(200)
 
@@ -221,7 +225,7 @@ def test_the_bootstrap_loses_no_image(metric):
 
 
 def test_of_two_threads_with_one_image_the_bootstrap_takes_one():
-    shared, refused = BootstrapEvaluator(make(), "MaxBoxAccV2", IDS), []
+    shared, refused = bootstrap(make(), "MaxBoxAccV2"), []
 
     def work(_: int) -> None:
         try:

@@ -9,11 +9,16 @@ intervals), `diagnostics` (extremes of the maps).
 
 from wsolkern.metrics.evaluator import Evaluator
 from wsolkern.metrics.formulas import box_accuracy, max_box_acc, max_box_acc_v2, precision_recall, pxap
+from wsolkern.metrics.metric import Metric
+from wsolkern.metrics.protocol import GroundTruth, Protocol
 from wsolkern.metrics.result import NormalizationResult, Result
 
 __all__ = [
     "Evaluator",
+    "GroundTruth",
+    "Metric",
     "NormalizationResult",
+    "Protocol",
     "Result",
     "box_accuracy",
     "max_box_acc",

@@ -13,15 +13,16 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations, islice
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
 from wsolkern.errors import ImageError
 from wsolkern.files import open_regular, write_from
-from wsolkern.metrics import formulas, sealed
-from wsolkern.metrics.evaluator import Evaluator
-from wsolkern.metrics.selection import DECIMALS, iou_thresholds_of
+from wsolkern.metrics import sealed
+from wsolkern.metrics.metric import Metric
+from wsolkern.metrics.protocol import GroundTruth, Protocol
+from wsolkern.metrics.selection import DECIMALS
 from wsolkern.normalization import Normalization
 from wsolkern.ops import box_hits, inputs, pixel_histograms
 
@@ -67,8 +68,8 @@ class Difference:
 class Bootstrap:
     """Figures of some normalizations on some images, and the same on resamples of the images."""
 
-    metric: str
-    """What the figures are: "MaxBoxAccV2", "MaxBoxAcc" or "PxAP"."""
+    metric: Metric
+    """What the figures are."""
     num_images: int
     """Images that were counted."""
     seed: int
@@ -102,7 +103,7 @@ class Bootstrap:
             share_above=float((resampled > 0).mean()),
         )
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """All of it as JSON can hold it but the single resamples; the differences of all pairs."""
         return {
             "metric": self.metric,
@@ -127,46 +128,52 @@ class Bootstrap:
 class BootstrapEvaluator:
     """Evaluates one metric and remembers what every image contributes to it, so that images can be drawn again.
 
-    It is fed as an :class:`Evaluator` is, by :func:`wsolkern.studies.counting.count_maps` for instance. Of an image it
-    keeps a bit for each normalization, IoU threshold and distinct level, or its histograms for PxAP; beyond 64 MB they
-    are in a temporary file, so that memory does not depend on the number of images but for the resamples' own draws.
+    It is fed as an :class:`wsolkern.metrics.Evaluator` is, by :func:`wsolkern.studies.counting.count_maps` for
+    instance. Of an image it keeps a bit for each normalization, IoU threshold and distinct level, or its histograms for
+    PxAP; beyond 64 MB they are in a temporary file, so that memory does not depend on the number of images but for the
+    resamples' own draws.
     Threads may update and compute at once.
 
     Args:
-        evaluator: Says what is evaluated: normalizations, thresholds, IoU thresholds, size, boxes or masks. It counts
-            nothing itself.
+        protocol: How maps are evaluated; it has normalizations.
+        truth: What they are compared with.
         metric: "MaxBoxAccV2", "MaxBoxAcc" (at IoU 0.5, or the first IoU threshold if there is no 0.5) or "PxAP".
         image_ids: The split's images, distinct. Resamples depend on their order, not on the order they are fed in.
         thresholds: Fixed thresholds for each of the M normalizations, fractions of a map's maximum level by IoU
             threshold, as in :attr:`Choice.thresholds`: the figure is the box accuracy there, or the mean of the box
             accuracies. None for the maximum over all thresholds, found anew in every resample.
         rows: File that :meth:`to_bytes` keeps what is remembered of the images in, for :meth:`take_over` later.
+        backend: "auto", "reference", "cpu" or "cuda".
 
     Raises:
-        ValueError: Another metric, one that the evaluator has no ground truth or normalizations for, or thresholds that
-            are not as above.
+        ValueError: Another metric, one without its ground truth, no normalizations, or thresholds that are not as
+            above.
     """
 
     def __init__(
         self,
-        evaluator: Evaluator,
-        metric: str,
+        protocol: Protocol,
+        truth: GroundTruth,
+        metric: str | Metric,
         image_ids: Sequence[str],
         *,
         thresholds: Sequence[Mapping[float, float]] | None = None,
         rows: str | os.PathLike | None = None,
+        backend: str = "auto",
     ):
-        if evaluator.normalizations is None:
-            raise ValueError("evaluator: expected one with normalizations, found one for score maps")
-        ious = iou_thresholds_of(metric, evaluator.iou_thresholds.tolist())
-        if (evaluator.hist if metric == "PxAP" else evaluator.num_correct) is None:
-            raise ValueError(f"metric: {metric} needs {'masks' if metric == 'PxAP' else 'boxes'}, there are none")
-        if metric == "PxAP" and thresholds is not None:
-            raise ValueError("thresholds: PxAP is an area over all thresholds, none can be chosen")
-        contours = "largest" if metric == "MaxBoxAcc" else "all"
-        self.evaluator = evaluator
-        self.metric = metric
-        self._rows = _Histograms(evaluator) if metric == "PxAP" else _Hits(evaluator, contours, ious, thresholds)
+        if protocol.normalizations is None:
+            raise ValueError("protocol: expected one with normalizations, found one for score maps")
+        metric = Metric.parse(metric)
+        if metric.truth not in truth.kinds:
+            raise ValueError(f"metric: {metric} needs {metric.truth}, there are none")
+        if thresholds is not None and not metric.contours:
+            raise ValueError(f"thresholds: {metric} is an area over all thresholds, none can be chosen")
+        self.protocol, self.truth, self.metric = protocol, truth, metric
+        self._rows: _Hits | _Histograms
+        if metric.contours:
+            self._rows = _Hits(protocol, truth, metric, thresholds, backend)
+        else:
+            self._rows = _Histograms(protocol, truth, backend)
         self._places = {image_id: place for place, image_id in enumerate(image_ids)}
         self._counted: dict[int, None] = {}  # the places of the images whose rows are in the file, in its order
         self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES)
@@ -179,7 +186,7 @@ class BootstrapEvaluator:
         """Images that were counted."""
         return len(self._counted)
 
-    def update(self, cams, image_ids: Sequence) -> None:
+    def update(self, cams: Any, image_ids: Sequence[Any]) -> None:
         """Counts a batch; maps of another size go into another call.
 
         Args:
@@ -191,7 +198,7 @@ class BootstrapEvaluator:
                 Nothing of the batch is counted then.
         """
         cams = inputs.plain(cams, "cams")
-        image_ids = self.evaluator._check_ids(image_ids, len(cams))
+        image_ids = self.truth.check_ids(image_ids, len(cams))
         places = self._new_places(image_ids)
         rows = self._rows.pack(cams, image_ids)
         with self._lock:
@@ -243,9 +250,9 @@ class BootstrapEvaluator:
                 raise ValueError(f"{os.fspath(self._path)} does not hold what was counted")
             self._counted, self._num_kept, self._digest = dict.fromkeys(places.tolist()), num_images, digest
 
-    def _new_places(self, image_ids: list) -> dict[int, None]:
+    def _new_places(self, image_ids: list[Any]) -> dict[int, None]:
         """The places of images in the split, none of them counted."""
-        places = {}
+        places: dict[int, None] = {}
         for image_id in image_ids:
             place = self._places.get(image_id)
             if place is None or place in self._counted:
@@ -289,7 +296,7 @@ class BootstrapEvaluator:
             for row in weights:
                 row[...] = next(draws)[ranks]
             resampled[start : start + len(weights)] = self._figures(weights)
-        names = tuple(map(str, self.evaluator.normalizations))
+        names = tuple(self.protocol.names)
         return Bootstrap(self.metric, num_images, seed, confidence, names, figures, resampled)
 
     def _figures(self, weights: np.ndarray) -> np.ndarray:
@@ -318,26 +325,26 @@ class _Hits:
     """An image as bits: for each normalization and IoU threshold, which thresholds hit.
 
     Args:
-        evaluator, thresholds: As for :class:`BootstrapEvaluator`.
-        contours: "largest" or "all".
-        ious: IoU thresholds, D of them; the figure is the mean over them.
+        protocol, truth, metric, thresholds, backend: As for :class:`BootstrapEvaluator`.
     """
 
     number = np.float32
 
     def __init__(
         self,
-        evaluator: Evaluator,
-        contours: str,
-        ious: tuple[float, ...],
+        protocol: Protocol,
+        truth: GroundTruth,
+        metric: Metric,
         thresholds: Sequence[Mapping[float, float]] | None,
+        backend: str,
     ):
-        self._evaluator, self._contours, self._ious = evaluator, contours, ious
-        num = len(evaluator.normalizations)
+        self._protocol, self._truth, self._metric, self._backend = protocol, truth, metric, backend
+        self._ious = ious = metric.ious(protocol.iou_thresholds.tolist())
+        num = len(protocol.names)
         if thresholds is None:
             # Thresholds of one level have one foreground: the first of them stands for all.
-            _, first = np.unique((evaluator.thresholds * _MAX_LEVEL).astype(np.int64), return_index=True)
-            self._thresholds, self._chosen = evaluator.thresholds[first], None
+            _, first = np.unique((protocol.thresholds * _MAX_LEVEL).astype(np.int64), return_index=True)
+            self._thresholds, self._chosen = protocol.thresholds[first], None
         else:
             if len(thresholds) != num or any(set(ious) - set(each) for each in thresholds):
                 raise ValueError(f"thresholds: expected {num} times one for each IoU of {ious}, found {thresholds!r}")
@@ -347,17 +354,17 @@ class _Hits:
         self.num_columns = math.prod(self._shape)
         self.row_bytes = -(-self.num_columns // 8)
 
-    def pack(self, cams, image_ids: list) -> np.ndarray:
+    def pack(self, cams: Any, image_ids: list[Any]) -> np.ndarray:
         """The images of a batch, uint8 [N, row_bytes]."""
         hits = box_hits(
             cams,
-            [self._evaluator._boxes[each] for each in image_ids],
-            self._evaluator.normalizations,
+            self._truth.boxes_of(image_ids),
+            self._protocol.normalizations,
             self._thresholds,
             self._ious,
-            contours=self._contours,
-            size=self._evaluator.size,
-            backend=self._evaluator.backend,
+            contours=self._metric.contours,
+            size=self._protocol.size,
+            backend=self._backend,
         )
         hits = inputs.on_host(hits)  # [M, N, D, K]
         if self._chosen is not None:
@@ -370,9 +377,7 @@ class _Hits:
 
     def figures(self, counts: np.ndarray, num_images: int) -> np.ndarray:
         """The metric in percent, float64 [R, M] from int64 [R, num_columns]."""
-        accuracy = formulas.box_accuracy(counts.reshape(-1, *self._shape), num_images)
-        maxima = formulas.max_box_acc(accuracy)  # [R, M, D]
-        return np.array([[formulas.max_box_acc_v2(per_iou) for per_iou in each] for each in maxima])
+        return self._metric.figures(counts.reshape(-1, *self._shape), num_images)
 
 
 class _Histograms:
@@ -380,24 +385,26 @@ class _Histograms:
 
     number = np.float64
 
-    def __init__(self, evaluator: Evaluator):
-        self._evaluator = evaluator
-        self._shape = len(evaluator.normalizations), 2, len(evaluator.thresholds) + 2
-        self._dtype = np.min_scalar_type(evaluator.size[0] * evaluator.size[1])
+    def __init__(self, protocol: Protocol, truth: GroundTruth, backend: str):
+        inputs.check_thresholds(protocol.thresholds, sorted_=True)
+        self._protocol, self._truth, self._backend = protocol, truth, backend
+        self._shape = len(protocol.names), 2, len(protocol.thresholds) + 2
+        self._dtype = np.min_scalar_type(protocol.size[0] * protocol.size[1])
         self.num_columns = math.prod(self._shape)
         self.row_bytes = self.num_columns * self._dtype.itemsize
 
-    def pack(self, cams, image_ids: list) -> np.ndarray:
+    def pack(self, cams: Any, image_ids: list[Any]) -> np.ndarray:
         """The images of a batch, uint8 [N, row_bytes]."""
         histograms = pixel_histograms(
             cams,
-            self._evaluator._load_masks(image_ids),
-            self._evaluator.normalizations,
-            self._evaluator.thresholds,
-            size=self._evaluator.size,
-            backend=self._evaluator.backend,
+            self._truth.masks_of(image_ids, self._protocol.size),
+            self._protocol.normalizations,
+            self._protocol.thresholds,
+            size=self._protocol.size,
+            backend=self._backend,
         )
-        rows = np.moveaxis(inputs.on_host(histograms), 0, 1).reshape(len(image_ids), self.num_columns)
+        each: Any = inputs.on_host(histograms)
+        rows = np.moveaxis(each, 0, 1).reshape(len(image_ids), self.num_columns)
         return np.ascontiguousarray(rows, self._dtype).view(np.uint8)
 
     def unpack(self, packed: np.ndarray) -> np.ndarray:
@@ -411,7 +418,7 @@ class _Histograms:
             raise ValueError(
                 f"masks: expected object pixels in every resample of {num_images} images, found one without"
             )
-        return np.array([[formulas.pxap(histogram) for histogram in each] for each in histograms])
+        return Metric.PXAP.figures(histograms, num_images)
 
 
 def resamples(num_images: int, num_resamples: int, seed: int) -> Iterator[np.ndarray]:

@@ -7,9 +7,11 @@ Source: Kim et al., arXiv 2107.13221, section 6 (their standard deviations' rati
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
+from wsolkern.metrics.metric import Metric
 from wsolkern.metrics.result import Result
 from wsolkern.metrics.selection import select
 from wsolkern.ops import box_hits, inputs, resize
@@ -57,7 +59,7 @@ class Diagnosis:
     num_outlier_minima: int
     """Minima below it."""
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Fields as JSON can hold them; a ratio that is no number is None."""
         return asdict(self) | {"ratio": self.ratio if math.isfinite(self.ratio) else None}
 
@@ -66,8 +68,8 @@ class Diagnosis:
 class Comparison:
     """Max normalization against IVR at its best percentile, as measured."""
 
-    metric: str
-    """ "MaxBoxAccV2" or "PxAP"."""
+    metric: Metric
+    """What was compared."""
     max: float
     """Of max normalization, in percent."""
     ivr: float
@@ -86,7 +88,7 @@ class Comparison:
         return abs(self.ivr - self.max)
 
 
-def extremes(cams, size: tuple[int, int] = (224, 224)) -> tuple[np.ndarray, np.ndarray]:
+def extremes(cams: Any, size: tuple[int, int] = (224, 224)) -> tuple[np.ndarray, np.ndarray]:
     """Minimum and maximum of each map at the evaluation size, where bicubic resizing may exceed those of the CAM.
 
     Args:
@@ -99,7 +101,7 @@ def extremes(cams, size: tuple[int, int] = (224, 224)) -> tuple[np.ndarray, np.n
     Raises:
         ValueError: A shape, dtype or size is not as above.
     """
-    maps = inputs.on_host(resize(cams, size))
+    maps: Any = inputs.on_host(resize(cams, size))
     return maps.min(axis=(1, 2)), maps.max(axis=(1, 2))
 
 
@@ -138,10 +140,10 @@ def diagnose(minima: np.ndarray, maxima: np.ndarray) -> Diagnosis:
 
 def has_range(minima: np.ndarray, maxima: np.ndarray) -> np.ndarray:
     """Which maps have two different values and finite ones only, bool [N]; the others have no score map."""
-    return np.isfinite(minima) & np.isfinite(maxima) & (minima != maxima)
+    return np.asarray(np.isfinite(minima) & np.isfinite(maxima) & (minima != maxima))
 
 
-def compare(result: Result, metric: str) -> Comparison:
+def compare(result: Result, metric: str | Metric) -> Comparison:
     """Max against IVR at its best percentile.
 
     Args:
@@ -151,6 +153,7 @@ def compare(result: Result, metric: str) -> Comparison:
     Raises:
         ValueError: There is no row of max or of IVR, or the result has not that metric.
     """
+    metric = Metric.parse(metric)
     choices = {choice.family: choice for choice in select(result, metric)}
     absent = [family for family in ("max", "ivr") if family not in choices]
     if absent:
@@ -159,7 +162,12 @@ def compare(result: Result, metric: str) -> Comparison:
 
 
 def localized(
-    cams, boxes: Sequence[np.ndarray], thresholds: Mapping[str, float], *, iou_threshold: float, size: tuple[int, int]
+    cams: Any,
+    boxes: Sequence[np.ndarray],
+    thresholds: Mapping[str, float],
+    *,
+    iou_threshold: float,
+    size: tuple[int, int],
 ) -> np.ndarray:
     """Whether each map has a box that is right, under several normalizations, each at one threshold.
 

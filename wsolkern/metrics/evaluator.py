@@ -8,8 +8,9 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -17,8 +18,9 @@ from wsolkern import defaults
 from wsolkern.errors import ArgumentError, ImageError, MapError
 from wsolkern.files import read_regular, write_whole
 from wsolkern.metrics import sealed
-from wsolkern.metrics.result import SCORE_MAPS, NormalizationResult, Result
-from wsolkern.normalization import Normalization, parse_all
+from wsolkern.metrics.protocol import Boxes, GroundTruth, Masks, Protocol
+from wsolkern.metrics.result import NormalizationResult, Result, shorten_list
+from wsolkern.normalization import Normalization
 from wsolkern.ops import DEFAULT_THRESHOLDS, count_box_hits, count_pixels, inputs
 from wsolkern.profiling import stage
 
@@ -46,10 +48,10 @@ class _Counts:
     num_images: int
     on_host: dict[str, np.ndarray]
     """By name, read-only."""
-    on_devices: dict[tuple, object] = field(default_factory=dict)
+    on_devices: dict[tuple[Any, ...], Any] = field(default_factory=dict)
     """Tensors, to be added to those of the host, each with the event that follows them: by name, device and stream."""
 
-    def plus(self, num_images: int, added: Mapping[str, object]) -> "_Counts":
+    def plus(self, num_images: int, added: Mapping[str, Any]) -> "_Counts":
         """The sum with the counts, arrays or tensors, of other images."""
         on_host, on_devices = dict(self.on_host), dict(self.on_devices)
         for name, counts in added.items():
@@ -82,6 +84,9 @@ class Evaluator:
 
     Threads may update, merge and read one evaluator at once: no count is lost, and who reads sees whole batches only.
 
+    The arguments make two values, :class:`Protocol` and :class:`GroundTruth`. Who has these already, to share them with
+    another evaluator or a :class:`wsolkern.metrics.bootstrap.BootstrapEvaluator`, calls :meth:`of`.
+
     Args:
         normalizations: What to normalize with, M of them, strings such as "ivr:0.45"; None to be fed score maps, M = 1.
         boxes: Image id -> ground truth, int [n, 4], n >= 1, x0 y0 x1 y1 in pixels of the resized map, inclusive.
@@ -100,29 +105,59 @@ class Evaluator:
         self,
         normalizations: "Iterable[str | Normalization] | str | None" = defaults.NORMALIZATIONS,
         *,
-        boxes: Mapping | None = None,
-        masks: Mapping | Callable | None = None,
+        boxes: Boxes | None = None,
+        masks: Masks | None = None,
         thresholds: Sequence[float] | np.ndarray = DEFAULT_THRESHOLDS,
         iou_thresholds: Sequence[float] | np.ndarray = defaults.IOU_THRESHOLDS,
         size: tuple[int, int] = (224, 224),
         backend: str = "auto",
     ):
-        if boxes is None and masks is None:
-            raise ValueError("boxes, masks: expected at least one of them, found None for both")
-        self.normalizations = None if normalizations is None else parse_all(normalizations)
-        self.thresholds = _frozen(inputs.check_thresholds(thresholds, sorted_=masks is not None))
-        self.iou_thresholds = _frozen(inputs.check_iou_thresholds(iou_thresholds))
-        self.size = inputs.check_size(size)
-        self.backend = backend
-        self._boxes, self._masks = boxes, masks
+        truth = GroundTruth(boxes, masks)
+        protocol = Protocol(normalizations, thresholds=thresholds, iou_thresholds=iou_thresholds, size=size)
+        self._begin(protocol, truth, backend)
 
-        num_rows, num_thresholds = len(self._names()), len(self.thresholds)
-        shapes = {"num_degenerate": (num_rows,)}
-        if boxes is not None:
-            shapes["num_correct"] = (2, num_rows, len(self.iou_thresholds), num_thresholds)
-        if masks is not None:
+    @classmethod
+    def of(cls, protocol: Protocol, truth: GroundTruth, *, backend: str = "auto") -> "Evaluator":
+        """An empty evaluator of a protocol and ground truth, which it does not change.
+
+        Raises:
+            ValueError: There are masks, and the protocol's thresholds decrease somewhere.
+        """
+        evaluator = cls.__new__(cls)
+        evaluator._begin(protocol, truth, backend)
+        return evaluator
+
+    def _begin(self, protocol: Protocol, truth: GroundTruth, backend: str) -> None:
+        if truth.masks is not None:
+            inputs.check_thresholds(protocol.thresholds, sorted_=True)
+        self.protocol, self.truth, self.backend = protocol, truth, backend
+        num_rows, num_thresholds = len(protocol.names), len(protocol.thresholds)
+        shapes: dict[str, tuple[int, ...]] = {"num_degenerate": (num_rows,)}
+        if truth.boxes is not None:
+            shapes["num_correct"] = (2, num_rows, len(protocol.iou_thresholds), num_thresholds)
+        if truth.masks is not None:
             shapes["hist"] = (num_rows, 2, num_thresholds + 2)
         self._counts = _Counts(0, {name: _read_only(np.zeros(shape, np.int64)) for name, shape in shapes.items()})
+
+    @property
+    def normalizations(self) -> tuple[Normalization, ...] | None:
+        """What is normalized with, M of them; None where score maps are fed."""
+        return self.protocol.normalizations
+
+    @property
+    def thresholds(self) -> np.ndarray:
+        """Fractions of a map's maximum level, float64 [T], read-only."""
+        return self.protocol.thresholds
+
+    @property
+    def iou_thresholds(self) -> np.ndarray:
+        """Fractions, float64 [D], read-only."""
+        return self.protocol.iou_thresholds
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width, in pixels, that CAMs are resized to."""
+        return self.protocol.size
 
     @property
     def num_images(self) -> int:
@@ -144,7 +179,7 @@ class Evaluator:
         """int64 [M, 2, T + 2], read-only: object pixels and background pixels by score; None without masks."""
         return self._counts.arrays().get("hist")
 
-    def update(self, cams, image_ids: Sequence) -> None:
+    def update(self, cams: Any, image_ids: Sequence[Any]) -> None:
         """Counts a batch; maps of another size go into another call.
 
         Args:
@@ -159,21 +194,21 @@ class Evaluator:
         cams = inputs.plain(cams, "cams")
         if getattr(cams, "ndim", None) != 3:
             raise ValueError(f"cams: expected an array [N, h, w], found {_describe(cams)}")
-        image_ids = self._check_ids(image_ids, len(cams))
+        image_ids = self.truth.check_ids(image_ids, len(cams))
         if self.normalizations is None and tuple(cams.shape[1:]) != self.size:
             raise ValueError(f"cams: expected score maps of size {self.size}, found {tuple(cams.shape[1:])}")
-        how = {"normalizations": self.normalizations, "size": self.size, "backend": self.backend}
+        how: dict[str, Any] = {"normalizations": self.normalizations, "size": self.size, "backend": self.backend}
         # All counts exist before any is added: a batch that fails leaves everything as it was.
         added = {}
         try:
-            if self._boxes is not None:
-                boxes = [self._boxes[each] for each in image_ids]
+            if self.truth.boxes is not None:
+                boxes = self.truth.boxes_of(image_ids)
                 added["num_correct"], degenerate = count_box_hits(
                     cams, boxes, thresholds=self.thresholds, iou_thresholds=self.iou_thresholds, contours="both", **how
                 )
-            if self._masks is not None:
+            if self.truth.masks is not None:
                 with stage("read") as timer:
-                    masks = self._load_masks(image_ids)
+                    masks = self.truth.masks_of(image_ids, self.size)
                     timer.moved(masks.nbytes)
                 added["hist"], degenerate = count_pixels(cams, masks, thresholds=self.thresholds, **how)
         except MapError as error:
@@ -214,7 +249,7 @@ class Evaluator:
         num_correct, hist = arrays.get("num_correct"), arrays.get("hist")
         rows = [
             NormalizationResult.from_counts(
-                name,
+                normalization,
                 num_images=counts.num_images,
                 num_degenerate=int(arrays["num_degenerate"][row]),
                 thresholds=self.thresholds,
@@ -222,11 +257,11 @@ class Evaluator:
                 num_correct=None if num_correct is None else num_correct[:, row],
                 histogram=None if hist is None else hist[row],
             )
-            for row, name in enumerate(self._names())
+            for row, normalization in enumerate(self.normalizations or (None,))
         ]
         return Result(counts.num_images, self.thresholds, tuple(self.iou_thresholds.tolist()), tuple(rows))
 
-    def save(self, path: str | os.PathLike) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Writes settings and counts as a safetensors file, whole or not at all; boxes and masks are not in it."""
         write_whole(path, self.to_bytes())
 
@@ -239,7 +274,7 @@ class Evaluator:
         counts = self._counts if moment is None else moment
         header = {**_FORMAT, "num_images": counts.num_images, "size": self.size, "normalizations": None}
         if self.normalizations is not None:
-            header["normalizations"] = self._names()
+            header["normalizations"] = self.protocol.names
         arrays = {"thresholds": self.thresholds, "iou_thresholds": self.iou_thresholds, **counts.arrays()}
         return sealed.seal(header, arrays)
 
@@ -258,10 +293,10 @@ class Evaluator:
     @classmethod
     def load(
         cls,
-        path: str | os.PathLike,
+        path: str | os.PathLike[str],
         *,
-        boxes: Mapping | None = None,
-        masks: Mapping | Callable | None = None,
+        boxes: Boxes | None = None,
+        masks: Masks | None = None,
         backend: str = "auto",
     ) -> "Evaluator":
         """The evaluator that :meth:`save` wrote; boxes and masks are needed only to go on counting.
@@ -280,8 +315,8 @@ class Evaluator:
         cls,
         content: bytes,
         *,
-        boxes: Mapping | None = None,
-        masks: Mapping | Callable | None = None,
+        boxes: Boxes | None = None,
+        masks: Masks | None = None,
         backend: str = "auto",
         source: str = "content",
     ) -> "Evaluator":
@@ -293,10 +328,10 @@ class Evaluator:
         expected = f"{source}: expected a file written by Evaluator.save"
         try:
             header, arrays = sealed.unseal(content, _FORMAT, ("num_images", "size", "normalizations"))
+        except sealed.OtherVersion as error:
+            raise ValueError(f"{source}: {error}") from error
         except ValueError as error:
-            raise ValueError(
-                f"{source}: {error}" if str(error).startswith("expected format") else f"{expected}, {error}"
-            ) from error
+            raise ValueError(f"{expected}, {error}") from error
         for name, given, counts in (("boxes", boxes, "num_correct"), ("masks", masks, "hist")):
             if given is not None and counts not in arrays:
                 raise ValueError(f"{name}: {source} was counted without {name}, so none can be added now")
@@ -320,44 +355,35 @@ class Evaluator:
             raise ValueError(f"{expected}, found a damaged one ({cause})") from error
         return evaluator
 
-    def __eq__(self, other) -> bool:
+    def __eq__(self, other: object) -> bool:
         """Same settings and same counts; where boxes and masks come from does not matter."""
         if not isinstance(other, Evaluator):
             return NotImplemented
         mine, theirs = self._counts, other._counts
         if self._settings() != other._settings() or mine.num_images != theirs.num_images:
             return False
-        mine, theirs = mine.arrays(), theirs.arrays()
-        return all(np.array_equal(counts, theirs[name]) for name, counts in mine.items())
+        arrays = theirs.arrays()
+        return all(np.array_equal(counts, arrays[name]) for name, counts in mine.arrays().items())
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]  # it changes
 
     def __repr__(self) -> str:
         return (
-            f"Evaluator({', '.join(_shorten_list(self._names()))}; {' and '.join(self._truths())}; "
+            f"Evaluator({', '.join(shorten_list(self.protocol.names))}; {' and '.join(self.truth.kinds)}; "
             f"{len(self.thresholds)} thresholds; "
             f"size {self.size[0]}x{self.size[1]}; {self.num_images} images)"
         )
 
-    def _names(self) -> list[str]:
-        """The rows' names: normalizations as strings."""
-        return [SCORE_MAPS] if self.normalizations is None else [str(each) for each in self.normalizations]
-
-    def _truths(self) -> list[str]:
-        """Which ground truth is counted against."""
-        return [name for name, truth in (("boxes", self._boxes), ("masks", self._masks)) if truth is not None]
-
-    def _settings(self) -> dict:
+    def _settings(self) -> dict[str, Any]:
         """What two evaluators must share so that their counts add up, comparable with ``==``."""
         return {
-            "normalizations": self._names(),
-            "thresholds": self.thresholds.tolist(),
-            "iou_thresholds": self.iou_thresholds.tolist(),
+            **self.protocol.to_dict(),
+            "normalizations": self.protocol.names,
             "size": self.size,
-            "kind of ground truth": self._truths(),
+            "kind of ground truth": list(self.truth.kinds),
         }
 
-    def _add(self, num_images: int, added: Mapping[str, object]) -> None:
+    def _add(self, num_images: int, added: Mapping[str, Any]) -> None:
         """Adds the counts of images, arrays or tensors, to those there are."""
         with _adding:
             self._counts = self._counts.plus(num_images, added)
@@ -379,45 +405,6 @@ class Evaluator:
             if num_pixels.max() > num_images * self.size[0] * self.size[1]:
                 raise ValueError(f"hist: expected the pixels of {num_images} images, found other numbers")
         self._counts = _Counts(num_images, {name: _read_only(arrays[name].copy()) for name in mine})
-
-    def _check_ids(self, image_ids: Sequence, num_maps: int) -> list:
-        """The ids as a list: as many as maps, distinct, each with its ground truth."""
-        if isinstance(image_ids, (str, bytes)):
-            raise ValueError(f"image_ids: expected a sequence of {num_maps} ids, found the single string {image_ids!r}")
-        image_ids = list(image_ids)
-        if len(image_ids) != num_maps:
-            raise ValueError(f"image_ids: expected {num_maps}, one for each map, found {len(image_ids)}")
-        if len(set(image_ids)) != num_maps:
-            twice = next(each for index, each in enumerate(image_ids) if each in image_ids[:index])
-            raise ValueError(f"image_ids: expected distinct ids, found {twice!r} more than once")
-        for name, truth in (("boxes", self._boxes), ("masks", self._masks)):
-            unknown = [each for each in image_ids if each not in truth] if isinstance(truth, Mapping) else []
-            if unknown:
-                raise ValueError(
-                    f"image_ids: {len(unknown)} of {num_maps} are not in {name}, the first is {unknown[0]!r}; "
-                    f"{name} holds {len(truth)} ids"
-                )
-        return image_ids
-
-    def _load_masks(self, image_ids: list) -> np.ndarray:
-        """The masks of a batch, uint8 [N, H, W]."""
-        load = self._masks.__getitem__ if isinstance(self._masks, Mapping) else self._masks
-        masks = np.empty((len(image_ids), *self.size), np.uint8)
-        for image_id, out in zip(image_ids, masks, strict=True):
-            mask = load(image_id)
-            try:
-                mask = np.asarray(inputs.on_host(mask, "mask"))
-            except ArgumentError as error:
-                raise ImageError(image_id, str(error)) from error
-            if mask.dtype != np.uint8 or mask.shape != self.size:
-                raise ImageError(image_id, f"expected a mask uint8 {self.size}, found {_describe(mask)}")
-            out[...] = mask
-        return masks
-
-
-def _frozen(values: np.ndarray) -> np.ndarray:
-    """A copy that nobody changes."""
-    return _read_only(values.copy())
 
 
 def _read_only(values: np.ndarray) -> np.ndarray:
@@ -445,15 +432,11 @@ def _as_counted(names: list[str] | None, size: tuple[int, int]) -> tuple[Normali
     return normalizations
 
 
-def _describe(value) -> str:
+def _describe(value: Any) -> str:
     """An array's dtype and shape, or a value's type."""
     return f"{value.dtype} {tuple(value.shape)}" if hasattr(value, "dtype") else type(value).__name__
 
 
-def _shorten(value) -> str:
+def _shorten(value: Any) -> str:
     """A list's first entries, for a message."""
-    return str(value) if not isinstance(value, list) else f"[{', '.join(_shorten_list([str(v) for v in value]))}]"
-
-
-def _shorten_list(values: list[str]) -> list[str]:
-    return values if len(values) <= 6 else [*values[:4], f"... {len(values)} in all"]
+    return str(value) if not isinstance(value, list) else f"[{', '.join(shorten_list([str(v) for v in value]))}]"

@@ -29,7 +29,7 @@ def max_box_acc(accuracy: np.ndarray) -> np.ndarray:
     Returns:
         float64 [...], in percent.
     """
-    return accuracy.max(axis=-1)
+    return np.asarray(accuracy.max(axis=-1))
 
 
 def max_box_acc_v2(max_per_iou: np.ndarray) -> float:

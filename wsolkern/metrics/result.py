@@ -4,34 +4,29 @@ In: integer counts. Out: frozen values that print, index by normalization string
 Source: Choe et al., arXiv 2007.04178, section 4; formulas in :mod:`wsolkern.metrics.formulas`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from wsolkern.metrics import formulas
+from wsolkern.metrics.metric import Metric
 from wsolkern.normalization import Normalization
 
 SCORE_MAPS = "score maps"  # the row's name when maps came normalized already
+_MOST_ROWS = 20  # that are printed of a result
 
 
-def usual_iou_threshold(iou_thresholds: Sequence[float]) -> float:
-    """Where the field prints MaxBoxAcc: IoU 0.5, or the first IoU threshold if that was not asked for.
-
-    0.5000000000000001, an entry of numpy.arange(0.2, 0.9, 0.1), is 0.5 here.
-    """
-    return next((each for each in iou_thresholds if abs(each - 0.5) < 1e-9), iou_thresholds[0])
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class NormalizationResult:
     """The metrics of one normalization. What was not measured (no boxes, no masks) is None.
 
     A best threshold is the first one that reaches the maximum.
     """
 
-    normalization: str
-    """Its string, as in "ivr:0.45"; "score maps" where maps came normalized already."""
+    normalization: Normalization | None
+    """What was normalized with; None where maps came normalized already."""
     num_degenerate: int
     """Maps without a score map under this normalization (constant, not finite, 0/0); they count as all zeros."""
     max_box_acc: dict[float, float] | None = None
@@ -58,7 +53,7 @@ class NormalizationResult:
     @classmethod
     def from_counts(
         cls,
-        normalization: str,
+        normalization: Normalization | None,
         *,
         num_images: int,
         num_degenerate: int,
@@ -72,11 +67,11 @@ class NormalizationResult:
         Raises:
             ValueError: Histograms without an object pixel.
         """
-        metrics = {}
+        metrics: dict[str, Any] = {}
         if num_correct is not None:
             largest, every = formulas.box_accuracy(num_correct, num_images)  # [D, T] each
 
-            def by_iou(values):
+            def by_iou(values: np.ndarray) -> dict[float, float]:
                 return dict(zip(iou_thresholds.tolist(), values.tolist(), strict=True))
 
             metrics = {
@@ -93,10 +88,17 @@ class NormalizationResult:
             metrics |= {"pxap": formulas.pxap(histogram), "precision": precision, "recall": recall}
         return cls(normalization, num_degenerate, **metrics)
 
-    def to_dict(self, *, curves: bool = False) -> dict:
+    @property
+    def name(self) -> str:
+        """The normalization's string, as in "ivr:0.45"; "score maps" where maps came normalized already."""
+        return SCORE_MAPS if self.normalization is None else str(self.normalization)
+
+    def to_dict(self, *, curves: bool = False) -> dict[str, Any]:
         """Fields as JSON can hold them, IoU thresholds as strings; the arrays only if ``curves``."""
-        fields = {}
+        fields: dict[str, Any] = {"normalization": self.name}
         for name, value in vars(self).items():
+            if name == "normalization":
+                continue
             if isinstance(value, np.ndarray):
                 if curves:
                     fields[name] = value.tolist()
@@ -106,8 +108,16 @@ class NormalizationResult:
                 fields[name] = value
         return fields
 
+    def __repr__(self) -> str:
+        return f"NormalizationResult({self._in_short()})"
 
-@dataclass(frozen=True, eq=False)
+    def _in_short(self) -> str:
+        """What the row says in a line, in percent."""
+        figures = [f"{metric} {metric.figure(self):.2f}" for metric in Metric if metric.is_in(self)]
+        return ", ".join([self.name, *figures, f"{self.num_degenerate} degenerate"])
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Result:
     """All rows of an evaluation: ``result["ivr:0.45"]`` is one, iteration gives them in the order asked for."""
 
@@ -122,11 +132,12 @@ class Result:
 
     def __getitem__(self, normalization: str | Normalization) -> NormalizationResult:
         """The row of a normalization; any spelling that parses to it will do ("ivr:.45")."""
-        name = normalization if normalization == SCORE_MAPS else str(Normalization.parse(normalization))
+        wanted = None if normalization == SCORE_MAPS else Normalization.parse(normalization)
         for row in self.rows:
-            if row.normalization == name:
+            if row.normalization == wanted:
                 return row
-        raise KeyError(f"no row {name!r}; there are {', '.join(row.normalization for row in self.rows)}")
+        name = SCORE_MAPS if wanted is None else str(wanted)
+        raise KeyError(f"no row {name!r}; there are {', '.join(row.name for row in self.rows)}")
 
     def __iter__(self) -> Iterator[NormalizationResult]:
         return iter(self.rows)
@@ -134,7 +145,15 @@ class Result:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def to_dict(self, *, curves: bool = False) -> dict:
+    def __repr__(self) -> str:
+        """A line a row, of some rows at least: it fits on a screen."""
+        ious = ", ".join(shorten_list([f"{iou:g}" for iou in self.iou_thresholds]))
+        head = f"Result of {self.num_images} images, {len(self.thresholds)} thresholds, IoU {ious}, in percent:"
+        rows = [row._in_short() for row in self.rows[:_MOST_ROWS]]
+        rows += [f"... {len(self)} rows in all"] if len(self) > _MOST_ROWS else []
+        return "\n  ".join([head, *rows])
+
+    def to_dict(self, *, curves: bool = False) -> dict[str, Any]:
         """All of it as JSON can hold it; thresholds and the arrays over them only if ``curves``."""
         thresholds = {"thresholds": self.thresholds.tolist()} if curves else {}
         return {
@@ -143,3 +162,8 @@ class Result:
             **thresholds,
             "normalizations": [row.to_dict(curves=curves) for row in self.rows],
         }
+
+
+def shorten_list(values: list[str]) -> list[str]:
+    """A list's first entries, for a line."""
+    return values if len(values) <= 6 else [*values[:4], f"... {len(values)} in all"]

@@ -7,6 +7,7 @@ Source: the safetensors format; SHA-256 as in FIPS 180-4.
 import hashlib
 import json
 from collections.abc import Collection, Mapping
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
@@ -14,7 +15,11 @@ import safetensors.numpy
 _HEADER = "wsolkern"  # the one key of the format's own metadata
 
 
-def seal(header: Mapping, arrays: Mapping[str, np.ndarray]) -> bytes:
+class OtherVersion(ValueError):
+    """The content is of the kind that is expected, in another version of its format."""
+
+
+def seal(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
     """The content of a file.
 
     Args:
@@ -25,7 +30,9 @@ def seal(header: Mapping, arrays: Mapping[str, np.ndarray]) -> bytes:
     return safetensors.numpy.save(dict(arrays), metadata={_HEADER: json.dumps(sealed)})
 
 
-def unseal(content: bytes, kind: Mapping, names: Collection[str]) -> tuple[dict, dict[str, np.ndarray]]:
+def unseal(
+    content: bytes, kind: Mapping[str, Any], names: Collection[str]
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """What :func:`seal` was given, but for the hash; files from before there was one have none.
 
     Args:
@@ -34,6 +41,7 @@ def unseal(content: bytes, kind: Mapping, names: Collection[str]) -> tuple[dict,
         names: What the header has beside them.
 
     Raises:
+        OtherVersion: They are of another version.
         ValueError: The bytes are something else; the message says what was found.
     """
     try:
@@ -47,7 +55,7 @@ def unseal(content: bytes, kind: Mapping, names: Collection[str]) -> tuple[dict,
         raise ValueError("found another safetensors file")
     version = header.get("version")
     if type(version) is not int or version != kind["version"]:
-        raise ValueError(f"expected format version {kind['version']}, found {str(version)[:20]}")
+        raise OtherVersion(f"expected format version {kind['version']}, found {str(version)[:20]}")
     found = header.pop("sha256", None)
     if found is not None and found != _sha256(header, arrays):
         raise ValueError("found a damaged one (its SHA-256 is another)")
@@ -56,7 +64,7 @@ def unseal(content: bytes, kind: Mapping, names: Collection[str]) -> tuple[dict,
     return header, arrays
 
 
-def _sha256(header: Mapping, arrays: Mapping[str, np.ndarray]) -> str:
+def _sha256(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
     digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     for name, array in sorted(arrays.items()):
         digest.update(json.dumps([name, array.dtype.str, array.shape]).encode())

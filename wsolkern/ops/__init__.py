@@ -5,14 +5,13 @@ Source: each file names its own; the plain ``..._reference`` twin stands beside 
 """
 
 from wsolkern.ops.boxes import box_hits, count_box_hits, threshold_boxes
-from wsolkern.ops.constants import DEFAULT_IOU_THRESHOLDS, DEFAULT_THRESHOLDS, LEVEL_SCORES
+from wsolkern.ops.constants import DEFAULT_THRESHOLDS, LEVEL_SCORES
 from wsolkern.ops.cutting import cut_points, digitize
 from wsolkern.ops.histograms import count_pixels, pixel_histograms
 from wsolkern.ops.normalizing import affine, normalize
 from wsolkern.ops.resizing import resize
 
 __all__ = [
-    "DEFAULT_IOU_THRESHOLDS",
     "DEFAULT_THRESHOLDS",
     "LEVEL_SCORES",
     "affine",

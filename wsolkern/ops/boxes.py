@@ -8,10 +8,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from wsolkern import defaults
 from wsolkern.normalization import Normalization
 from wsolkern.ops import inputs
 from wsolkern.ops.backends import Operation, native, num_threads
-from wsolkern.ops.constants import CONTOURS, DEFAULT_IOU_THRESHOLDS, DEFAULT_THRESHOLDS, MAX_IOU_THRESHOLDS
+from wsolkern.ops.constants import CONTOURS, DEFAULT_THRESHOLDS, MAX_IOU_THRESHOLDS
 from wsolkern.ops.inputs import Normalizations
 from wsolkern.ops.normalizing import normalize_reference
 from wsolkern.ops.resizing import resize_reference
@@ -22,7 +23,7 @@ def box_hits(
     boxes: Sequence,
     normalizations: Normalizations | None,
     thresholds=DEFAULT_THRESHOLDS,
-    iou_thresholds=DEFAULT_IOU_THRESHOLDS,
+    iou_thresholds=defaults.IOU_THRESHOLDS,
     *,
     contours: str = "all",
     size: tuple[int, int] = (224, 224),
@@ -59,7 +60,7 @@ def count_box_hits(
     boxes: Sequence,
     normalizations: Normalizations | None,
     thresholds=DEFAULT_THRESHOLDS,
-    iou_thresholds=DEFAULT_IOU_THRESHOLDS,
+    iou_thresholds=defaults.IOU_THRESHOLDS,
     *,
     contours: str = "all",
     size: tuple[int, int] = (224, 224),

@@ -6,9 +6,16 @@ Source: the published evaluation, Choe et al., arXiv 2007.04178: 1000 thresholds
 
 import numpy as np
 
-DEFAULT_THRESHOLDS = np.arange(0, 1, 0.001)  # the published grid, 1000 fractions
+
+class _Named(np.ndarray):
+    """An array that ``help`` prints by its name where it is a default, not as a thousand numbers."""
+
+    def __repr__(self) -> str:
+        return "DEFAULT_THRESHOLDS" if self is DEFAULT_THRESHOLDS else repr(np.asarray(self))
+
+
+DEFAULT_THRESHOLDS = np.arange(0, 1, 0.001).view(_Named)  # the published grid, 1000 fractions
 DEFAULT_THRESHOLDS.setflags(write=False)
-DEFAULT_IOU_THRESHOLDS = (0.3, 0.5, 0.7)
 MAX_THRESHOLDS = 100_000  # of a grid; there are 256 levels
 MAX_IOU_THRESHOLDS = 32  # what one native call takes; the operations cut more than that into several calls
 MAX_SIDE = 4096  # pixels; what the native core is built and tested for

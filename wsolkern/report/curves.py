@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from wsolkern.files import write_whole
-from wsolkern.metrics import NormalizationResult, Result
-from wsolkern.metrics.result import usual_iou_threshold
+from wsolkern.metrics import Metric, NormalizationResult, Result
 from wsolkern.metrics.selection import DECIMALS
 from wsolkern.normalization import Normalization
 from wsolkern.report.plain import visible
@@ -36,8 +35,7 @@ class PercentileCurve:
 
     name: str
     """The normalization, P standing for the percentile: "ivr:P", "pas:P", "ivr:P+pas:0.9"."""
-    metric: str
-    """"MaxBoxAcc", "MaxBoxAccV2" or "PxAP"."""
+    metric: Metric
     percentiles: np.ndarray
     """Ascending fractions, float64 [n], n >= 2."""
     values: np.ndarray
@@ -73,16 +71,19 @@ def percentile_curves(result: Result) -> list[PercentileCurve]:
     """
     points: dict[str, dict[float, NormalizationResult]] = {}
     for row in result:
-        for name, percentile in _positions(Normalization.parse(row.normalization)):
+        if row.normalization is None:
+            raise ValueError(f"result: expected rows of normalizations, found one of {row.name}")
+        for name, percentile in _positions(row.normalization):
             points.setdefault(name, {})[percentile] = row
     curves = []
     for name, rows in points.items():
         if len(rows) < 2:
             continue
         percentiles = sorted(rows)
-        for metric, value in _metrics(result).items():
-            values = np.array([value(rows[percentile]) for percentile in percentiles])
-            curves.append(PercentileCurve(name, metric, np.array(percentiles), values))
+        for metric in Metric:
+            if metric.is_in(rows[percentiles[0]]):
+                values = np.array([metric.figure(rows[percentile]) for percentile in percentiles])
+                curves.append(PercentileCurve(name, metric, np.array(percentiles), values))
     return curves
 
 
@@ -156,8 +157,8 @@ def write_csv(path: str | os.PathLike, result: Result) -> None:
 
 
 def _csv_row(row: NormalizationResult, result: Result) -> dict:
-    parsed = Normalization.parse(row.normalization)
-    cells = {"normalization": row.normalization, "ivr": parsed.ivr, "pas": parsed.pas, "num_images": result.num_images}
+    of = row.normalization
+    cells = {"normalization": row.name, "ivr": of and of.ivr, "pas": of and of.pas, "num_images": result.num_images}
     if row.max_box_acc is not None:
         for iou in result.iou_thresholds:
             cells |= {f"max_box_acc@{iou:g}": row.max_box_acc[iou], f"threshold@{iou:g}": row.best_threshold[iou]}
@@ -176,16 +177,3 @@ def _positions(normalization: Normalization) -> list[tuple[str, float]]:
     if ivr is None or pas is None:
         return [(f"{normalization.name}:P", ivr if pas is None else pas)] if ivr != pas else []
     return [(f"ivr:P+pas:{pas!r}", ivr), (f"ivr:{ivr!r}+pas:P", pas)]
-
-
-def _metrics(result: Result) -> dict:
-    """Metric -> what reads it off a row, of those that were measured."""
-    first = next(iter(result))
-    metrics = {}
-    if first.max_box_acc is not None:
-        usual = usual_iou_threshold(result.iou_thresholds)
-        metrics["MaxBoxAccV2"] = lambda row: row.max_box_acc_v2
-        metrics["MaxBoxAcc"] = lambda row: row.max_box_acc[usual]
-    if first.pxap is not None:
-        metrics["PxAP"] = lambda row: row.pxap
-    return metrics

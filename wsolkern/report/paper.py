@@ -14,6 +14,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from wsolkern.metrics import Metric
 from wsolkern.report.plain import latex_text, markdown_text, visible
 from wsolkern.report.tables import plain_table
 
@@ -158,15 +159,15 @@ def result_figures(result: "Result", *, method: str, dataset: str, backbone: str
     Returns:
         For each row MaxBoxAccV2 and the maximal box accuracy (all contours) by IoU threshold with their mean, or PxAP.
     """
-    from wsolkern.normalization import Normalization
-
     found = []
     for row in result:
-        normalization = Normalization.parse(row.normalization)
+        normalization = row.normalization
+        if normalization is None:
+            raise ValueError(f"result: expected rows of normalizations, found one of {row.name}")
         percentile = normalization.pas if normalization.ivr is None else normalization.ivr
-        metrics = {} if row.pxap is None else {"PxAP": row.pxap}
+        metrics = {} if row.pxap is None else {Metric.PXAP.value: row.pxap}
         if row.max_box_acc_v2 is not None:
-            metrics |= {"MaxBoxAccV2": row.max_box_acc_v2, "BoxAcc_mean": row.max_box_acc_v2}
+            metrics |= {Metric.MAX_BOX_ACC_V2.value: row.max_box_acc_v2, "BoxAcc_mean": row.max_box_acc_v2}
             metrics |= {f"BoxAcc@{100 * iou:.6g}": value for iou, value in row.max_box_acc_v2_per_iou.items()}
         for metric, value in metrics.items():
             found.append(Figure(method, normalization.name, dataset, backbone, metric, value, percentile))
@@ -256,7 +257,7 @@ def _belongs(figure: Figure, layout: str) -> bool:
     """Whether a layout has a place for it. PxAP has one in both, so that no run is dropped."""
     if figure.value is None and layout == "ious":  # the paper's
         return figure.metric.startswith("BoxAcc")
-    return figure.metric == "PxAP" or figure.metric.startswith("BoxAcc") == (layout == "ious")
+    return figure.metric == Metric.PXAP or figure.metric.startswith("BoxAcc") == (layout == "ious")
 
 
 def _comparable(paper: Figure, shown: dict) -> bool:

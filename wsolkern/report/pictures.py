@@ -94,7 +94,7 @@ def draw_localizations(
         for column, row in enumerate(rows, start=1):
             cell = block[0, column].get_position(figure)
             middle = (cell.x0 + cell.x1) / 2
-            figure.text(middle, 1 - 0.72 / height, row.normalization, color="white", fontsize=13, ha="center")
+            figure.text(middle, 1 - 0.72 / height, row.name, color="white", fontsize=13, ha="center")
     _legend(figure, list(result.iou_thresholds), height)
     quick = {"pil_kwargs": {"compress_level": 4}} if os.fspath(path).lower().endswith(".png") else {}
     save_picture(path, figure, dpi=120, facecolor=_DARK, **quick)

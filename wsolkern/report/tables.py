@@ -6,7 +6,7 @@ Source: the columns are those of Choe et al., arXiv 2007.04178, tables 2 and 3, 
 
 from typing import TYPE_CHECKING
 
-from wsolkern.metrics.result import usual_iou_threshold
+from wsolkern.metrics.metric import Metric, usual_iou_threshold
 from wsolkern.report.plain import visible
 
 if TYPE_CHECKING:
@@ -23,19 +23,20 @@ def columns(result: "Result") -> list[tuple[str, str, list[str]]]:
         one at IoU 0.5, as the field prints it, or at the first IoU threshold if that was not asked for.
     """
     rows = list(result)
-    found = [("", "normalization", [row.normalization for row in rows])]
-    if rows[0].max_box_acc is not None:
+    found = [("", "normalization", [row.name for row in rows])]
+    acc, v2, pxap = Metric.MAX_BOX_ACC, Metric.MAX_BOX_ACC_V2, Metric.PXAP
+    if v2.is_in(rows[0]):
         usual = usual_iou_threshold(result.iou_thresholds)
-        found.append(("MaxBoxAcc", f"IoU {usual:g}", [f"{row.max_box_acc[usual]:.2f}" for row in rows]))
-        found.append(("MaxBoxAccV2", "mean", [f"{row.max_box_acc_v2:.2f}" for row in rows]))
+        found.append((acc.value, f"IoU {usual:g}", [f"{acc.figure(row):.2f}" for row in rows]))
+        found.append((v2.value, "mean", [f"{v2.figure(row):.2f}" for row in rows]))
         for iou in result.iou_thresholds:
             cells = [f"{row.max_box_acc_v2_per_iou[iou]:.2f}" for row in rows]
-            found.append(("MaxBoxAccV2", f"IoU {iou:g}", cells))
+            found.append((v2.value, f"IoU {iou:g}", cells))
         for iou in result.iou_thresholds:
             cells = [f"{row.best_threshold_v2[iou]:.6g}" for row in rows]
             found.append(("threshold", f"IoU {iou:g}", cells))
-    if rows[0].pxap is not None:
-        found.append(("", "PxAP", [f"{row.pxap:.2f}" for row in rows]))
+    if pxap.is_in(rows[0]):
+        found.append(("", pxap.value, [f"{pxap.figure(row):.2f}" for row in rows]))
     found.append(("", "degenerate", [str(row.num_degenerate) for row in rows]))
     return found
 

@@ -19,6 +19,7 @@ from wsolkern.datasets.scaling import UnitRange
 from wsolkern.errors import ArgumentError, DatasetError
 from wsolkern.machine import gpu_of
 from wsolkern.metrics import Result, diagnostics, sealed
+from wsolkern.metrics.metric import Metric
 from wsolkern.report.diagnostics import CAVEAT, Recommendation, RunExtremes, recommend
 from wsolkern.studies.counting import evaluator_for, fingerprint, mask_files_of
 from wsolkern.studies.passes import Pass, Passes, Progress, about_maps, alone, run_pass
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     import torch
 
 _IOU_THRESHOLD = 0.7  # that of figure 4
-_METRICS = {"boxes": "MaxBoxAccV2", "masks": "PxAP"}  # by kind of ground truth
 _STATE = {"content": "wsolkern extremes of maps", "version": 1}
 
 
@@ -164,7 +164,7 @@ class _Examining:
         result = None if self._split is None else self._evaluate(store, self._split)
         comparison, thresholds = None, {}
         if self._split is not None and result is not None:
-            comparison = diagnostics.compare(result, _METRICS[str(self._split.kind)])
+            comparison = diagnostics.compare(result, Metric.of(str(self._split.kind)))
             if self._split.kind == "boxes":
                 names = ("minmax", "max", "pas:0.9", comparison.best_ivr)
                 best = {name: result[name].best_threshold_v2 or {} for name in names}

@@ -19,6 +19,7 @@ from wsolkern.datasets import Metadata
 from wsolkern.errors import ArgumentError, DatasetError
 from wsolkern.machine import gpu_of
 from wsolkern.metrics import bootstrap, selection
+from wsolkern.metrics.metric import Metric
 from wsolkern.normalization import Normalization
 from wsolkern.ops import DEFAULT_THRESHOLDS
 from wsolkern.studies.counting import Counter, evaluator_for, fingerprint, mask_files_of
@@ -121,7 +122,7 @@ def select(
     """
     started, place = time.perf_counter(), gpu_of(device)
     bootstrap.interval_rank(num_resamples, confidence)
-    metric = _check_metric(metric, val_split, test_split, select_threshold)
+    judged_by = _check_metric(metric, val_split, test_split, select_threshold)
     # Both are opened before any is read, so that a slip in the second path costs no time.
     used = val_split.first_per_class(num_val_per_class) if num_val_per_class else val_split
     _check_apart(val, val_split, test, test_split)
@@ -164,36 +165,35 @@ def select(
 
         evaluator = evaluator_for(used, normalizations, mask_root=mask_root, **how)
         on_val = count("val", val, used, val_split.image_ids, evaluator, None)
-        choices = selection.select(evaluator.compute(), metric)
+        choices = selection.select(evaluator.compute(), judged_by)
         names = [choice.normalization for choice in choices]
+        tested = evaluator_for(test_split, names, mask_root=mask_root, **how)
         fixed = [choice.thresholds for choice in choices] if select_threshold else None
         judge = bootstrap.BootstrapEvaluator(
-            evaluator_for(test_split, names, mask_root=mask_root, **how),
-            metric,
+            tested.protocol,
+            tested.truth,
+            judged_by,
             test_split.image_ids,
             thresholds=fixed,
             rows=None if state is None else state.with_name(f"{state.name}.rows"),
         )
         settings = {name: np.asarray(value).tolist() for name, value in how.items()}
         chosen = None if fixed is None else [sorted(each.items()) for each in fixed]
-        on_test = count("test", test, test_split, test_split.image_ids, judge, [metric, names, settings, chosen])
+        on_test = count("test", test, test_split, test_split.image_ids, judge, [judged_by, names, settings, chosen])
     figures = judge.compute(num_resamples, seed=seed, confidence=confidence)
     ious = tuple(evaluator.iou_thresholds.tolist())
     seconds = time.perf_counter() - started
     return Selection(on_val, on_test, choices, figures, nwc, ious, num_val_per_class, select_threshold, seconds)
 
 
-def _check_metric(metric: str | None, val_split: Metadata, test_split: Metadata, select_threshold: bool) -> str:
+def _check_metric(text: str | None, val_split: Metadata, test_split: Metadata, select_threshold: bool) -> Metric:
     """The metric, which both splits have the ground truth for."""
-    if metric is None:
-        metric = "PxAP" if val_split.kind == "masks" else "MaxBoxAccV2"
-    if metric not in selection.METRICS:
-        raise ArgumentError("metric", f"expected one of {', '.join(selection.METRICS)}, found {metric!r}")
+    metric = Metric.of(str(val_split.kind)) if text is None else Metric.parse(text)
     for split in (val_split, test_split):
-        if (metric == "PxAP") != (split.kind == "masks"):
+        if metric.truth != split.kind:
             raise ArgumentError("metric", f"{split.folder} localizes objects with {split.kind}, found {metric}")
-    if select_threshold and metric == "PxAP":
-        raise ArgumentError("select_threshold", "PxAP is an area over all thresholds, there is none to choose")
+    if select_threshold and not metric.contours:
+        raise ArgumentError("select_threshold", f"{metric} is an area over all thresholds, there is none to choose")
     return metric
 
 

@@ -18,6 +18,7 @@ from wsolkern.datasets import Metadata, load_metadata
 from wsolkern.errors import ArgumentError, DatasetError
 from wsolkern.machine import gpu_of
 from wsolkern.metrics import Evaluator, Result
+from wsolkern.metrics.metric import Metric
 from wsolkern.metrics.selection import select
 from wsolkern.normalization import Normalization
 from wsolkern.ops import DEFAULT_THRESHOLDS
@@ -362,7 +363,7 @@ def _select(choices: "Mapping[str, Percentile | Run]", measuring: _Measuring) ->
     for run in choices.values():
         if isinstance(run, Run) and run.path not in selected:
             result = measuring.count(run, _PERCENTILES, f"train-fullsup: {run.cell}")
-            (best,) = select(result, "PxAP" if measuring.splits.of(run).kind == "masks" else "MaxBoxAccV2")
+            (best,) = select(result, Metric.of(str(measuring.splits.of(run).kind)))
             percentile = Normalization.parse(best.normalization).ivr or 0.0
             selected[run.path] = Percentile(percentile, f"selected on train-fullsup with {run.method}")
     return {path: selected[each.path] if isinstance(each, Run) else each for path, each in choices.items()}

@@ -20,7 +20,7 @@ from wsolkern.cams import Ranks, cam_model
 from wsolkern.datasets import ImageFolder, Metadata, Preprocessing
 from wsolkern.datasets.images import ImageBatch
 from wsolkern.interrupts import interrupts_raise, interrupts_wait
-from wsolkern.metrics import Evaluator
+from wsolkern.metrics import Evaluator, Metric
 from wsolkern.ops import backends
 from wsolkern.studies.counting import count_maps, evaluator_for
 from wsolkern.training import augmentation, checkpoints, optimization
@@ -124,7 +124,7 @@ class _Trainer:
         self.val_images = ImageFolder(
             data.root, data.val.image_ids, Preprocessing(self.size), num_readers=num_readers, image_sizes=val_sizes
         )
-        self.metric = "MaxBoxAccV2" if data.val.kind == "boxes" else "PxAP"
+        self.metric = Metric.of(data.val.kind)
         self.column = f"{self.metric} {self._evaluator().normalizations[0]}"
         self.network = recipe.build().to(device)
         if not any(each.requires_grad for each in self.network.parameters()):
@@ -318,10 +318,8 @@ class _Trainer:
         evaluator = _merged([each[0] for each in parts])
         if not evaluator.num_images:
             raise ValueError(f"{self.data.val.folder}: no image could be evaluated; {_first(self.val_images.problems)}")
-        rows = list(evaluator.compute())
-        figures = [row.pxap if row.max_box_acc_v2 is None else row.max_box_acc_v2 for row in rows]
         return {"val_accuracy": 100 * num_correct / num_seen} | {
-            f"{self.metric} {row.normalization}": figure for row, figure in zip(rows, figures, strict=True)
+            f"{self.metric} {row.name}": self.metric.figure(row) for row in evaluator.compute()
         }
 
 
