@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str):
     if name == "studies":
-        return import_module("wsolkern.studies")
+        return import_module(f"wsolkern.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'wsolkern' has no attribute {name!r}")
     return getattr(import_module(f"wsolkern.{_HOMES[name]}"), name)
