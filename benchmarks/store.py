@@ -24,8 +24,8 @@ from benchmarks.__main__ import COUNTS, RESULTS, use_cores
 from benchmarks.measure import MANY, WrongResult, batch_seconds, box_row
 from wsolkern.cams import CamStore, CamWriter, Manifest
 from wsolkern.datasets import load_metadata
-from wsolkern.metrics.counting import count_maps, evaluator_for
 from wsolkern.ops import count_box_hits
+from wsolkern.studies.counting import count_maps, evaluator_for
 
 BATCH = 64  # maps, as the commands read and the extraction writes them
 NUM_SWEPT = (4, 14, 24, 34, 44)  # normalizations, for what one more costs

@@ -29,11 +29,11 @@ from wsolkern.datasets import Metadata, load_metadata
 from wsolkern.files import write_whole
 from wsolkern.metrics import Evaluator
 from wsolkern.metrics.bootstrap import BootstrapEvaluator
-from wsolkern.metrics.counting import count_maps, evaluator_for
 from wsolkern.metrics.selection import select
 from wsolkern.models import METHODS, build
 from wsolkern.report.paper import canonical
 from wsolkern.report.tables import plain_table
+from wsolkern.studies.counting import count_maps, evaluator_for
 from wsolkern.training import Recipe
 
 RESULTS = machine.ROOT / "benchmarks" / "results"

@@ -18,7 +18,7 @@ import pytest
 
 from wsolkern import Evaluator, ops
 from wsolkern.interrupts import interrupts_raise, interrupts_wait, unbroken
-from wsolkern.metrics.counting import count_maps
+from wsolkern.studies.counting import count_maps
 
 PATIENCE = 0.5  # seconds; 0.1 on a machine that does nothing else
 BOX = np.array([[40, 30, 180, 200]])

@@ -28,6 +28,7 @@ __all__ = [
     "box_hits",
     "normalize",
     "pixel_histograms",
+    "studies",
     "threshold_boxes",
 ]
 
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str):
+    if name == "studies":
+        return import_module("wsolkern.studies")
     if name not in _HOMES:
         raise AttributeError(f"module 'wsolkern' has no attribute {name!r}")
     return getattr(import_module(f"wsolkern.{_HOMES[name]}"), name)

@@ -91,3 +91,16 @@ class ImageError(ValueError):
 
     def __str__(self) -> str:
         return f"image {self.image_id!r}: {self.reason}"
+
+
+class DeviceUnavailable(ArgumentError, BackendUnavailable):
+    """A device that was asked for by name is not there."""
+
+
+def message(error: BaseException) -> str:
+    """What an error says, a file before what is wrong with it."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return f"not enough memory: {error}".rstrip(": ") if isinstance(error, MemoryError) else str(error)

@@ -137,6 +137,31 @@ def write_whole(path: str | os.PathLike, content: bytes, *, one_of_many: bool = 
         unfinished.unlink(missing_ok=True)
 
 
+def write_from(path: str | os.PathLike, start: int, blocks: Iterable[bytes]) -> None:
+    """Writes the end of a file anew, from a place on, and forces it to the disk; what is before stays.
+
+    Args:
+        path: The file; it is made if it is not there.
+        start: The place, in bytes.
+        blocks: What to write there.
+
+    Raises:
+        OSError: It cannot be written; the message names it. What was before ``start`` is as it was.
+    """
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(_target(path), flags, 0o666)
+        with open(descriptor, "wb") as file:
+            expect_regular(path, os.fstat(descriptor))
+            file.seek(start)
+            file.writelines(blocks)
+            file.truncate()
+            file.flush()
+            os.fsync(descriptor)
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, os.fspath(path)) from error
+
+
 def check_target(path: str | os.PathLike) -> None:
     """Does nothing if :func:`write_whole` can write there: for use before long work whose result goes there.
 

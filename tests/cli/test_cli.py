@@ -129,7 +129,7 @@ def test_masks_give_pxap(metadata, maps, tmp_path):
     found = results(*arguments, "--mask-root", tmp_path)
     assert found["normalizations"] == evaluator.compute().to_dict(curves=True)["normalizations"]
     assert "PxAP" in run("evaluate", *arguments, "--mask-root", tmp_path).stdout
-    assert "mask_root: needed" in run("evaluate", *arguments, code=terminal.FAILED).stderr
+    assert "error: --mask-root: needed" in run("evaluate", *arguments, code=terminal.FAILED).stderr
 
 
 def test_missing_and_damaged_maps_are_listed(metadata, maps):

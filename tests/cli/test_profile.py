@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 from wsolkern import Evaluator, normalize
 from wsolkern.cams import CamWriter, Manifest, extract
 from wsolkern.cli import app, terminal
-from wsolkern.cli.profile import _Findings
 from wsolkern.datasets.images import ImageFolder, Preprocessing
 from wsolkern.profiling import HOST, OTHER, STAGES, Profile, StageTime, stage, timed
+from wsolkern.studies.timing import Findings
 
 NUM_IMAGES, SIZE = 11, (20, 24)
 NUM_PIXELS = SIZE[0] * SIZE[1]
@@ -337,12 +337,12 @@ def test_a_trace_has_the_stages(metadata, store, tmp_path):
     assert (read["pid"], read["tid"]) == (whole["pid"], whole["tid"])
 
 
-def findings(copy: float = 1e9, **seconds) -> _Findings:
+def findings(copy: float = 1e9, **seconds) -> Findings:
     """Stages that each moved 1e9 bytes of 1000 maps."""
     profile = Profile()
     profile.stages = [StageTime(name, HOST, each, 1, 10**9, 1000) for name, each in seconds.items()]
     profile.seconds = sum(seconds.values())
-    return _Findings(profile, {HOST: copy}, [profile.seconds], [], 1)
+    return Findings(profile, {HOST: copy}, [profile.seconds], [], 1)
 
 
 @pytest.mark.parametrize(

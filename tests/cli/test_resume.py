@@ -19,7 +19,7 @@ from PIL import Image
 from wsolkern.cams import CamStore, CamWriter, Manifest, open_maps
 from wsolkern.datasets import load_metadata
 from wsolkern.files import stamp
-from wsolkern.metrics.counting import SplitCount, count_maps, evaluator_for, fingerprint, mask_files_of
+from wsolkern.studies.counting import SplitCount, count_maps, evaluator_for, fingerprint, mask_files_of
 
 IDS = [f"part/{index}.jpg" for index in range(12)]
 NAMES = ("minmax", "ivr:0.3")

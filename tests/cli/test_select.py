@@ -20,7 +20,7 @@ from wsolkern.datasets import load_mask, load_metadata
 from wsolkern.metrics import NormalizationResult, Result
 from wsolkern.metrics.bootstrap import Bootstrap, BootstrapEvaluator
 from wsolkern.metrics.result import SCORE_MAPS
-from wsolkern.metrics.selection import best, first_per_class, select
+from wsolkern.metrics.selection import best, select
 from wsolkern.normalization import Normalization
 from wsolkern.report import selection as report
 
@@ -324,11 +324,11 @@ def test_masks_give_pxap(val, test, tmp_path):
 
 def test_the_first_images_of_each_class(val, test):
     split = load_metadata(val.metadata)
-    kept = first_per_class(split, 3)
+    kept = split.first_per_class(3)
     # Classes come in pairs: 0 0 1 1 2 2 0 0 1 1 2 2 0 0.
     assert kept.image_ids == tuple(val.ids[index] for index in (0, 1, 2, 3, 4, 5, 6, 8, 10))
     assert all(tuple(getattr(kept, name)) == kept.image_ids for name in ("class_labels", "image_sizes", "boxes"))
-    assert kept.mask_paths == kept.ignore_paths == {} and first_per_class(split, 9).image_ids == split.image_ids
+    assert kept.mask_paths == kept.ignore_paths == {} and split.first_per_class(9).image_ids == split.image_ids
     val.store(), test.store()
     found = results(val, test, "--num-val-per-class", 3)
     on_val = fed(evaluator(val, NAMES), val, kept.image_ids).compute()
@@ -345,9 +345,9 @@ def test_the_first_images_of_each_class_need_classes(val, test):
     printed = run(val, test, "--num-val-per-class", 3, code=terminal.FAILED)
     assert f"{val.metadata}/class_labels.txt: needed to take 3 images of each class" in printed.stderr
     with pytest.raises(DatasetError):
-        first_per_class(load_metadata(val.metadata), 1)
+        load_metadata(val.metadata).first_per_class(1)
     with pytest.raises(ValueError, match="images per class: expected at least 1, found 0"):
-        first_per_class(load_metadata(test.metadata), 0)
+        load_metadata(test.metadata).first_per_class(0)
 
 
 def test_missing_maps_are_listed_and_never_drawn(val, test):

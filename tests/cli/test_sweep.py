@@ -155,7 +155,7 @@ def test_wrong_arguments_are_one_line(metadata, store, tmp_path):
 # The command in a process of its own that works through the store one map at a time, slowly, and saves after each.
 SLOW = """
 import sys, time
-from wsolkern.metrics import counting
+from wsolkern.studies import counting
 run = counting.SplitCount.run
 def slowly(self, source, progress, **options):
     def waiting(done):

@@ -450,7 +450,7 @@ def test_published_is_beside_ours_in_all_formats(root):
     run(*options, "--out", root / "table.txt")
     assert all(part in (root / "table.txt").read_text() for part in cell)
     other = run(*options, "--iou-thresholds", "0.5", code=terminal.FAILED)
-    assert "expected the paper's --iou-thresholds '0.3 0.5 0.7', found '0.5'" in other.stderr
+    assert "--published, --iou-thresholds: expected the paper's 0.3 0.5 0.7, found 0.5" in other.stderr
 
 
 def test_two_stores_of_a_cell_are_named(root):
@@ -476,7 +476,9 @@ def test_what_a_store_must_be(root, manifest, message):
 def test_arguments_that_do_not_fit(root):
     path = store(root, 1)
     assert "--metadata-root: needed" in run(path, code=terminal.FAILED).stderr
-    assert "or --published alone" in run(code=terminal.FAILED).stderr
+    assert (
+        "RUNS, --published: expected CAM stores, the paper's own numbers, or both" in run(code=terminal.FAILED).stderr
+    )
     nwc = run(path, "--metadata-root", root / "metadata", "--nwc", code=terminal.FAILED)
     assert "--nwc: expected a store" in nwc.stderr
     scores = root / "scores"

@@ -26,9 +26,9 @@ from hypothesis import strategies as st
 from wsolkern import BackendUnavailable, Evaluator, Normalization
 from wsolkern.cams import CamStore, CamWriter, Manifest
 from wsolkern.metrics import GroundTruth, sealed
-from wsolkern.metrics.counting import SplitCount
 from wsolkern.metrics.metric import usual_iou_threshold
 from wsolkern.ops import backends
+from wsolkern.studies.counting import SplitCount
 from wsolkern.training.recipe import PRECISIONS, Recipe, default_options
 
 SIZE = (6, 7)

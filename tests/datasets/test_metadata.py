@@ -22,7 +22,7 @@ from wsolkern.cli import app, terminal
 from wsolkern.compat import data_loaders
 from wsolkern.datasets import load_metadata, tables
 from wsolkern.datasets.ids import check_image_ids
-from wsolkern.metrics.counting import fingerprint
+from wsolkern.studies.counting import fingerprint
 from wsolkern.training import TrainingData
 
 FILES = {

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from wsolkern.cli import app
 from wsolkern.compat import evaluation
 from wsolkern.datasets import load_metadata, without_missing_ignore
-from wsolkern.metrics.counting import SplitCount, evaluator_for, fingerprint
+from wsolkern.studies.counting import SplitCount, evaluator_for, fingerprint
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from PIL import Image
 from wsolkern import Evaluator
 from wsolkern.cams import CamStore, CamWriter, Manifest
 from wsolkern.datasets import MapFolder, load_metadata
-from wsolkern.metrics.counting import SplitCount, count_maps, evaluator_for, fingerprint
+from wsolkern.studies.counting import SplitCount, count_maps, evaluator_for, fingerprint
 
 NUM_IMAGES = 60
 IDS = [f"part/{index}.jpg" for index in range(NUM_IMAGES)]

@@ -15,7 +15,7 @@ import pytest
 
 from wsolkern import Evaluator, Normalization
 from wsolkern.metrics.bootstrap import BootstrapEvaluator
-from wsolkern.metrics.counting import SplitCount
+from wsolkern.studies.counting import SplitCount
 
 NUM_THREADS = 16
 SIZE = (8, 9)

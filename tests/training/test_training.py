@@ -29,8 +29,8 @@ from wsolkern.cli import app
 from wsolkern.datasets import load_metadata
 from wsolkern.methods import acol, cutmix, has, spg
 from wsolkern.methods.adl import ADL
-from wsolkern.metrics.counting import count_maps, evaluator_for
 from wsolkern.models.heads import AcolNetwork, CamNetwork, SpgNetwork, initialize
+from wsolkern.studies.counting import count_maps, evaluator_for
 from wsolkern.training import Recipe, TrainingData, augmentation, optimization, train
 from wsolkern.training.recipe import default_options
 from wsolkern.training.shards import ShardSum

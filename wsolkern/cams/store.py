@@ -69,7 +69,9 @@ class CamStore:
         """The ids of all maps that can be read, in the order of the store; all shards are read for that, once."""
         return tuple(self._shard_of)
 
-    def source(self, image_ids: Iterable[str], *, nwc: bool = False, siblings: Iterable[str] = ()) -> "CamSource":
+    def source(
+        self, image_ids: Iterable[str], *, nwc: bool = False, siblings: Iterable[str] = (), to_the_end: bool = False
+    ) -> "CamSource":
         """The maps of some images, as batches.
 
         The map of ``a/b.jpg`` is stored as ``a/b.jpg`` or ``a/b``, as a folder's are named: see :class:`MapFolder`.
@@ -78,12 +80,13 @@ class CamStore:
             image_ids: The images, in any order.
             nwc: Their NWC maps instead.
             siblings: Other images that have maps there too: they decide with these which ids need their full names.
+            to_the_end: Read on behind the last of these, so that ``problems`` of the store has all damaged shards.
 
         Raises:
             ValueError: NWC maps of a store that has none.
         """
         self._check_nwc(nwc)
-        return CamSource(self, image_ids, nwc, siblings)
+        return CamSource(self, image_ids, nwc, siblings, to_the_end)
 
     def read(self, image_id: str, *, nwc: bool = False) -> np.ndarray:
         """The map of one image, float32 or float64 [h, w]. All shards are read at the first call, to find ids.
@@ -271,14 +274,21 @@ class CamStore:
 class CamSource:
     """The maps of some images of a store, what :meth:`CamStore.source` gives; read as :class:`MapFolder` is."""
 
-    def __init__(self, store: CamStore, image_ids: Iterable[str], nwc: bool, siblings: Iterable[str] = ()):
+    def __init__(
+        self,
+        store: CamStore,
+        image_ids: Iterable[str],
+        nwc: bool,
+        siblings: Iterable[str] = (),
+        to_the_end: bool = False,
+    ):
         self.image_ids = tuple(dict.fromkeys(image_ids))
         """The images that are wanted."""
         self.problems: dict[str, str] = {}
         """Image id -> why it has no map, of those looked for so far; what is absent is known after the last batch."""
         self.spans = UnitRange()
         """Whether the maps read so far span exactly [0, 1]."""
-        self._store, self._nwc, self._siblings = store, nwc, tuple(siblings)
+        self._store, self._nwc, self._siblings, self._to_the_end = store, nwc, tuple(siblings), to_the_end
         self._shard: layout.Shard | None = None  # of the last batch
 
     def __len__(self) -> int:
@@ -328,7 +338,7 @@ class CamSource:
                 maps = batch.nwc_cams if self._nwc else batch.cams
                 self.spans.see(maps)
                 yield batch.image_ids, maps
-            if not remaining:
+            if not (remaining or self._to_the_end):
                 return
         present = chain.from_iterable(entries.image_ids for _, entries in self._store.entries())
         near = nearest_spellings(remaining, present)
@@ -358,12 +368,13 @@ class CamSource:
 
 
 def open_maps(
-    root: str | os.PathLike, image_ids: Sequence[str], *, siblings: Iterable[str] = (), nwc: bool = False
+    root: str | os.PathLike | CamStore, image_ids: Sequence[str], *, siblings: Iterable[str] = (), nwc: bool = False
 ) -> CamSource | MapFolder:
     """The maps of some images, wherever they are: batches of them, and why others are missing.
 
     Args:
-        root: A CAM store, or what :class:`MapFolder` reads: a folder with one file an image, or one file for all.
+        root: A CAM store, opened already or its folder, or what :class:`MapFolder` reads: a folder with one file an
+            image, or one file for all.
         image_ids: The images.
         siblings: Other images that have maps there too; see :class:`MapFolder`.
         nwc: The NWC maps instead; only a store has them.
@@ -372,8 +383,9 @@ def open_maps(
         DatasetError: There is nothing of the kind, or a store's manifest or index is damaged.
         ValueError: NWC maps of what has none.
     """
-    if CamStore.is_at(root):
-        return CamStore(root).source(image_ids, nwc=nwc, siblings=siblings)
+    if isinstance(root, CamStore) or CamStore.is_at(root):
+        store = root if isinstance(root, CamStore) else CamStore(root)
+        return store.source(image_ids, nwc=nwc, siblings=siblings)
     if nwc:
         raise ValueError(f"nwc: {os.fspath(root)} is no CAM store, and only stores keep NWC maps")
     return MapFolder(root, image_ids, siblings=siblings)

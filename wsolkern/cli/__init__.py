@@ -87,6 +87,7 @@ def _app_options(
 
     Start with **wsolkern demo**.
     """
+    terminal.spell_as_typed(context)
     _leave_it_to_the_first(context.invoked_subcommand)
 
 

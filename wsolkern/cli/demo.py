@@ -12,10 +12,9 @@ from typing import Annotated
 
 import typer
 
-from wsolkern.cli import outputs, terminal
+from wsolkern.cli import terminal
 from wsolkern.files import write_whole
-
-_NORMALIZATIONS = ("minmax", "max", "pas:0.9", "ivr:0.45")
+from wsolkern.targets import check_folder, check_targets
 
 
 def demo(
@@ -44,7 +43,7 @@ def demo(
 
         if resolution % 32:
             raise ValueError(f"--resolution: expected a multiple of 32, found {resolution}")
-        outputs.check_folder("--out", out)
+        check_folder("--out", out)
         with _missing_extra():
             from wsolkern import demo as photographs
 
@@ -53,7 +52,7 @@ def demo(
                 check_picture(out / "localizations.png")
         out.mkdir(parents=True, exist_ok=True)
         files = [out / name for name in ("results.json", "results.md", *(["localizations.png"] if picture else []))]
-        outputs.check_targets({"--json": json_file, **{f"--out {each.name}": each for each in files}}, [out])
+        check_targets({"--json": json_file, **{f"--out {each.name}": each for each in files}}, [out])
         _run(out, resolution, picture, json_file)
 
 
@@ -84,7 +83,7 @@ def _run(out: Path, resolution: int, picture: bool, json_file: str | None) -> No
     with stage("evaluating"):
         boxes = photographs.crop_boxes(crops)
         image_ids = [crop.image_id for crop in crops]
-        evaluator = Evaluator(_NORMALIZATIONS, boxes=dict(zip(image_ids, boxes, strict=True)))
+        evaluator = Evaluator(boxes=dict(zip(image_ids, boxes, strict=True)))
         evaluator.update(found.cams, image_ids)
         result = evaluator.compute()
 

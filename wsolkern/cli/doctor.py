@@ -14,7 +14,9 @@ from typing import Annotated
 
 import typer
 
-from wsolkern.cli import outputs, terminal
+from wsolkern import defaults
+from wsolkern.cli import terminal
+from wsolkern.targets import check_targets
 
 _BUILD = "pip install --force-reinstall --no-deps .   (in a checkout of wsolkern; needs GCC >= 11 or Clang >= 14)"
 _BUILD_CUDA = (
@@ -49,7 +51,7 @@ def doctor(
 ) -> None:
     """Tell what is built and what can run here, and how to fix what cannot."""
     with terminal.errors_as_messages():
-        outputs.check_targets({"--json": json_file})
+        check_targets({"--json": json_file})
     findings = examine()
 
     def finish() -> None:
@@ -172,7 +174,7 @@ def _compare_with_reference(backend: str) -> int:
 
     cams = np.random.default_rng(0).normal(size=(4, 7, 7))
     truth = [np.array([[8, 8, 24, 24]], np.int32)] * len(cams)
-    names, fractions = ("minmax", "max", "pas:0.9", "ivr:0.45"), np.arange(0, 1, 0.05)
+    names, fractions = defaults.NORMALIZATIONS, np.arange(0, 1, 0.05)
     fast, plain = (
         box_hits(cams, truth, names, fractions, contours="both", size=(32, 32), backend=each)
         for each in (backend, "reference")

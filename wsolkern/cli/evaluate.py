@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from wsolkern.cli import counting, options, terminal
-
-_DEFAULT_NORMALIZATIONS = "minmax max pas:0.9 ivr:0.45"
+from wsolkern import defaults, machine
+from wsolkern.cli import options, studying, terminal
+from wsolkern.targets import check_targets
 
 
 def evaluate(
@@ -31,11 +31,12 @@ def evaluate(
     allow_missing_ignore: options.AllowMissingIgnore = False,
     box_format: options.BoxFormat = "xyxy",
     box_rounding: options.BoxRounding = "none",
-    normalizations: options.normalizations(_DEFAULT_NORMALIZATIONS) = None,
+    normalizations: options.normalizations(defaults.NORMALIZATIONS) = None,
     nwc: options.Nwc = False,
     size: options.Size = "224",
     iou_thresholds: options.IouThresholds = options.DEFAULT_IOU_THRESHOLDS,
     interval: options.Interval = options.DEFAULT_INTERVAL,
+    device: options.Device = "cpu",
     allow_missing: options.AllowMissing = False,
     json_file: options.JsonFile = None,
     curves: Annotated[
@@ -54,42 +55,52 @@ def evaluate(
     - wsolkern evaluate --score-maps scoremaps/ --metadata metadata/OpenImages/test --mask-root masks/
     """
     with terminal.errors_as_messages():
-        options.use_threads(threads)
+        from wsolkern import studies
+        from wsolkern.report.tables import markdown_table
+
+        machine.use_threads(threads)
         if (cams is None) == (score_maps is None):
             raise ValueError("--cams, --score-maps: expected exactly one of them")
         if score_maps is not None and normalizations:
             raise ValueError("--normalizations: score maps are normalized already; pass --cams, or leave it out")
-        counted = counting.count_split(
-            cams or score_maps,
+        maps, targets = cams or score_maps, {"--json": json_file, "--resume": resume}
+        check_targets(targets, (maps, metadata))
+        how = options.evaluation(size, iou_thresholds, interval)
+        split = studying.load_split(
             metadata,
-            None if cams is None else normalizations or [_DEFAULT_NORMALIZATIONS],
-            mask_root=mask_root,
-            allow_missing_ignore=allow_missing_ignore,
+            mask_root,
+            targets,
             box_format=box_format,
             box_rounding=box_rounding,
-            nwc=nwc,
-            size=size,
-            iou_thresholds=iou_thresholds,
-            interval=interval,
-            resume=resume,
-            targets={"--json": json_file},
+            allow_missing_ignore=allow_missing_ignore,
         )
+        with studying.running(studying.state_name(maps)) as progress:
+            found = studies.evaluate(
+                maps,
+                split,
+                None if cams is None else normalizations or defaults.NORMALIZATIONS,
+                mask_root=mask_root,
+                nwc=nwc,
+                device=device,
+                resume=resume,
+                progress=progress,
+                **how,
+            )
+        studying.warn(found.counted.warnings)
+
+        def show() -> None:
+            result = found.result
+            if markdown:
+                terminal.print_text(markdown_table(result))
+            else:
+                what = f"{result.num_images:,} images of {split.folder}"
+                terminal.print_result(result, f"{what}, {len(result.thresholds)} thresholds, metrics in percent")
+
         steps = []
-        if counted.evaluator.num_images:
-            from wsolkern.report.tables import markdown_table
-
-            result = counted.evaluator.compute()
-
-            def show() -> None:
-                if markdown:
-                    terminal.print_text(markdown_table(result))
-                else:
-                    what = f"{result.num_images:,} images of {counted.split.folder}"
-                    terminal.print_result(result, f"{what}, {len(result.thresholds)} thresholds, metrics in percent")
-
-            if json_file != "-":
-                steps.append(show)
-            if json_file is not None:
-                content = counted.to_dict() | result.to_dict(curves=curves)
-                steps.append(lambda: terminal.write_json(content, json_file))
-        terminal.deliver(*steps, counted.save, lambda: counted.finish(allow_missing))
+        if json_file != "-":
+            steps.append(show)
+        if json_file is not None:
+            steps.append(lambda: terminal.write_json(found.to_dict(curves=curves), json_file))
+        steps.append(found.counted.save)
+        steps.append(lambda: studying.finish(len(split.image_ids), found.counted.problems, allow_missing))
+        terminal.deliver(*steps)

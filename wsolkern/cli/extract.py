@@ -10,7 +10,9 @@ from typing import Annotated
 
 import typer
 
-from wsolkern.cli import options, outputs, terminal
+from wsolkern import machine
+from wsolkern.cli import options, terminal
+from wsolkern.targets import check_folder
 
 
 def extract(
@@ -108,7 +110,7 @@ def extract(
     torchrun --nproc-per-node 2 -m wsolkern extract MODEL ...
     """
     with terminal.errors_as_messages():
-        options.keep_freed_memory()
+        machine.keep_freed_memory()
         from wsolkern.cams import CamStore, CamWriter, Manifest, Ranks, cam_model, outdated, shared_writer
         from wsolkern.cams import extract as extract_cams
         from wsolkern.cams.extraction import num_classes_of
@@ -118,7 +120,7 @@ def extract(
         from wsolkern.interrupts import interrupts_raise
         from wsolkern.models.loading import load_model
 
-        outputs.check_folder("--out", out)
+        check_folder("--out", out)
         preprocessing = Preprocessing(
             options.parse_size(size), interpolation, _parse_three("--mean", mean), _parse_three("--std", std), white
         )
@@ -151,8 +153,8 @@ def extract(
             if note and ranks.rank == 0:
                 terminal.stderr().print(note)
             if ranks.num_local > 1:
-                options.share_cores(ranks.num_local)
-            place = options.place_of(device, ranks)
+                machine.share_cores(ranks.num_local)
+            place = machine.place_of(device, ranks.local_rank)
             if hasattr(network, "to"):
                 network = network.to(place)
             looker = cam_model(network, preprocessing.size, features=features, head=head, nwc=nwc)

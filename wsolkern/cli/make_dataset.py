@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from wsolkern.cli import outputs, terminal
+from wsolkern.cli import terminal
+from wsolkern.targets import check_folder
 
 _MOST = 100_000  # images of a split: their names have five digits
 
@@ -46,7 +47,7 @@ def digits(
     with terminal.errors_as_messages():
         from wsolkern.datasets.digits import make_digits
 
-        outputs.check_folder("OUT", out)
+        check_folder("OUT", out)
         counts = {"train": train, "val": val, "test": test}
         with terminal.progress_bar() as bar:
             task = bar.add_task("digits", total=sum(counts.values()))

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wsolkern import defaults
+from wsolkern.errors import ArgumentError
+
 if TYPE_CHECKING:
     import numpy as np
-    import torch
 
-    from wsolkern.cams import Ranks
-    from wsolkern.datasets import Metadata as Split
 
-DEFAULT_IOU_THRESHOLDS = "0.3 0.5 0.7"
+DEFAULT_IOU_THRESHOLDS = " ".join(map(str, defaults.IOU_THRESHOLDS))
 DEFAULT_INTERVAL = 0.001
 
 Metadata = Annotated[
@@ -62,6 +62,7 @@ Interval = Annotated[
         help="Step between two thresholds on the score map, from 0 up to, not including, 1; 0.00001 is the smallest."
     ),
 ]
+Device = Annotated[str, typer.Option(help="cpu or cuda: where the maps are evaluated.")]
 AllowMissing = Annotated[
     bool, typer.Option("--allow-missing", help="Exit with 0 even if maps are missing or unreadable.")
 ]
@@ -114,10 +115,21 @@ def normalizations(default: str) -> object:
     ]
 
 
-def use_threads(threads: int | None) -> None:
-    """Lets the operations of this process use so many threads; None leaves it as it is."""
-    if threads is not None:
-        os.environ["WSOLKERN_NUM_THREADS"] = str(threads)
+def check_plot(plot: Path | None) -> None:
+    """Does nothing if a picture can be drawn and has the name of one, or none is wanted.
+
+    Raises:
+        ValueError: The name is that of no picture.
+        ImportError: There is no matplotlib.
+    """
+    if plot is None:
+        return
+    from wsolkern.report.drawing import check_picture
+
+    try:
+        check_picture(plot)
+    except (ImportError, ValueError) as error:
+        raise type(error)(f"--plot: {error}") from error
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -153,6 +165,15 @@ def thresholds(interval: float) -> "np.ndarray":
     return threshold_grid(interval, "--interval")
 
 
+def evaluation(size: str, iou_thresholds: str, interval: float) -> dict:
+    """What --size, --iou-thresholds and --interval say, as studies take it."""
+    return {
+        "size": parse_size(size),
+        "iou_thresholds": parse_fractions("--iou-thresholds", iou_thresholds),
+        "thresholds": thresholds(interval),
+    }
+
+
 def parse_arguments(texts: list[str]) -> dict:
     """--argument: values are JSON where they can be, else text."""
     found = {}
@@ -167,84 +188,37 @@ def parse_arguments(texts: list[str]) -> dict:
     return found
 
 
+def parse_percentiles(texts: list[str]) -> dict[tuple[str, str] | None, float]:
+    """--ivr by data set and backbone; None stands for all."""
+    from wsolkern.normalization import Normalization
+
+    given = {}
+    for text in texts:
+        where, _, percentile = text.rpartition("=")
+        try:
+            column = tuple(where.split("/")) if where else None
+            if column is not None and len(column) != 2:
+                raise ValueError(where)
+            given[column] = Normalization("ivr", ivr=float(percentile)).ivr
+        except ValueError:
+            raise ArgumentError("ivr", "expected a fraction in [0, 1), as in 0.45 or CUB/VGG16=0.45", text) from None
+    return given
+
+
+def parse_folders(texts: list[str]) -> dict[str, Path]:
+    """--mask-root by data set."""
+    from wsolkern.report import paper
+
+    roots = {}
+    for text in texts:
+        dataset, equals, folder = text.partition("=")
+        if not (dataset and equals and folder):
+            raise ArgumentError("mask_roots", "expected DATASET=DIR, as in OpenImages=dataset/OpenImages", text)
+        roots[paper.canonical(dataset)] = Path(folder)
+    return roots
+
+
 def find_modules_here() -> None:
     """Lets package.module:function name a module in the current folder."""
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
-
-
-def place_of(device: str, ranks: "Ranks") -> "torch.device":
-    """The device of this process.
-
-    Raises:
-        ValueError: There is no such device.
-        BackendUnavailable: It is a GPU that cannot be used.
-    """
-    import torch
-
-    from wsolkern.errors import BackendUnavailable
-
-    try:
-        place = torch.device(device)
-        if place.type == "cuda":
-            expect_gpu(device)
-        torch.empty(0, device=place).numpy(force=True)  # "meta" has no values
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        if isinstance(error, BackendUnavailable):
-            raise
-        raise ValueError(f"--device: expected cpu or cuda, found {device!r}, which cannot be used here") from error
-    return torch.device("cuda", ranks.local_rank) if device == "cuda" else place
-
-
-def expect_gpu(device: str) -> None:
-    """Does nothing if there is a GPU, which --device asks for.
-
-    Raises:
-        BackendUnavailable: There is none that can be used.
-    """
-    import torch
-
-    from wsolkern.errors import BackendUnavailable
-
-    if not torch.cuda.is_available():
-        raise BackendUnavailable(f"--device {device}: torch {torch.__version__} finds no GPU here")
-
-
-def keep_freed_memory() -> None:
-    """Lets glibc keep what a layer frees for the next layer, in this process from now on.
-
-    Otherwise it gives large blocks back to the system again and again: with 448 pixels the forward pass of a small
-    network took 100 ms an image on two cores instead of 77, and its time changed from run to run. The most memory that
-    is used at a time stays the same.
-    """
-    import ctypes
-
-    allocator = getattr(ctypes.CDLL(None), "mallopt", None)
-    if allocator is not None:  # glibc; other libraries have no such setting
-        for parameter, value in ((-8, 1), (-4, 0), (-1, 2**31 - 1)):  # M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRESHOLD
-            allocator(parameter, value)
-
-
-def share_cores(num_processes: int) -> None:
-    """Leaves this process its share of the threads, unless it was told a number."""
-    from wsolkern.ops import backends
-
-    if not os.environ.get("WSOLKERN_NUM_THREADS"):
-        os.environ["WSOLKERN_NUM_THREADS"] = str(max(1, backends.num_threads() // num_processes))
-
-
-def expect_ignore_masks(split: "Split", mask_root: Path | None, allow_missing: bool) -> "Split":
-    """The split, without the ignore masks that are not there if that is allowed; says how many these are."""
-    import warnings
-
-    from wsolkern.cli import terminal
-    from wsolkern.datasets import without_missing_ignore
-
-    if not allow_missing or mask_root is None:
-        return split
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        split = without_missing_ignore(split, mask_root)
-    for each in caught:
-        terminal.stderr().print(str(each.message), style="yellow")
-    return split

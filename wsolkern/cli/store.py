@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wsolkern.cli import outputs, terminal
+from wsolkern.cli import studying, terminal
 from wsolkern.cli.options import JsonFile, Nwc, Size, parse_size
 from wsolkern.files import write_whole
+from wsolkern.targets import check_folder, check_targets
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,10 +44,9 @@ def info(store: Store, json_file: JsonFile = None) -> None:
     """
     with terminal.errors_as_messages():
         from wsolkern.cams import CamStore
-        from wsolkern.cli.counting import tell_scaled
         from wsolkern.datasets.scaling import UnitRange
 
-        outputs.check_targets({"--json": json_file}, [store])
+        check_targets({"--json": json_file}, [store])
         opened = CamStore(store)
         sizes: Counter[str] = Counter()
         spans = UnitRange()
@@ -59,7 +59,7 @@ def info(store: Store, json_file: JsonFile = None) -> None:
                 bar.advance(task, shard.num_maps)
         is_scaled = opened.manifest.content == "cams" and bool(spans)
         if is_scaled:
-            tell_scaled(spans, store)
+            studying.warn([f"{store}: {spans.NOTE}"])
         content = {
             "store": str(store),
             "manifest": asdict(opened.manifest),
@@ -127,7 +127,7 @@ def merge(
     with terminal.errors_as_messages():
         from wsolkern.cams import CamStore, merge_stores
 
-        outputs.check_folder("OUT", out)
+        check_folder("OUT", out)
         with terminal.progress_bar(unit="maps") as bar:
             task = bar.add_task("merging", total=sum(CamStore(path).num_maps for path in stores))
             problems = merge_stores(out, stores, progress=lambda done: bar.update(task, completed=done))
@@ -179,7 +179,7 @@ def import_(
             image_ids, labels = truth.image_ids, truth.class_labels
         else:
             image_ids, labels = _ids_of_files(folder), {}
-        outputs.check_folder("STORE", store)
+        check_folder("STORE", store)
         if CamStore.is_at(folder):
             raise ValueError(f"{folder}: is a CAM store already: wsolkern store merge copies it")
         if store.resolve().is_relative_to(folder.resolve()):
@@ -251,7 +251,7 @@ def export(
             raise ValueError(f"--normalization: {store} holds score maps, which are normalized already")
         if normalization is not None:
             Normalization.parse(normalization)
-        outputs.check_folder("OUT", out)
+        check_folder("OUT", out)
         with terminal.progress_bar(unit="maps") as bar:
             task = bar.add_task("exporting", total=opened.num_maps)
             for records in opened.records():

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from wsolkern.cli import counting, options, terminal
-
-_DEFAULT_NORMALIZATIONS = "minmax max pas:0.9 ivr:0.00..0.95/0.05"
+from wsolkern import defaults, machine
+from wsolkern.cli import options, studying, terminal
+from wsolkern.targets import check_targets
 
 
 def sweep(
@@ -24,11 +24,12 @@ def sweep(
     allow_missing_ignore: options.AllowMissingIgnore = False,
     box_format: options.BoxFormat = "xyxy",
     box_rounding: options.BoxRounding = "none",
-    normalizations: options.normalizations(_DEFAULT_NORMALIZATIONS) = None,
+    normalizations: options.normalizations(defaults.CANDIDATES) = None,
     nwc: options.Nwc = False,
     size: options.Size = "224",
     iou_thresholds: options.IouThresholds = options.DEFAULT_IOU_THRESHOLDS,
     interval: options.Interval = options.DEFAULT_INTERVAL,
+    device: options.Device = "cpu",
     allow_missing: options.AllowMissing = False,
     json_file: options.JsonFile = None,
     csv_file: options.CsvFile = None,
@@ -52,57 +53,62 @@ def sweep(
     - wsolkern sweep STORE --metadata metadata/CUB/val -n "max ivr:0.3..0.6/0.01" --csv sweep.csv --plot sweep.png
     """
     with terminal.errors_as_messages():
+        from wsolkern import studies
         from wsolkern.normalization import parse_all
         from wsolkern.report import curves as report
         from wsolkern.report.tables import markdown_table
 
-        options.use_threads(threads)
-        wanted = dict.fromkeys(map(str, parse_all(normalizations or _DEFAULT_NORMALIZATIONS)))  # each one once
-        if plot is not None and not report.has_curve(wanted):
+        machine.use_threads(threads)
+        wanted = tuple(dict.fromkeys(parse_all(normalizations or defaults.CANDIDATES)))
+        if plot is not None and not report.has_curve(map(str, wanted)):
             raise ValueError("--plot: expected two percentiles of one normalization at least, found no such two")
-        counted = counting.count_split(
-            cams,
+        options.check_plot(plot)
+        targets = {"--json": json_file, "--csv": csv_file, "--plot": plot, "--resume": resume}
+        check_targets(targets, (cams, metadata))
+        how = options.evaluation(size, iou_thresholds, interval)
+        split = studying.load_split(
             metadata,
-            list(wanted),
-            mask_root=mask_root,
-            allow_missing_ignore=allow_missing_ignore,
+            mask_root,
+            targets,
             box_format=box_format,
             box_rounding=box_rounding,
-            nwc=nwc,
-            size=size,
-            iou_thresholds=iou_thresholds,
-            interval=interval,
-            resume=resume,
-            targets={"--json": json_file, "--csv": csv_file, "--plot": plot},
+            allow_missing_ignore=allow_missing_ignore,
         )
+        with studying.running(studying.state_name(cams)) as progress:
+            found = studies.sweep(
+                cams,
+                split,
+                wanted,
+                mask_root=mask_root,
+                nwc=nwc,
+                device=device,
+                resume=resume,
+                progress=progress,
+                **how,
+            )
+        studying.warn(found.counted.warnings)
+        result, title = found.result, f"{found.result.num_images:,} images of {split.folder}"
+
+        def show() -> None:
+            if markdown:
+                terminal.print_text(markdown_table(result))
+            else:
+                terminal.print_result(result, f"{title}, {len(result.thresholds)} thresholds, metrics in percent")
+                shown = [each for each in found.percentile_curves if each.metric != "MaxBoxAcc"]
+                console = terminal.stdout()
+                mark = "#" if console.options.ascii_only else "█"
+                with terminal.printing():
+                    console.print(*(report.curve_table(each, mark) for each in shown), sep="")
+
         steps = []
-        if counted.evaluator.num_images:
-            result = counted.evaluator.compute()
-            found = report.percentile_curves(result)
-            title = f"{result.num_images:,} images of {counted.split.folder}"
-
-            def show() -> None:
-                if markdown:
-                    terminal.print_text(markdown_table(result))
-                else:
-                    heading = f"{title}, {len(result.thresholds)} thresholds, metrics in percent"
-                    terminal.print_result(result, heading)
-                    shown = [each for each in found if each.metric != "MaxBoxAcc"]
-                    console = terminal.stdout()
-                    mark = "#" if console.options.ascii_only else "█"
-                    with terminal.printing():
-                        console.print(*(report.curve_table(each, mark) for each in shown), sep="")
-
-            def write_json() -> None:
-                content = counted.to_dict() | result.to_dict(curves=curves)
-                terminal.write_json(content | {"percentile_curves": [each.to_dict() for each in found]}, json_file)
-
-            if json_file != "-":
-                steps.append(show)
-            if json_file is not None:
-                steps.append(write_json)
-            if csv_file is not None:
-                steps.append(lambda: report.write_csv(csv_file, result))
-            if plot is not None:
-                steps.append(lambda: report.draw_percentile_curves(plot, found, title))
-        terminal.deliver(*steps, counted.save, lambda: counted.finish(allow_missing))
+        if json_file != "-":
+            steps.append(show)
+        if json_file is not None:
+            steps.append(lambda: terminal.write_json(found.to_dict(curves=curves), json_file))
+        if csv_file is not None:
+            steps.append(lambda: report.write_csv(csv_file, result))
+        if plot is not None:
+            steps.append(lambda: report.draw_percentile_curves(plot, found.percentile_curves, title))
+        steps.append(found.counted.save)
+        steps.append(lambda: studying.finish(len(split.image_ids), found.counted.problems, allow_missing))
+        terminal.deliver(*steps)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import typer
 
+from wsolkern.errors import ArgumentError, BackendUnavailable, message
 from wsolkern.files import write_whole
 
 if TYPE_CHECKING:
@@ -184,25 +185,27 @@ def progress_bar(unit: str = "images") -> "Progress":
     )
 
 
+_spellings: dict[str, str] = {}  # of the command that runs: an argument's name -> how it is typed
+
+
+def spell_as_typed(context: typer.Context) -> None:
+    """From now on errors name an argument as the command that is being invoked takes it: --mask-root for mask_root."""
+    _spellings.clear()
+    command = context.command.get_command(context, context.invoked_subcommand or "")
+    for each in command.params if command else ():
+        is_option = each.opts[0].startswith("-")
+        _spellings[each.name] = max(each.opts, key=len) if is_option else each.metavar or each.name.upper()
+
+
 @contextmanager
 def errors_as_messages() -> Iterator[None]:
     """What a user can mend (arguments, files, packages, memory) becomes one line on standard error and exit code 2."""
-    from wsolkern.errors import BackendUnavailable
-
     try:
         yield
     except (BackendUnavailable, ImportError, MemoryError, OSError, ValueError) as error:
-        stderr().print(f"error: {message(error)}", style="red")
+        text = error.spelled(_spellings) if isinstance(error, ArgumentError) else message(error)
+        stderr().print(f"error: {text}", style="red")
         raise typer.Exit(FAILED) from error
-
-
-def message(error: BaseException) -> str:
-    """What an error says, a file before what is wrong with it."""
-    if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return f"{os.fsdecode(error.filename)}: {error.strerror}"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return f"not enough memory: {error}".rstrip(": ") if isinstance(error, MemoryError) else str(error)
 
 
 def list_problems(what: str, problems: Mapping[str, str], more: str = "") -> None:

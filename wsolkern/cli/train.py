@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wsolkern.cli import options, outputs, terminal
+from wsolkern import defaults, machine
+from wsolkern.cli import options, studying, terminal
+from wsolkern.targets import check_folder
 
 if TYPE_CHECKING:
     from wsolkern.training import Outcome
@@ -82,7 +84,7 @@ def train(
         str | None,
         _setting(
             "What val is evaluated with; the first decides which checkpoint is best. "
-            "Default: 'minmax max pas:0.9 ivr:0.45'."
+            f"Default: '{defaults.NORMALIZATIONS}'."
         ),
     ] = None,
     mask_root: options.MaskRoot = None,
@@ -120,8 +122,8 @@ def train(
         from wsolkern.training import train as run
 
         options.find_modules_here()
-        options.use_threads(threads)
-        outputs.check_folder("--out", out)
+        machine.use_threads(threads)
+        check_folder("--out", out)
         settings = {each.name: given[each.name] for each in fields(Recipe) if each.name in given}
         chosen = Recipe.read(recipe, settings | options.parse_arguments(option or []))
         data = TrainingData.load(
@@ -132,11 +134,11 @@ def train(
             box_format=box_format,
             box_rounding=box_rounding,
         )
-        data = replace(data, val=options.expect_ignore_masks(data.val, mask_root, allow_missing_ignore))
+        data = replace(data, val=studying.expect_ignore_masks(data.val, mask_root, allow_missing_ignore))
         with interrupts_raise(), Ranks.joined() as ranks:
             if ranks.num_local > 1:
-                options.share_cores(ranks.num_local)
-            place = options.place_of(device, ranks)
+                machine.share_cores(ranks.num_local)
+            place = machine.place_of(device, ranks.local_rank)
             if place.type == "cuda":
                 torch.cuda.set_device(place)
             is_first = ranks.rank == 0

@@ -8,8 +8,9 @@ import hashlib
 import json
 import os
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +26,11 @@ from wsolkern.datasets.tables import (
     read_texts,
     shorten,
 )
+from wsolkern.errors import DatasetError
 
 _MAX_SIDE = 1 << 20  # pixels of an image; more is a slip of the pen
 _MAX_CLASS = (1 << 31) - 1
+_TABLES = ("class_labels", "image_sizes", "boxes", "mask_paths", "ignore_paths")  # by image id
 
 
 class _Rows(Mapping):
@@ -117,6 +120,33 @@ class Metadata:
             found.update(np.ascontiguousarray(values, np.int64))
             found.update(counts)
         return found.hexdigest()
+
+    def first_per_class(self, num: int) -> "Metadata":
+        """The split with the first images of every class only: the field's ``num_val_sample_per_class``.
+
+        Args:
+            num: How many images of each class to keep, at least 1, in the order of image_ids.txt.
+
+        Raises:
+            DatasetError: The split has no classes.
+            ValueError: ``num`` is less than 1.
+        """
+        if num < 1:
+            raise ValueError(f"images per class: expected at least 1, found {num}")
+        if not self.class_labels:
+            raise DatasetError(
+                f"{self.folder}/class_labels.txt: needed to take {num} images of each class, found no class"
+            )
+        seen: Counter[int] = Counter()
+        kept = []
+        for image_id in self.image_ids:
+            label = self.class_labels[image_id]
+            seen[label] += 1
+            if seen[label] <= num:
+                kept.append(image_id)
+        tables = {name: getattr(self, name) for name in _TABLES}
+        shorter = {name: {each: table[each] for each in kept} if table else {} for name, table in tables.items()}
+        return replace(self, image_ids=tuple(kept), **shorter)
 
     def line_of(self, name: str, image_id: str) -> int | None:
         """The first line of a file that is about an image, for messages; the file is read anew for every call.

@@ -3,7 +3,7 @@
 In: batches of CAMs or score maps with their image ids. Out: integer counts that add up, and a Result of them.
 Source: Choe et al., arXiv 2007.04178, section 4 (MaxBoxAcc, MaxBoxAccV2, PxAP).
 
-Beside it: `counting` (whole splits, resumable), `selection` (percentiles from train-fullsup), `bootstrap` (confidence
+Beside it: `selection` (percentiles from train-fullsup), `bootstrap` (confidence
 intervals), `diagnostics` (extremes of the maps).
 """
 

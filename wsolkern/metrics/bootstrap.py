@@ -5,23 +5,28 @@ percentile intervals; every resample is the same images for all normalizations, 
 Source: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13 (percentile intervals).
 """
 
+import hashlib
 import math
+import os
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import combinations
-from typing import Any
+from itertools import combinations, islice
+from typing import IO, Any
 
 import numpy as np
 
 from wsolkern.errors import ImageError
+from wsolkern.files import open_regular, write_from
+from wsolkern.metrics import sealed
 from wsolkern.metrics.metric import Metric
 from wsolkern.metrics.protocol import GroundTruth, Protocol
 from wsolkern.metrics.selection import DECIMALS
 from wsolkern.normalization import Normalization
 from wsolkern.ops import box_hits, inputs, pixel_histograms
 
+_FORMAT = {"content": "wsolkern images of a bootstrap", "version": 1}
 _MAX_LEVEL = 255  # of every score map that a normalization makes, unless the map is all zeros
 _IN_MEMORY_BYTES = 64 << 20  # what is remembered of the images beyond this goes to a temporary file
 _RESAMPLES_BYTES = 32 << 20  # resamples are drawn so many at a time
@@ -123,7 +128,7 @@ class Bootstrap:
 class BootstrapEvaluator:
     """Evaluates one metric and remembers what every image contributes to it, so that images can be drawn again.
 
-    It is fed as an :class:`wsolkern.metrics.Evaluator` is, by :func:`wsolkern.metrics.counting.count_maps` for
+    It is fed as an :class:`wsolkern.metrics.Evaluator` is, by :func:`wsolkern.studies.counting.count_maps` for
     instance. Of an image it keeps a bit for each normalization, IoU threshold and distinct level, or its histograms for
     PxAP; beyond 64 MB they are in a temporary file, so that memory does not depend on the number of images but for the
     resamples' own draws.
@@ -138,6 +143,7 @@ class BootstrapEvaluator:
             threshold, as in :attr:`Choice.thresholds`: the figure is the box accuracy there, or the mean of the box
             accuracies. None for the maximum over all thresholds, found anew in every resample.
         backend: "auto", "reference", "cpu" or "cuda".
+        rows: File that :meth:`to_bytes` keeps what is remembered of the images in, for :meth:`take_over` later.
 
     Raises:
         ValueError: Another metric, one without its ground truth, no normalizations, or thresholds that are not as
@@ -153,6 +159,7 @@ class BootstrapEvaluator:
         *,
         thresholds: Sequence[Mapping[float, float]] | None = None,
         backend: str = "auto",
+        rows: str | os.PathLike[str] | None = None,
     ):
         if protocol.normalizations is None:
             raise ValueError("protocol: expected one with normalizations, found one for score maps")
@@ -170,6 +177,8 @@ class BootstrapEvaluator:
         self._places = {image_id: place for place, image_id in enumerate(image_ids)}
         self._counted: dict[int, None] = {}  # the places of the images whose rows are in the file, in its order
         self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES)
+        self._path = rows
+        self._num_kept, self._digest = 0, hashlib.sha256()  # rows in the file at that path, and their hash
         self._lock = threading.Lock()  # of the file, its position and what is in it
 
     @property
@@ -197,6 +206,49 @@ class BootstrapEvaluator:
             self._file.seek(self.num_images * self._rows.row_bytes)  # over what a write left that failed halfway
             self._file.write(rows.tobytes())
             self._counted |= places
+
+    def moment(self) -> int:
+        """How many images there are now, for :meth:`to_bytes` later."""
+        return self.num_images
+
+    def to_bytes(self, moment: int | None = None) -> bytes:
+        """Which images were counted until now, or until a :meth:`moment`; what is remembered of them goes to ``rows``.
+
+        Raises:
+            OSError: It cannot be written there.
+        """
+        num_images = self.num_images if moment is None else moment
+        row_bytes = self._rows.row_bytes
+        with self._lock:
+            places = np.fromiter(islice(self._counted, num_images), np.int64, num_images)
+            if self._path is not None and num_images > self._num_kept:
+                start, digest = self._num_kept * row_bytes, self._digest.copy()
+                self._file.seek(start)
+                write_from(self._path, start, _blocks(self._file, num_images * row_bytes - start, digest))
+                self._num_kept, self._digest = num_images, digest
+            about = {"row_bytes": row_bytes, "num_rows": self._num_kept, "rows_sha256": self._digest.hexdigest()}
+        return sealed.seal({**_FORMAT, **about}, {"places": places})
+
+    def take_over(self, content: bytes, num_images: int) -> None:
+        """Goes on from what :meth:`to_bytes` gave and from the file ``rows``, before anything is counted.
+
+        Which images and settings these are about is for the caller to know.
+
+        Raises:
+            OSError: There is no such file, or it cannot be read.
+            ValueError: It is no such content, of another number of images, or not that of the file.
+        """
+        header, arrays = sealed.unseal(content, _FORMAT, ("row_bytes", "num_rows", "rows_sha256"))
+        places, row_bytes = arrays["places"], self._rows.row_bytes
+        if self._path is None or header["row_bytes"] != row_bytes or places.shape != (num_images,):
+            raise ValueError(f"expected {num_images} images of {row_bytes} bytes, found {len(places)} others")
+        digest = hashlib.sha256()
+        with self._lock, open_regular(self._path) as kept:
+            self._file.seek(0)
+            self._file.writelines(_blocks(kept, num_images * row_bytes, digest))
+            if header["num_rows"] != num_images or digest.hexdigest() != header["rows_sha256"]:
+                raise ValueError(f"{os.fspath(self._path)} does not hold what was counted")
+            self._counted, self._num_kept, self._digest = dict.fromkeys(places.tolist()), num_images, digest
 
     def _new_places(self, image_ids: list[Any]) -> dict[int, None]:
         """The places of images in the split, none of them counted."""
@@ -259,6 +311,14 @@ class BootstrapEvaluator:
             rows = self._rows.unpack(np.frombuffer(packed, np.uint8).reshape(-1, self._rows.row_bytes))
             sums += weights[:, start : start + num_rows] @ rows.astype(weights.dtype)
         return self._rows.figures(sums.astype(np.int64), num_images)
+
+
+def _blocks(file: IO[bytes], num_bytes: int, digest: "hashlib._Hash") -> Iterator[bytes]:
+    """The next bytes of a file, some at a time; the digest is updated with them."""
+    for start in range(0, num_bytes, _BLOCK_BYTES):
+        block = file.read(min(_BLOCK_BYTES, num_bytes - start))
+        digest.update(block)
+        yield block
 
 
 class _Hits:

@@ -172,7 +172,7 @@ def localized(
     """Whether each map has a box that is right, under several normalizations, each at one threshold.
 
     Args:
-        cams: Raw class activation maps, float32 or float64 [N, h, w].
+        cams: Raw class activation maps, float32 or float64 [N, h, w], numpy or torch.
         boxes: Ground truth per map, int [n, 4], x0 y0 x1 y1 in pixels of the resized map, inclusive.
         thresholds: Normalization -> threshold, a fraction of a map's maximum level in [0, 1); M of them.
         iou_threshold: A fraction.
@@ -184,5 +184,6 @@ def localized(
     Raises:
         ValueError: As :func:`wsolkern.ops.box_hits`.
     """
-    hits = box_hits(cams, boxes, list(thresholds), list(thresholds.values()), (iou_threshold,), size=size)
+    found = box_hits(cams, boxes, list(thresholds), list(thresholds.values()), (iou_threshold,), size=size)
+    hits: Any = inputs.on_host(found)
     return np.stack([hits[row, :, 0, row] for row in range(len(thresholds))])

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from wsolkern.errors import ImageError, MapError
+from wsolkern import defaults
+from wsolkern.errors import ArgumentError, ImageError, MapError
 from wsolkern.files import read_regular, write_whole
 from wsolkern.metrics import sealed
 from wsolkern.metrics.protocol import Boxes, GroundTruth, Masks, Protocol
@@ -101,12 +102,12 @@ class Evaluator:
 
     def __init__(
         self,
-        normalizations: "Iterable[str | Normalization] | str | None" = ("minmax", "max", "pas:0.9", "ivr:0.45"),
+        normalizations: "Iterable[str | Normalization] | str | None" = defaults.NORMALIZATIONS,
         *,
         boxes: Boxes | None = None,
         masks: Masks | None = None,
         thresholds: Sequence[float] | np.ndarray = DEFAULT_THRESHOLDS,
-        iou_thresholds: Sequence[float] | np.ndarray = (0.3, 0.5, 0.7),
+        iou_thresholds: Sequence[float] | np.ndarray = defaults.IOU_THRESHOLDS,
         size: tuple[int, int] = (224, 224),
         backend: str = "auto",
     ):
@@ -228,8 +229,8 @@ class Evaluator:
         mine, theirs = self._settings(), other._settings()
         for name in mine:
             if mine[name] != theirs[name]:
-                raise ValueError(
-                    f"other: expected the same {name}, {_shorten(mine[name])}, found {_shorten(theirs[name])}"
+                raise ArgumentError(
+                    "other", f"expected the same {name}, {_shorten(mine[name])}, found {_shorten(theirs[name])}"
                 )
         counts = other._counts
         self._add(counts.num_images, counts.arrays())
@@ -263,16 +264,30 @@ class Evaluator:
         """Writes settings and counts as a safetensors file, whole or not at all; boxes and masks are not in it."""
         write_whole(path, self.to_bytes())
 
-    def to_bytes(self) -> bytes:
-        """The content of the file that :meth:`save` writes."""
-        return self._to_bytes(self._counts)
+    def moment(self) -> _Counts:
+        """The counts there are now, for :meth:`to_bytes` later; they never change."""
+        return self._counts
 
-    def _to_bytes(self, counts: _Counts) -> bytes:
+    def to_bytes(self, moment: _Counts | None = None) -> bytes:
+        """The content of the file that :meth:`save` writes: of now, or of a :meth:`moment` before."""
+        counts = self._counts if moment is None else moment
         header = {**_FORMAT, "num_images": counts.num_images, "size": self.size, "normalizations": None}
         if self.normalizations is not None:
             header["normalizations"] = self.protocol.names
         arrays = {"thresholds": self.thresholds, "iou_thresholds": self.iou_thresholds, **counts.arrays()}
         return sealed.seal(header, arrays)
+
+    def take_over(self, content: bytes, num_images: int) -> None:
+        """Adds what :meth:`to_bytes` gave of so many other images under the same settings.
+
+        Raises:
+            ValueError: As from :meth:`from_bytes` and :meth:`merge`, or it counts another number of images; nothing is
+                added then.
+        """
+        loaded = Evaluator.from_bytes(content, source="its counts")
+        if loaded.num_images != num_images:
+            raise ValueError(f"expected counts of {num_images} images, found {loaded.num_images}")
+        self.merge(loaded)
 
     @classmethod
     def load(

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from wsolkern import defaults
 from wsolkern.errors import ArgumentError, ImageError
 from wsolkern.metrics.result import SCORE_MAPS, shorten_list
 from wsolkern.normalization import Normalization, parse_all
@@ -41,11 +42,11 @@ class Protocol:
 
     def __init__(
         self,
-        normalizations: Iterable[str | Normalization] | str | None = ("minmax", "max", "pas:0.9", "ivr:0.45"),
+        normalizations: Iterable[str | Normalization] | str | None = defaults.NORMALIZATIONS,
         *,
         thresholds: Sequence[float] | np.ndarray = DEFAULT_THRESHOLDS,
-        iou_thresholds: Sequence[float] | np.ndarray = (0.3, 0.5, 0.7),
-        size: tuple[int, int] = (224, 224),
+        iou_thresholds: Sequence[float] | np.ndarray = defaults.IOU_THRESHOLDS,
+        size: tuple[int, int] = defaults.SIZE,
     ):
         checked = {
             "normalizations": None if normalizations is None else parse_all(normalizations),

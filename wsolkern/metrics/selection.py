@@ -5,18 +5,15 @@ Source: Choe et al., arXiv 2007.04178, section 4 (train-fullsup); percentiles: K
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from wsolkern.datasets import Metadata
-from wsolkern.errors import DatasetError
 from wsolkern.metrics.metric import Metric
 from wsolkern.metrics.result import NormalizationResult, Result
 from wsolkern.normalization import Normalization
 
 # Of percent: figures that agree so far are the same, for means of equal sums may differ in their last bits.
 DECIMALS = 9
-METRICS = tuple(Metric)
 
 
 @dataclass(frozen=True)
@@ -79,35 +76,3 @@ def select(result: Result, metric: str | Metric) -> tuple[Choice, ...]:
 def best(choices: Sequence[Choice]) -> Choice:
     """The choice with the largest figure on the val split, the first of them if several have it."""
     return max(choices, key=lambda choice: round(choice.figure, DECIMALS))
-
-
-def first_per_class(split: Metadata, num: int) -> Metadata:
-    """A split with the first images of every class only: what the field calls ``num_val_sample_per_class``.
-
-    Args:
-        split: The split.
-        num: How many images of each class to keep, at least 1, in the order of image_ids.txt.
-
-    Raises:
-        DatasetError: The split has no classes.
-        ValueError: ``num`` is less than 1.
-    """
-    if num < 1:
-        raise ValueError(f"images per class: expected at least 1, found {num}")
-    if not split.class_labels:
-        raise DatasetError(
-            f"{split.folder}/class_labels.txt: needed to take {num} images of each class, found no class"
-        )
-    seen: dict[int, int] = {}
-    kept = []
-    for image_id in split.image_ids:
-        label = split.class_labels[image_id]
-        seen[label] = seen.get(label, 0) + 1
-        if seen[label] <= num:
-            kept.append(image_id)
-    tables = ("class_labels", "image_sizes", "boxes", "mask_paths", "ignore_paths")
-    shorter = {
-        name: {image_id: table[image_id] for image_id in kept} if (table := getattr(split, name)) else {}
-        for name in tables
-    }
-    return replace(split, image_ids=tuple(kept), **shorter)

@@ -21,8 +21,8 @@ from wsolkern.datasets import ImageFolder, Metadata, Preprocessing
 from wsolkern.datasets.images import ImageBatch
 from wsolkern.interrupts import interrupts_raise, interrupts_wait
 from wsolkern.metrics import Evaluator, Metric
-from wsolkern.metrics.counting import count_maps, evaluator_for
 from wsolkern.ops import backends
+from wsolkern.studies.counting import count_maps, evaluator_for
 from wsolkern.training import augmentation, checkpoints, optimization
 from wsolkern.training.data import TrainingData
 from wsolkern.training.recipe import NETWORK_ADVICE, Recipe

@@ -15,6 +15,7 @@ from inspect import signature
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from wsolkern import defaults
 from wsolkern.files import read_regular
 from wsolkern.models import BACKBONES, METHODS, build
 from wsolkern.models.loading import call, find_function
@@ -79,7 +80,7 @@ class Recipe:
     """"float32", or "bfloat16" or "float16" for mixed precision (ours)."""
     seed: int = 0
     """Of all that is random (ours)."""
-    normalizations: str = "minmax max pas:0.9 ivr:0.45"
+    normalizations: str = defaults.NORMALIZATIONS
     """What CAMs of val are evaluated with after each epoch; the first decides which checkpoint is best (published:
     minmax alone)."""
     data: str = ""

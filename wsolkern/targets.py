@@ -1,6 +1,6 @@
-"""The files that a command writes: looked at before the work, so that its result has where to go.
+"""The files that somebody wants written: looked at before the work, so that its result has where to go.
 
-In: options and the paths that were given for them; the paths that are read. Out: nothing, or an error that names both.
+In: options and the paths that were given for them; the paths that are read. Out: nothing, or an error naming both.
 Source: none.
 """
 
@@ -9,15 +9,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wsolkern.cli import terminal
+from wsolkern.errors import message
 from wsolkern.files import check_target
 
 if TYPE_CHECKING:
     from wsolkern.datasets import Metadata
 
-Targets = Mapping[str, "str | os.PathLike | None"]  # option -> the file that it names; None where it was left out
+Targets = Mapping[str, "str | os.PathLike[str] | None"]  # option, as it was typed -> its file; None: left out
 
-# What a command may read in a folder of maps, a store or a folder of metadata.
+# What may be read in a folder of maps, a store or a folder of metadata.
 _READ_NAMES = {
     "image_ids.txt",
     "image_ids_proxy.txt",
@@ -30,30 +30,24 @@ _READ_NAMES = {
 _READ_SUFFIXES = {".npy", ".npz", ".safetensors"}
 
 
-def check_targets(targets: Targets, inputs: Iterable[str | os.PathLike | None] = ()) -> None:
+def check_targets(targets: Targets, inputs: Iterable[str | os.PathLike[str] | None] = ()) -> None:
     """Does nothing if all files can be written, and none of them is another one or belongs to what is read.
 
     Args:
-        targets: The files; "-" is standard output. What --plot names must be a picture.
+        targets: The files; "-" is standard output.
         inputs: Files and folders that are read; stores, folders of maps and of metadata keep their own files.
 
     Raises:
-        ValueError: Two options name one file, a file is an input, or the name is that of no picture.
-        ImportError: There is no matplotlib for --plot.
+        ValueError: Two of them are one file, or a file is an input.
         OSError: A file cannot be written there.
     """
     roots = [Path(os.path.realpath(each)) for each in inputs if each is not None]
     names: dict[Path, str] = {}
     for option, path in _files(targets):
         try:
-            if option == "--plot":
-                from wsolkern.report.drawing import check_picture
-
-                check_picture(path)
             check_target(path)
-        except (ImportError, OSError, ValueError) as error:
-            kind = next(each for each in (ImportError, OSError, ValueError) if isinstance(error, each))
-            raise kind(f"{option}: {terminal.message(error)}") from error
+        except OSError as error:
+            raise OSError(f"{option}: {message(error)}") from error
         target = Path(os.path.realpath(path))
         if target in names:
             raise ValueError(f"{names[target]}, {option}: expected two files, found {os.fspath(path)} for both")
@@ -62,7 +56,7 @@ def check_targets(targets: Targets, inputs: Iterable[str | os.PathLike | None] =
             raise ValueError(f"{option}: {os.fspath(path)} is a file that the command reads; name another one")
 
 
-def check_folder(option: str, path: str | os.PathLike) -> None:
+def check_folder(option: str, path: str | os.PathLike[str]) -> None:
     """Does nothing if files can be written into a folder, be it there already or not.
 
     Raises:
@@ -77,7 +71,7 @@ def check_folder(option: str, path: str | os.PathLike) -> None:
         raise PermissionError(f"{option}: {os.fspath(path)}: nothing can be written to {place}")
 
 
-def check_masks(targets: Targets, split: "Metadata", mask_root: str | os.PathLike | None) -> None:
+def check_masks(targets: Targets, split: "Metadata", mask_root: str | os.PathLike[str] | None) -> None:
     """Does nothing if none of the files is a mask of the split.
 
     Raises:
@@ -98,7 +92,7 @@ def check_masks(targets: Targets, split: "Metadata", mask_root: str | os.PathLik
             raise ValueError(f"{option}: {os.fspath(path)} is a mask that the command reads; name another file")
 
 
-def _files(targets: Targets) -> list[tuple[str, str | os.PathLike]]:
+def _files(targets: Targets) -> list[tuple[str, str | os.PathLike[str]]]:
     return [(option, path) for option, path in targets.items() if path is not None and path != "-"]
 
 

@@ -9,16 +9,16 @@ Source: none; a source is anything with ``image_ids``, ``problems`` and ``batche
 import hashlib
 import json
 import os
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from wsolkern.datasets import MaskFolder, Metadata
+from wsolkern.errors import ArgumentError, ImageError
 from wsolkern.files import read_regular, stamp, write_whole
 from wsolkern.interrupts import interrupts_raise, unbroken
 from wsolkern.metrics import sealed
@@ -31,8 +31,6 @@ from wsolkern.profiling import stage, timed
 if TYPE_CHECKING:
     import torch
 
-    from wsolkern.datasets import MapFolder
-
 MAX_COUNT_BYTES = 2 << 30
 _STATE = {"content": "wsolkern counts of a split", "version": 3}
 _ADVICE = "delete the file to start anew"
@@ -43,7 +41,7 @@ def evaluator_for(
     split: Metadata,
     normalizations: "Iterable[str | Normalization] | str | None",
     *,
-    mask_root: str | os.PathLike | None = None,
+    mask_root: str | os.PathLike[str] | None = None,
     size: tuple[int, int] = (224, 224),
     thresholds: Sequence[float] | np.ndarray = DEFAULT_THRESHOLDS,
     iou_thresholds: Sequence[float] | np.ndarray = (0.3, 0.5, 0.7),
@@ -57,35 +55,35 @@ def evaluator_for(
         size, thresholds, iou_thresholds: As for :class:`Evaluator`.
 
     Raises:
-        ValueError: A mask root is missing, or given for boxes; the counts of so many settings need more than
+        ArgumentError: A mask root is missing, or given for boxes; the counts of so many settings need more than
             MAX_COUNT_BYTES of memory; else as :class:`Evaluator`.
     """
     if normalizations is not None:
         normalizations = parse_all(normalizations)
         num_bytes = 16 * len(normalizations) * len(thresholds) * len(iou_thresholds)
         if num_bytes > MAX_COUNT_BYTES:
-            raise ValueError(
-                f"normalizations, thresholds, iou_thresholds: {len(normalizations):,} x {len(thresholds):,} x "
-                f"{len(iou_thresholds):,} counts need {num_bytes / 2**30:,.1f} GiB of memory, expected at most "
-                f"{MAX_COUNT_BYTES / 2**30:g}: take fewer"
+            raise ArgumentError(
+                ("normalizations", "thresholds", "iou_thresholds"),
+                f"{len(normalizations):,} x {len(thresholds):,} x {len(iou_thresholds):,} counts need "
+                f"{num_bytes / 2**30:,.1f} GiB of memory, expected at most {MAX_COUNT_BYTES / 2**30:g}: take fewer",
             )
-    how = {"thresholds": thresholds, "iou_thresholds": iou_thresholds, "size": size}
+    how: dict[str, Any] = {"thresholds": thresholds, "iou_thresholds": iou_thresholds, "size": size}
     if split.kind == "boxes":
         if mask_root is not None:
-            raise ValueError(f"mask_root: {split.folder} localizes objects with boxes, it names no masks")
+            raise ArgumentError("mask_root", f"{split.folder} localizes objects with boxes, it names no masks")
         return Evaluator(normalizations, boxes=split.resized_boxes(size), **how)
     if mask_root is None:
-        raise ValueError(f"mask_root: needed, because {split.folder} localizes objects with masks")
+        raise ArgumentError("mask_root", f"needed, because {split.folder} localizes objects with masks")
     return Evaluator(normalizations, masks=MaskFolder(mask_root, split.mask_paths, split.ignore_paths, size), **how)
 
 
 def count_maps(
-    evaluator: Evaluator,
-    source: "MapFolder",
+    evaluator: "Counter | SplitCount",
+    source: "Source",
     *,
     batch_size: int = 64,
     device: "torch.device | None" = None,
-    on_batch: Callable[[tuple[str, ...], np.ndarray], None] | None = None,
+    on_batch: "Callable[[tuple[str, ...], np.ndarray | torch.Tensor], None] | None" = None,
 ) -> dict[str, str]:
     """Feeds all maps of a source to an evaluator.
 
@@ -107,12 +105,12 @@ def count_maps(
     num_threads()  # what is wrong for all maps is said once
     failed: dict[str, str] = {}
 
-    def count(image_ids: tuple[str, ...], maps: np.ndarray) -> None:
+    def count(image_ids: tuple[str, ...], maps: "np.ndarray | torch.Tensor") -> None:
         try:
             evaluator.update(maps, image_ids)
         except ValueError as error:
             if len(image_ids) == 1:
-                failed[image_ids[0]] = re.sub(r"^image '.*?': ", "", str(error))
+                failed[image_ids[0]] = error.reason if isinstance(error, ImageError) else str(error)
                 return
             for index, image_id in enumerate(image_ids):
                 count((image_id,), maps[index : index + 1])
@@ -121,15 +119,49 @@ def count_maps(
                 on_batch(image_ids, maps)
 
     for image_ids, maps in timed("read", source.batches(batch_size), lambda batch: (batch[1].nbytes, len(batch[1]))):
-        if device is not None:
-            import torch
-
-            with stage("read", device) as timer:
-                timer.moved(maps.nbytes, len(maps))
-                maps = torch.from_numpy(maps).to(device)
+        there = maps if device is None else _moved(maps, device)
         with unbroken():
-            count(image_ids, maps)
+            count(image_ids, there)
     return source.problems | failed
+
+
+def _moved(maps: np.ndarray, device: "torch.device") -> "torch.Tensor":
+    """The maps on a device."""
+    import torch
+
+    with stage("read", device) as timer:
+        timer.moved(maps.nbytes, len(maps))
+        return torch.from_numpy(maps).to(device)
+
+
+class Source(Protocol):
+    """What gives the maps of some images."""
+
+    problems: dict[str, str]
+    """Image id -> why it has no map; complete after the last batch."""
+
+    def batches(self, size: int) -> "Iterable[tuple[tuple[str, ...], np.ndarray]]":
+        """Ids and maps [N, h, w], at most ``size`` at a time."""
+
+
+class Counter(Protocol):
+    """What counts maps, and can say what it has at one moment; as :class:`Evaluator`."""
+
+    @property
+    def num_images(self) -> int:
+        """Images that were counted."""
+
+    def update(self, cams: object, image_ids: Sequence[str]) -> None:
+        """Counts a batch, or raises ValueError and counts nothing of it."""
+
+    def moment(self) -> object:
+        """What there is now; later updates do not change it."""
+
+    def to_bytes(self, moment: Any = None) -> bytes:
+        """What there was at a moment, or is now, as the content of a file."""
+
+    def take_over(self, content: bytes, num_images: int) -> None:
+        """Adds what :meth:`to_bytes` gave of so many images, or raises ValueError and adds nothing."""
 
 
 class SplitCount:
@@ -149,7 +181,7 @@ class SplitCount:
 
     def __init__(
         self,
-        evaluator: Evaluator,
+        evaluator: Counter,
         image_ids: Sequence[str],
         job: str,
         *,
@@ -160,14 +192,14 @@ class SplitCount:
         self._image_ids = tuple(image_ids)
         self._places = {image_id: place for place, image_id in enumerate(self._image_ids)}
         self._mask_files = mask_files
-        self._source: MapFolder | None = None
-        self._path: str | os.PathLike | None = None  # of the state that was taken over
+        self._source: Source | None = None
+        self._path: str | os.PathLike[str] | None = None  # of the state that was taken over
         # What the maps and masks that were counted were read from, uint64 [N]; 0 where that is not known.
         self._stamps = {name: np.zeros(len(self._image_ids), np.uint64) for name in ("maps", "masks")}
         self._is_counted = np.zeros(len(self._image_ids), bool)
         self._order = np.empty(len(self._image_ids), np.int64)  # places of the images in the order they were counted in
         # Counts, and how many entries of the order are in them: one value, so that a save is always of one moment.
-        self._done = evaluator._counts, 0
+        self._done = evaluator.moment(), 0
         self._updating = threading.Lock()
 
     @property
@@ -175,13 +207,19 @@ class SplitCount:
         """The images that are not counted yet, in the split's order: what a source must give."""
         return tuple(self._image_ids[place] for place in np.flatnonzero(~self._is_counted))
 
+    @property
+    def num_all(self) -> int:
+        """How many images the split has."""
+        return len(self._image_ids)
+
     def run(
         self,
-        source: "MapFolder",
+        source: Source,
         *,
-        state: str | os.PathLike | None = None,
+        state: str | os.PathLike[str] | None = None,
         save_seconds: float = 10.0,
         batch_size: int = 64,
+        device: "torch.device | None" = None,
         progress: Callable[[int], None] | None = None,
         on_save_error: Callable[[OSError], object] | None = None,
     ) -> dict[str, str]:
@@ -192,6 +230,7 @@ class SplitCount:
             state: File to save to every ``save_seconds`` seconds and at the end.
             save_seconds: See there.
             batch_size: Most maps of a batch.
+            device: As for :func:`count_maps`.
             progress: Called with the number of images that are done, those left out included.
             on_save_error: Called with what keeps ``state`` from being written, and the counting goes on; without it
                 that is raised.
@@ -208,6 +247,8 @@ class SplitCount:
         saved = time.monotonic()
 
         def save() -> None:
+            if state is None:
+                return
             try:
                 self.save(state)
             except OSError as error:
@@ -217,7 +258,7 @@ class SplitCount:
 
         with interrupts_raise():
 
-            def on_batch(image_ids: tuple[str, ...], maps: np.ndarray) -> None:
+            def on_batch(image_ids: tuple[str, ...], maps: "np.ndarray | torch.Tensor") -> None:
                 nonlocal saved
                 if progress is not None:
                     progress(self.evaluator.num_images + len(source.problems))
@@ -225,48 +266,53 @@ class SplitCount:
                     save()
                     saved = time.monotonic()
 
-            problems = count_maps(self, source, batch_size=batch_size, on_batch=on_batch)
+            problems = count_maps(self, source, batch_size=batch_size, device=device, on_batch=on_batch)
             if state is not None:
                 save()
         return problems
 
-    def update(self, cams, image_ids: Sequence[str]) -> None:
+    def update(self, cams: object, image_ids: Sequence[str]) -> None:
         """Counts a batch, as :meth:`Evaluator.update` does; an image that is counted already is refused, too."""
         for image_id in image_ids:
             if image_id not in self._places:
-                raise ValueError(f"image {image_id!r}: expected one of {len(self._places)} images, found another one")
+                raise ImageError(image_id, f"expected one of {len(self._places)} images, found another one")
         places = [self._places[image_id] for image_id in image_ids]
         stamps = {}
-        if hasattr(self._source, "stamps"):
-            stamps["maps"] = self._source.stamps(image_ids)
+        stamps_of = getattr(self._source, "stamps", None)
+        if stamps_of is not None:
+            stamps["maps"] = stamps_of(image_ids)
         if self._mask_files is not None:  # before the masks are read
             stamps["masks"] = [stamp(self._mask_files(image_id)) for image_id in image_ids]
         with self._updating:
             twice = np.flatnonzero(self._is_counted[places])
             if len(twice):
-                raise ValueError(f"image {image_ids[twice[0]]!r}: expected it once, found it a second time")
+                raise ImageError(image_ids[twice[0]], "expected it once, found it a second time")
             self.evaluator.update(cams, image_ids)
             for name, values in stamps.items():
                 self._stamps[name][places] = values
             self._is_counted[places] = True
             start, stop = self._done[1], self._done[1] + len(places)
             self._order[start:stop] = places
-            self._done = self.evaluator._counts, stop
+            self._done = self.evaluator.moment(), stop
 
-    def save(self, path: str | os.PathLike) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the counts, and of which images they are, as one file, whole or not at all."""
+        write_whole(path, self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """The content of the file that :meth:`save` writes."""
         counts, num_counted = self._done
         counted = np.zeros(len(self._image_ids), bool)
         counted[self._order[:num_counted]] = True
         stamps = {name: values[counted] for name, values in self._stamps.items()}
-        arrays = {
+        arrays: dict[str, np.ndarray] = {
             "counted": np.packbits(counted),
-            "evaluator": np.frombuffer(self.evaluator._to_bytes(counts), np.uint8),
+            "evaluator": np.frombuffer(self.evaluator.to_bytes(counts), np.uint8),
             **{name: values for name, values in stamps.items() if values.any()},
         }
-        write_whole(path, sealed.seal({**_STATE, "job": self.job}, arrays))
+        return sealed.seal({**_STATE, "job": self.job}, arrays)
 
-    def load(self, path: str | os.PathLike) -> None:
+    def load(self, path: str | os.PathLike[str]) -> None:
         """Takes over what :meth:`save` wrote, before anything is counted; :meth:`run` compares what it counted.
 
         Raises:
@@ -274,7 +320,14 @@ class SplitCount:
             OSError: It cannot be read, or is no regular file.
             ValueError: Not such a file, a damaged one, or one about other maps, ground truth or settings.
         """
-        content = read_regular(path)
+        self.take_over(read_regular(path), path)
+
+    def take_over(self, content: bytes, path: str | os.PathLike[str]) -> None:
+        """What :meth:`load` does with the content of a file; ``path`` is what messages call it.
+
+        Raises:
+            ValueError: As from there.
+        """
         if content[:2] == b"PK":  # version 2 was an archive
             raise ValueError(
                 f"{path}: if it holds saved counts, then of an older version, without what its maps were read from; "
@@ -284,27 +337,27 @@ class SplitCount:
             header, arrays = sealed.unseal(content, _STATE, ("job",))
             job, packed = header["job"], arrays["counted"]
             stamps = {name: arrays[name] for name in self._stamps if name in arrays}
-            loaded = Evaluator.from_bytes(arrays["evaluator"].tobytes(), source="its counts")
             if packed.dtype != np.uint8 or packed.ndim != 1:
                 raise ValueError(f"counted: expected bytes, found {packed.dtype} {packed.shape}")
+            counts = arrays["evaluator"].tobytes()
         except (KeyError, ValueError) as error:
             raise ValueError(f"{path}: expected saved counts of a split, found another file ({error})") from error
         if job != self.job:
             raise ValueError(f"{path}: it counts other maps, other metadata or other masks; {_ADVICE}")
         counted = np.unpackbits(packed, count=len(self._image_ids)).astype(bool)
-        if counted.sum() != loaded.num_images or any(
-            values.dtype != np.uint64 or values.shape != (loaded.num_images,) for values in stamps.values()
-        ):
-            raise ValueError(f"{path}: expected counts of {counted.sum()} images, found {loaded.num_images}; {_ADVICE}")
+        num_images = int(counted.sum())
+        if any(values.dtype != np.uint64 or values.shape != (num_images,) for values in stamps.values()):
+            raise ValueError(f"{path}: expected a stamp for each of {num_images} images, found others; {_ADVICE}")
         try:
-            self.evaluator.merge(loaded)
+            self.evaluator.take_over(counts, num_images)
         except ValueError as error:
-            raise ValueError(f"{path}: {str(error).removeprefix('other: ')}; {_ADVICE}") from error
+            reason = error.reason if isinstance(error, ArgumentError) else str(error)
+            raise ValueError(f"{path}: {reason}; {_ADVICE}") from error
         for name, values in stamps.items():
             self._stamps[name][counted] = values
         self._is_counted, self._path = counted, path
-        self._order[: loaded.num_images] = np.flatnonzero(counted)
-        self._done = self.evaluator._counts, loaded.num_images
+        self._order[:num_images] = np.flatnonzero(counted)
+        self._done = self.evaluator.moment(), num_images
 
     def _expect_unchanged(self) -> None:
         """Maps and masks that were counted are still there and are those that were counted.
@@ -313,17 +366,14 @@ class SplitCount:
             ValueError: Some are not; the message names the first of them.
         """
 
-        def masks_changed(image_ids: list[str], stamps: np.ndarray) -> list[str]:
-            return [
-                each
-                for each, was in zip(image_ids, stamps.tolist(), strict=True)
-                if stamp(self._mask_files(each)) != was
-            ]
+        files = self._mask_files
 
-        compare = {
-            "maps": getattr(self._source, "changed", None),
-            "masks": None if self._mask_files is None else masks_changed,
-        }
+        def masks_changed(image_ids: list[str], stamps: np.ndarray) -> list[str]:
+            if files is None:
+                return []
+            return [each for each, was in zip(image_ids, stamps.tolist(), strict=True) if stamp(files(each)) != was]
+
+        compare = {"maps": getattr(self._source, "changed", None), "masks": masks_changed}
         for name, changed in compare.items():
             known = np.flatnonzero(self._stamps[name])
             if changed is None or not len(known):
@@ -337,7 +387,7 @@ class SplitCount:
                 )
 
 
-def mask_files_of(split: Metadata, mask_root: str | os.PathLike | None) -> Callable[[str], list[Path]] | None:
+def mask_files_of(split: Metadata, mask_root: str | os.PathLike[str] | None) -> Callable[[str], list[Path]] | None:
     """By image id, the files that a split's masks are read from; None if it has boxes."""
     if split.kind == "boxes" or mask_root is None:
         return None
@@ -349,7 +399,7 @@ def mask_files_of(split: Metadata, mask_root: str | os.PathLike | None) -> Calla
     return files
 
 
-def fingerprint(split: Metadata, mask_root: str | os.PathLike | None, maps: object) -> str:
+def fingerprint(split: Metadata, mask_root: str | os.PathLike[str] | None, maps: object) -> str:
     """What a saved state is about: these maps against this ground truth. Settings are in the counts themselves.
 
     Args:

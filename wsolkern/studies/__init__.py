@@ -1,0 +1,52 @@
+"""What a paper's numbers are made by: each study is a function that takes values and gives a value.
+
+In: maps on disk, a split's Metadata, settings. Out: values with ``to_dict()``; progress is a callback, nothing prints.
+Source: the protocol of Choe et al., arXiv 2007.04178, section 4; tables and figures of Kim et al., arXiv 2107.13221.
+
+Below them: `counting` (a split into an Evaluator, resumable) and `passes` (what every study does around that).
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+# Where each study lives; it is imported at first use.
+_HOMES = {
+    "Interrupted": "passes",
+    "NothingCounted": "passes",
+    "diagnose": "diagnosis",
+    "evaluate": "evaluation",
+    "profile": "timing",
+    "profile_function": "timing",
+    "select": "selection",
+    "sweep": "evaluation",
+    "table": "tabulation",
+}
+__all__ = [
+    "Interrupted",
+    "NothingCounted",
+    "diagnose",
+    "evaluate",
+    "profile",
+    "profile_function",
+    "select",
+    "sweep",
+    "table",
+]
+
+if TYPE_CHECKING:
+    from wsolkern.studies.diagnosis import diagnose
+    from wsolkern.studies.evaluation import evaluate, sweep
+    from wsolkern.studies.passes import Interrupted, NothingCounted
+    from wsolkern.studies.selection import select
+    from wsolkern.studies.tabulation import table
+    from wsolkern.studies.timing import profile, profile_function
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'wsolkern.studies' has no attribute {name!r}")
+    return getattr(import_module(f"wsolkern.studies.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
