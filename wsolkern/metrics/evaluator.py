@@ -327,10 +327,10 @@ class Evaluator:
         expected = f"{source}: expected a file written by Evaluator.save"
         try:
             header, arrays = sealed.unseal(content, _FORMAT, ("num_images", "size", "normalizations"))
+        except sealed.OtherVersion as error:
+            raise ValueError(f"{source}: {error}") from error
         except ValueError as error:
-            raise ValueError(
-                f"{source}: {error}" if str(error).startswith("expected format") else f"{expected}, {error}"
-            ) from error
+            raise ValueError(f"{expected}, {error}") from error
         for name, given, counts in (("boxes", boxes, "num_correct"), ("masks", masks, "hist")):
             if given is not None and counts not in arrays:
                 raise ValueError(f"{name}: {source} was counted without {name}, so none can be added now")

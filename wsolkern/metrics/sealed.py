@@ -15,6 +15,10 @@ import safetensors.numpy
 _HEADER = "wsolkern"  # the one key of the format's own metadata
 
 
+class OtherVersion(ValueError):
+    """The content is of the kind that is expected, in another version of its format."""
+
+
 def seal(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
     """The content of a file.
 
@@ -37,6 +41,7 @@ def unseal(
         names: What the header has beside them.
 
     Raises:
+        OtherVersion: They are of another version.
         ValueError: The bytes are something else; the message says what was found.
     """
     try:
@@ -50,7 +55,7 @@ def unseal(
         raise ValueError("found another safetensors file")
     version = header.get("version")
     if type(version) is not int or version != kind["version"]:
-        raise ValueError(f"expected format version {kind['version']}, found {str(version)[:20]}")
+        raise OtherVersion(f"expected format version {kind['version']}, found {str(version)[:20]}")
     found = header.pop("sha256", None)
     if found is not None and found != _sha256(header, arrays):
         raise ValueError("found a damaged one (its SHA-256 is another)")
