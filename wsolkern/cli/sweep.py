@@ -54,6 +54,7 @@ def sweep(
     """
     with terminal.errors_as_messages():
         from wsolkern import studies
+        from wsolkern.metrics import Metric
         from wsolkern.normalization import parse_all
         from wsolkern.report import curves as report
         from wsolkern.report.tables import markdown_table
@@ -94,7 +95,7 @@ def sweep(
                 terminal.print_text(markdown_table(result))
             else:
                 terminal.print_result(result, f"{title}, {len(result.thresholds)} thresholds, metrics in percent")
-                shown = [each for each in found.percentile_curves if each.metric != "MaxBoxAcc"]
+                shown = [each for each in found.percentile_curves if each.metric is not Metric.MAX_BOX_ACC]
                 console = terminal.stdout()
                 mark = "#" if console.options.ascii_only else "█"
                 with terminal.printing():
