@@ -368,12 +368,13 @@ class CamSource:
 
 
 def open_maps(
-    root: str | os.PathLike, image_ids: Sequence[str], *, siblings: Iterable[str] = (), nwc: bool = False
+    root: str | os.PathLike | CamStore, image_ids: Sequence[str], *, siblings: Iterable[str] = (), nwc: bool = False
 ) -> CamSource | MapFolder:
     """The maps of some images, wherever they are: batches of them, and why others are missing.
 
     Args:
-        root: A CAM store, or what :class:`MapFolder` reads: a folder with one file an image, or one file for all.
+        root: A CAM store, opened already or its folder, or what :class:`MapFolder` reads: a folder with one file an
+            image, or one file for all.
         image_ids: The images.
         siblings: Other images that have maps there too; see :class:`MapFolder`.
         nwc: The NWC maps instead; only a store has them.
@@ -382,8 +383,9 @@ def open_maps(
         DatasetError: There is nothing of the kind, or a store's manifest or index is damaged.
         ValueError: NWC maps of what has none.
     """
-    if CamStore.is_at(root):
-        return CamStore(root).source(image_ids, nwc=nwc, siblings=siblings)
+    if isinstance(root, CamStore) or CamStore.is_at(root):
+        store = root if isinstance(root, CamStore) else CamStore(root)
+        return store.source(image_ids, nwc=nwc, siblings=siblings)
     if nwc:
         raise ValueError(f"nwc: {os.fspath(root)} is no CAM store, and only stores keep NWC maps")
     return MapFolder(root, image_ids, siblings=siblings)

@@ -14,7 +14,6 @@ from wsolkern.normalization import Normalization
 
 # Of percent: figures that agree so far are the same, for means of equal sums may differ in their last bits.
 DECIMALS = 9
-METRICS = tuple(Metric)
 
 
 @dataclass(frozen=True)
