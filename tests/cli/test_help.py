@@ -30,20 +30,20 @@ COMMANDS = dict(all_commands())
 @pytest.mark.parametrize("path", COMMANDS, ids=lambda path: " ".join(path) or "wsolkern")
 def test_no_option_is_cut_at_80_columns(path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setenv("TERMINAL_WIDTH", "80")
     done = CliRunner().invoke(app, [*path, "--help"], prog_name="wsolkern")
     assert done.exit_code == 0, done.output
+    printed = re.sub(r"\x1b\[[0-9;]*m", "", done.output)  # where GitHub runs it, typer takes anything for a terminal
     names = [name for each in COMMANDS[path].params for name in [*each.opts, *each.secondary_opts] if "-" in name[:1]]
     for name in [*names, "--help"]:
-        assert re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", done.output), f"{name} in\n{done.output}"
-    assert "…" not in done.output
-    assert max(map(len, done.output.splitlines())) <= 80
+        assert re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", printed), f"{name} in\n{printed}"
+    assert "…" not in printed
+    assert max(map(len, printed.splitlines())) <= 80
 
 
 def test_help_says_what_the_docstring_says(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    printed = CliRunner().invoke(app, ["evaluate", "--help"]).output
-    assert "Usage: wsolkern evaluate" in CliRunner().invoke(app, ["evaluate", "--help"], prog_name="wsolkern").output
+    printed = CliRunner().invoke(app, ["evaluate", "--help"], prog_name="wsolkern").output
+    assert "Usage: wsolkern evaluate" in printed
     assert " • wsolkern evaluate --cams cams/ --metadata metadata/CUB/test" in printed  # a list, not one paragraph
     assert "Evaluate a folder or store of CAMs" in printed and "--curves" in printed
 

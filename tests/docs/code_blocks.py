@@ -166,13 +166,14 @@ def _parse(words: list[str]) -> None:
     command, context = typer.main.get_command(app), None
     name = "wsolkern"
     while True:
-        if context is None and any(words[0] in each.opts for each in command.params):
+        if context is None and any({*words[:1]} & {*each.opts} for each in command.params):
             return  # --version, --install-completion: parsing would do it
         try:
             context = command.make_context(name, list(words), parent=context)
         except Exception as error:
             text = error.format_message() if hasattr(error, "format_message") else error
-            raise BrokenBlock(f"{shlex.join(['wsolkern', *words])}: {text}") from error
+            parent = f"{context.command_path} " if context else ""
+            raise BrokenBlock(f"{parent}{name} {shlex.join(words)}: {text}") from error
         if not hasattr(command, "resolve_command"):
             return
         name, command, words = command.resolve_command(context, [*context._protected_args, *context.args])
