@@ -4,7 +4,10 @@ In: nothing; no GPU is needed. Out: per kernel how many barriers its PTX has, ho
 how many of these the deletion is noticed; those that are not noticed by their lines of source.
 Source: mutation analysis; a barrier that all threads pass without waiting is the mutation.
 
-Cases are chosen for what they come to: few pixels, and every phase of the trees and of the order statistics.
+Cases are chosen for what they come to: few pixels, and every phase of the trees and of the order statistics. A barrier
+may stay unnoticed because another one comes before what it guards is used: a phase ends with a barrier of its own, also
+where the next phase touches other arrays, has each index on the same thread, or only adds by atomic operations. Where
+two phases meet in atomic operations alone, no race tells that one came early; then only a wrong result does.
 """
 
 import argparse
