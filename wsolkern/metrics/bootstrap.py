@@ -144,7 +144,6 @@ class BootstrapEvaluator:
             accuracies. None for the maximum over all thresholds, found anew in every resample.
         rows: File that :meth:`to_bytes` keeps what is remembered of the images in, for :meth:`take_over` later.
         backend: "auto", "reference", "cpu" or "cuda".
-        rows: File that :meth:`to_bytes` keeps what is remembered of the images in, for :meth:`take_over` later.
 
     Raises:
         ValueError: Another metric, one without its ground truth, no normalizations, or thresholds that are not as
@@ -159,9 +158,8 @@ class BootstrapEvaluator:
         image_ids: Sequence[str],
         *,
         thresholds: Sequence[Mapping[float, float]] | None = None,
-        rows: str | os.PathLike | None = None,
-        backend: str = "auto",
         rows: str | os.PathLike[str] | None = None,
+        backend: str = "auto",
     ):
         if protocol.normalizations is None:
             raise ValueError("protocol: expected one with normalizations, found one for score maps")

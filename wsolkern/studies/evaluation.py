@@ -120,7 +120,7 @@ def evaluate(
             counting.load(state)
         found = run_pass(
             counting,
-            lambda remaining: open_maps(maps, remaining, siblings=split.image_ids, nwc=nwc),
+            lambda remaining: open_maps(maps if store is None else store, remaining, siblings=split.image_ids, nwc=nwc),
             "evaluating",
             state=state,
             device=place,
