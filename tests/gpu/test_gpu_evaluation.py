@@ -65,6 +65,7 @@ def test_an_evaluator_counts_the_same(cuda, normalizations):
     assert evaluators["cpu"].num_images == len(cams)
 
 
+@pytest.mark.slow
 def test_more_iou_thresholds_than_bits_and_more_normalizations_than_one_image_holds(cuda, monkeypatch):
     monkeypatch.setattr(cutting, "MOST_NORMALIZATIONS", 2)  # of 128
     cams, boxes, _ = (each[:2] for each in batch())
