@@ -40,8 +40,22 @@ NVCC_FLAGS = ["-std=c++20", "-O3", "-fmad=false", f"-Xcompiler={HOST_FLAGS}", "-
 NEEDS_NVCC = "the CUDA toolkit 12.8 or newer, with nvcc on PATH or below CUDA_HOME"
 
 
+NEEDS_COMPILER = """wsolkern compiles its core, and found no C++ compiler (CXX, c++, g++ or clang++). Install one:
+  Debian, Ubuntu:      apt-get install g++ python3-dev
+  Fedora, Rocky Linux: dnf install gcc-c++ python3-devel
+  conda:               conda install -c conda-forge gxx"""
+
+
 class BuildSideBySide(build_ext):
     """Builds all modules at once; those that share a source file have a folder of their own for objects."""
+
+    def run(self):
+        compilers = (os.environ.get("CXX", "").split()[:1] or ["c++"])[0], "g++", "clang++"
+        if not any(map(shutil.which, compilers)):
+            raise SystemExit(NEEDS_COMPILER)
+        names = ", ".join(ext.name.removeprefix("wsolkern.") for ext in self.extensions)
+        print(f"wsolkern: compiling {names} side by side; about a minute on two cores", file=sys.stderr, flush=True)
+        super().run()
 
     def finalize_options(self):
         super().finalize_options()
@@ -60,7 +74,7 @@ class BuildSideBySide(build_ext):
         out.parent.mkdir(parents=True, exist_ok=True)
         targets = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in CUDA_ARCHS]
         targets.append(f"-gencode=arch=compute_{CUDA_ARCHS[-1]},code=compute_{CUDA_ARCHS[-1]}")
-        includes = [f"-I{folder}" for folder in (pybind11.get_include(), *self.include_dirs)]
+        includes = [f"-I{folder}" for folder in (pybind11.get_include(), *ext.include_dirs, *self.include_dirs)]
         command = [
             nvcc(),
             *NVCC_FLAGS,

@@ -185,5 +185,5 @@ def localized(
         ValueError: As :func:`wsolkern.ops.box_hits`.
     """
     found = box_hits(cams, boxes, list(thresholds), list(thresholds.values()), (iou_threshold,), size=size)
-    hits = inputs.on_host(found)
+    hits: Any = inputs.on_host(found)
     return np.stack([hits[row, :, 0, row] for row in range(len(thresholds))])

@@ -174,7 +174,7 @@ def device_module() -> ModuleType:
     return import_module("wsolkern._cuda")
 
 
-def device_of(value: object):
+def device_of(value: object) -> Any:
     """The torch.device on which backend "cuda" works on ``value``: its own, or the current CUDA device."""
     import torch
 

@@ -5,6 +5,7 @@ Source: MaxBoxAcc and MaxBoxAccV2, Choe et al., arXiv 2007.04178, section 4.2; c
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,22 +14,22 @@ from wsolkern.normalization import Normalization
 from wsolkern.ops import inputs
 from wsolkern.ops.backends import Operation, native, num_threads
 from wsolkern.ops.constants import CONTOURS, DEFAULT_THRESHOLDS, MAX_IOU_THRESHOLDS
-from wsolkern.ops.inputs import Normalizations
+from wsolkern.ops.inputs import Array, Normalizations
 from wsolkern.ops.normalizing import normalize_reference
 from wsolkern.ops.resizing import resize_reference
 
 
 def box_hits(
-    cams,
-    boxes: Sequence,
+    cams: Array,
+    boxes: Sequence[Any],
     normalizations: Normalizations | None,
-    thresholds=DEFAULT_THRESHOLDS,
-    iou_thresholds=defaults.IOU_THRESHOLDS,
+    thresholds: Any = DEFAULT_THRESHOLDS,
+    iou_thresholds: Any = defaults.IOU_THRESHOLDS,
     *,
     contours: str = "all",
     size: tuple[int, int] = (224, 224),
     backend: str = "auto",
-):
+) -> Array:
     """Which thresholds localize the object, for every normalization at once.
 
     Args:
@@ -56,16 +57,16 @@ def box_hits(
 
 
 def count_box_hits(
-    cams,
-    boxes: Sequence,
+    cams: Array,
+    boxes: Sequence[Any],
     normalizations: Normalizations | None,
-    thresholds=DEFAULT_THRESHOLDS,
-    iou_thresholds=defaults.IOU_THRESHOLDS,
+    thresholds: Any = DEFAULT_THRESHOLDS,
+    iou_thresholds: Any = defaults.IOU_THRESHOLDS,
     *,
     contours: str = "all",
     size: tuple[int, int] = (224, 224),
     backend: str = "auto",
-):
+) -> tuple[Array, Array]:
     """``box_hits`` summed over the maps, and which maps have no score map.
 
     Args:
@@ -82,12 +83,12 @@ def count_box_hits(
 
 
 def threshold_boxes(
-    score_maps,
-    thresholds=DEFAULT_THRESHOLDS,
+    score_maps: Array,
+    thresholds: Any = DEFAULT_THRESHOLDS,
     *,
     contours: str = "all",
     backend: str = "auto",
-) -> list[list]:
+) -> list[list[Array]]:
     """The boxes that each threshold finds in each score map.
 
     Args:
@@ -120,11 +121,11 @@ def threshold_boxes(
 
 
 def per_threshold(
-    boxes,  # int32 [B, 4], of all maps and levels
+    boxes: Array,  # int32 [B, 4], of all maps and levels
     counts: np.ndarray,  # int64 [N, 255]: how many each level has
     max_levels: np.ndarray,  # [N]
     thresholds: np.ndarray,  # float64 [T]
-) -> list[list]:  # per map and threshold
+) -> list[list[Array]]:  # per map and threshold
     """Boxes of levels as boxes of thresholds; those that come to the same level share one array."""
     ends = np.cumsum(counts).reshape(counts.shape)
     result = []
@@ -187,7 +188,7 @@ def ious_reference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Intersection over union of boxes [A, 4] and [B, 4] with inclusive corners, float64 [A, B]."""
     a, b = a[:, None].astype(np.int64), b[None].astype(np.int64)
 
-    def area(x0, y0, x1, y1):
+    def area(x0: Any, y0: Any, x1: Any, y1: Any) -> Any:
         return np.maximum(0, x1 - x0 + 1) * np.maximum(0, y1 - y0 + 1)
 
     corners = np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])
@@ -196,7 +197,18 @@ def ious_reference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.where(union > 0, intersection / np.maximum(union, 1), 0.0)
 
 
-def _evaluate(cams, boxes, normalizations, thresholds, iou_thresholds, contours, size, backend, *, summed):
+def _evaluate(
+    cams: Array,
+    boxes: Sequence[Any],
+    normalizations: Normalizations | None,
+    thresholds: Any,
+    iou_thresholds: Any,
+    contours: str,
+    size: Any,
+    backend: str,
+    *,
+    summed: bool,
+) -> tuple[Array, Array]:
     """Checks, and runs a backend; returns hits, or counts over the maps, and which maps are degenerate."""
     backend, run = _BOX_HITS.choose(backend, cams)
     maps, parsed, size = inputs.check_evaluation(cams, normalizations, size, backend)
@@ -210,21 +222,42 @@ def _evaluate(cams, boxes, normalizations, thresholds, iou_thresholds, contours,
     return kind(result if contours == "both" else result[0]), kind(degenerate)
 
 
-def _hits_reference(maps, rows, offsets, normalizations, thresholds, deltas, contours, size, summed):
+def _hits_reference(
+    maps: Any,
+    rows: np.ndarray,
+    offsets: np.ndarray,
+    normalizations: tuple[Normalization, ...],
+    thresholds: np.ndarray,
+    deltas: np.ndarray,
+    contours: str,
+    size: tuple[int, int],
+    summed: bool,
+) -> tuple[Any, Any]:
     per_map = np.split(rows, offsets[1:-1]) if len(maps) else []
     hits, degenerate = box_hits_reference(maps, per_map, normalizations, thresholds, deltas, contours, size)
     return hits.sum(axis=2, dtype=np.int64) if summed else hits, degenerate
 
 
-def _hits_cpu(maps, rows, offsets, normalizations, thresholds, deltas, contours, size, summed):
+def _hits_cpu(
+    maps: Any,
+    rows: np.ndarray,
+    offsets: np.ndarray,
+    normalizations: tuple[Normalization, ...],
+    thresholds: np.ndarray,
+    deltas: np.ndarray,
+    contours: str,
+    size: tuple[int, int],
+    summed: bool,
+) -> tuple[Any, Any]:
     ranks, num_maps = inputs.ranks(normalizations, size[0] * size[1]), len(maps)
     axes = (2 if contours == "both" else 1), max(len(ranks), 1)
-    degenerate, per_delta = np.zeros((axes[1], num_maps), np.uint8), []
+    degenerate = np.zeros((axes[1], num_maps), np.uint8)
+    per_delta: list[Any] = []
     for d in range(0, len(deltas), MAX_IOU_THRESHOLDS):
         some_deltas = deltas[d : d + MAX_IOU_THRESHOLDS]
         last = len(some_deltas), len(thresholds)
-        hits = None if summed else np.empty((*axes, num_maps, *last), np.uint8)
-        counts = np.zeros((*axes, *last), np.int64) if summed else None
+        hits: Any = None if summed else np.empty((*axes, num_maps, *last), np.uint8)
+        counts: Any = np.zeros((*axes, *last), np.int64) if summed else None
         try:
             native().box_hits(
                 maps, size, ranks, rows, offsets, some_deltas, thresholds, CONTOURS[contours],
@@ -238,13 +271,13 @@ def _hits_cpu(maps, rows, offsets, normalizations, thresholds, deltas, contours,
     return per_delta[0] if len(per_delta) == 1 else np.concatenate(per_delta, axis=-2), degenerate.view(bool)
 
 
-def _threshold_boxes_cpu(score_maps: np.ndarray, thresholds: np.ndarray, largest: bool) -> list[list]:
+def _threshold_boxes_cpu(score_maps: np.ndarray, thresholds: np.ndarray, largest: bool) -> list[list[Array]]:
     try:
-        found = native().threshold_boxes(score_maps, thresholds, largest, num_threads())
+        boxes, counts, max_levels = native().threshold_boxes(score_maps, thresholds, largest, num_threads())
     except ValueError:
         inputs.check_scores(score_maps, "score_maps")
         raise
-    return per_threshold(*found, thresholds)
+    return per_threshold(boxes, counts, max_levels, thresholds)
 
 
 def _all_boxes_reference(foreground: np.ndarray) -> np.ndarray:

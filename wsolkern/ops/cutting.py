@@ -5,24 +5,26 @@ Source: every normalization of arXiv 2107.13221 is a non-decreasing function S o
 "S(F) reaches score s" is "F >= c" for one float64 number c.
 """
 
+from typing import Any
+
 import numpy as np
 
 from wsolkern.errors import MapError
-from wsolkern.normalization import parse_all
+from wsolkern.normalization import Normalization, parse_all
 from wsolkern.ops import inputs
 from wsolkern.ops.backends import Operation, native, num_threads
 from wsolkern.ops.constants import LEVEL_SCORES, MAX_CUTS
-from wsolkern.ops.inputs import Normalizations
+from wsolkern.ops.inputs import Array, Normalizations
 from wsolkern.ops.normalizing import affine_cpu, affine_reference
 
 
 def cut_points(
-    maps,
+    maps: Array,
     normalizations: Normalizations,
-    scores=LEVEL_SCORES,
+    scores: Any = LEVEL_SCORES,
     *,
     backend: str = "auto",
-):
+) -> Array:
     """The smallest float64 F whose score S(F) is at least as large as each of ``scores``.
 
     Args:
@@ -47,7 +49,7 @@ def cut_points(
     return inputs.same_kind(maps)(run(f, parsed, s))
 
 
-def digitize(maps, cuts, *, backend: str = "auto"):
+def digitize(maps: Array, cuts: Any, *, backend: str = "auto") -> tuple[Array, Array]:
     """One integer image per map that decides ``F >= c`` for every cut c of that map.
 
     Args:
@@ -86,7 +88,7 @@ def cut_points_reference(
     """Bisection over all float64 numbers, in the order of their bit patterns, with the affine formula itself."""
     offset, divisor = affine[:, :1], affine[:, 1:]
 
-    def reaches(pattern):
+    def reaches(pattern: np.ndarray) -> Any:
         with np.errstate(all="ignore"):
             return np.clip((_float(pattern) - offset) / divisor, 0, 1) >= scores
 
@@ -113,17 +115,19 @@ def digitize_reference(
     return bins, ranks
 
 
-def _float(pattern: np.ndarray) -> np.ndarray:
+def _float(pattern: np.ndarray) -> Any:
     """The float64 number of an int64, in the same order; negative ones are minus the bits of the absolute value."""
     return np.sign(pattern) * np.abs(pattern).view(np.float64)
 
 
-def _map_cut_points_reference(maps: np.ndarray, normalizations: tuple, scores: np.ndarray) -> np.ndarray:
+def _map_cut_points_reference(
+    maps: np.ndarray, normalizations: tuple[Normalization, ...], scores: np.ndarray
+) -> np.ndarray:
     affine = affine_reference(maps, normalizations)
     return cut_points_reference(affine.reshape(-1, 2), scores).reshape(*affine.shape[:2], len(scores))
 
 
-def _map_cut_points_cpu(maps: np.ndarray, normalizations: tuple, scores: np.ndarray) -> np.ndarray:
+def _map_cut_points_cpu(maps: np.ndarray, normalizations: tuple[Normalization, ...], scores: np.ndarray) -> np.ndarray:
     affine = affine_cpu(maps, normalizations)
     out = np.empty((*affine.shape[:2], len(scores)))
     native().cut_points(affine.reshape(-1, 2), scores, out.reshape(-1, len(scores)), num_threads())

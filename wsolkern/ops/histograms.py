@@ -4,26 +4,28 @@ In: CAMs [N, h, w] with normalizations, or score maps, and masks. Out: histogram
 Source: PxAP, Choe et al., arXiv 2007.04178, section 4.3; bins follow the rules of ``numpy.histogram``.
 """
 
+from typing import Any
+
 import numpy as np
 
 from wsolkern.normalization import Normalization
 from wsolkern.ops import inputs
 from wsolkern.ops.backends import Operation, native, num_threads
 from wsolkern.ops.constants import DEFAULT_THRESHOLDS
-from wsolkern.ops.inputs import Normalizations
+from wsolkern.ops.inputs import Array, Normalizations
 from wsolkern.ops.normalizing import normalize_reference
 from wsolkern.ops.resizing import resize_reference
 
 
 def pixel_histograms(
-    cams,
-    masks,
+    cams: Array,
+    masks: Array,
     normalizations: Normalizations | None,
-    thresholds=DEFAULT_THRESHOLDS,
+    thresholds: Any = DEFAULT_THRESHOLDS,
     *,
     size: tuple[int, int] = (224, 224),
     backend: str = "auto",
-):
+) -> Array:
     """Histograms of the scores under a mask and outside it, for every normalization at once.
 
     Args:
@@ -49,14 +51,14 @@ def pixel_histograms(
 
 
 def count_pixels(
-    cams,
-    masks,
+    cams: Array,
+    masks: Array,
     normalizations: Normalizations | None,
-    thresholds=DEFAULT_THRESHOLDS,
+    thresholds: Any = DEFAULT_THRESHOLDS,
     *,
     size: tuple[int, int] = (224, 224),
     backend: str = "auto",
-):
+) -> tuple[Array, Array]:
     """``pixel_histograms`` summed over the maps, and which maps have no score map.
 
     Args:
@@ -93,7 +95,16 @@ def pixel_histograms_reference(
     return out, np.stack([degenerate for _, degenerate in score_maps])
 
 
-def _evaluate(cams, masks, normalizations, thresholds, size, backend, *, summed):
+def _evaluate(
+    cams: Array,
+    masks: Array,
+    normalizations: Normalizations | None,
+    thresholds: Any,
+    size: Any,
+    backend: str,
+    *,
+    summed: bool,
+) -> tuple[Array, Array]:
     """Checks, and runs a backend; returns histograms, summed or not, and which maps are degenerate."""
     backend, run = _PIXEL_HISTOGRAMS.choose(backend, cams)
     maps, parsed, size = inputs.check_evaluation(cams, normalizations, size, backend)
@@ -106,12 +117,26 @@ def _evaluate(cams, masks, normalizations, thresholds, size, backend, *, summed)
     return kind(counts), kind(degenerate)
 
 
-def _counted_reference(maps, masks, normalizations, thresholds, size, summed):
+def _counted_reference(
+    maps: Any,
+    masks: Any,
+    normalizations: tuple[Normalization, ...],
+    thresholds: Any,
+    size: tuple[int, int],
+    summed: bool,
+) -> tuple[Any, Any]:
     counts, degenerate = pixel_histograms_reference(maps, masks, normalizations, thresholds, size)
     return counts.sum(axis=1) if summed else counts, degenerate
 
 
-def _counted_cpu(maps, masks, normalizations, thresholds, size, summed):
+def _counted_cpu(
+    maps: Any,
+    masks: Any,
+    normalizations: tuple[Normalization, ...],
+    thresholds: Any,
+    size: tuple[int, int],
+    summed: bool,
+) -> tuple[Any, Any]:
     ranks = inputs.ranks(normalizations, size[0] * size[1])
     num, num_bins = max(len(ranks), 1), len(thresholds) + 2
     degenerate = np.zeros((num, len(maps)), np.uint8)

@@ -16,6 +16,7 @@ from wsolkern.ops.backends import device_of
 from wsolkern.ops.constants import CONTOURS, MAX_COORDINATE, MAX_SIDE, MAX_THRESHOLDS
 
 Normalizations: TypeAlias = str | Normalization | Iterable[str | Normalization]
+Array: TypeAlias = Any  # a numpy array or a torch tensor; whatever else is given is refused when it is checked
 
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 
@@ -26,10 +27,10 @@ def is_tensor(value: object) -> bool:
     return torch is not None and isinstance(value, torch.Tensor)
 
 
-def same_kind(value: object) -> Callable[[Any], Any]:
+def same_kind(value: Array) -> Callable[[Any], Any]:
     """What turns a result, an array or a tensor, into the kind of ``value``: a tensor on its device, or an array."""
 
-    def convert(result):
+    def convert(result: Array) -> Array:
         if not is_tensor(value):
             return on_host(result)
         tensor = result if is_tensor(result) else sys.modules["torch"].from_numpy(result)
@@ -38,7 +39,7 @@ def same_kind(value: object) -> Callable[[Any], Any]:
     return convert
 
 
-def plain(value: object, name: str) -> object:
+def plain(value: Array, name: str) -> Array:
     """``value`` itself; a tensor without its graph, and with the conjugation and sign that a view of it only notes.
 
     Raises:
@@ -66,7 +67,7 @@ def plain(value: object, name: str) -> object:
     return value
 
 
-def on_host(value: object, name: str = "values") -> object:
+def on_host(value: Array, name: str = "values") -> Array:
     """``value`` itself, or the numpy array of a torch tensor.
 
     Raises:
@@ -81,7 +82,7 @@ def on_host(value: object, name: str = "values") -> object:
         raise ArgumentError(name, f"expected numbers that numpy can hold, found {value.dtype} ({error})") from error
 
 
-def check_maps(value: object, name: str, ndims: tuple[int, ...] = (3,), backend: str = "cpu"):
+def check_maps(value: Array, name: str, ndims: tuple[int, ...] = (3,), backend: str = "cpu") -> Array:
     """Maps as a backend takes them; a single [h, w] becomes [1, h, w] if allowed.
 
     Returns:
@@ -115,7 +116,7 @@ def check_maps(value: object, name: str, ndims: tuple[int, ...] = (3,), backend:
     return maps[None] if ndim == 2 else maps
 
 
-def to_device(value: object, device: object):
+def to_device(value: Array, device: Any) -> Any:
     """An array or a tensor on a device. A copy from the host is queued, the host does not wait for it."""
     import torch
 
@@ -128,7 +129,7 @@ def to_device(value: object, device: object):
     return tensor.to(device, non_blocking=True)
 
 
-def check_scores(maps: Any, name: str) -> None:
+def check_scores(maps: Array, name: str) -> None:
     """Every value of [N, H, W] lies in [0, 1]; the native core checks that while it reads them, and has this say where.
 
     Of maps on a device this is found there, and waited for: nothing of a bad batch is counted.
@@ -148,7 +149,7 @@ def check_scores(maps: Any, name: str) -> None:
         )
 
 
-def check_size(value: object, name: str = "size") -> tuple[int, int]:
+def check_size(value: Any, name: str = "size") -> tuple[int, int]:
     """(height, width), each from 1 to MAX_SIDE pixels."""
     try:
         height, width = value
@@ -161,7 +162,7 @@ def check_size(value: object, name: str = "size") -> tuple[int, int]:
 
 
 def check_evaluation(
-    cams: object, normalizations: Normalizations | None, size: object, backend: str
+    cams: Array, normalizations: Normalizations | None, size: object, backend: str
 ) -> tuple[Any, tuple[Normalization, ...], tuple[int, int]]:
     """Maps, normalizations and evaluation size; without normalizations the maps are score maps and keep their size."""
     if normalizations is None:  # the values are checked where they are read: in the native core or the reference
@@ -206,7 +207,7 @@ def check_iou_thresholds(value: object) -> np.ndarray:
     return thresholds
 
 
-def check_contours(value: object, allowed: tuple[str, ...] = tuple(CONTOURS)) -> str:
+def check_contours(value: str, allowed: tuple[str, ...] = tuple(CONTOURS)) -> str:
     """One of the names in ``allowed``."""
     if value not in allowed:
         expected = " or ".join(f'"{name}"' for name in allowed)
@@ -214,7 +215,7 @@ def check_contours(value: object, allowed: tuple[str, ...] = tuple(CONTOURS)) ->
     return value
 
 
-def check_boxes(value: Iterable, num_maps: int) -> tuple[np.ndarray, np.ndarray]:
+def check_boxes(value: Iterable[Any], num_maps: int) -> tuple[np.ndarray, np.ndarray]:
     """Ground truth of a batch: int32 [B, 4] of all maps together, and int64 [N + 1] where each map's rows begin.
 
     Raises:

@@ -4,18 +4,20 @@ In: CAMs [N, h, w], any sign. Out: score maps, float64 [N, H, W] in [0, 1]; or t
 Formula: Kim et al., arXiv 2107.13221, equations 3 (min-max), 4 (max), 5 (PaS) and 6 (IVR).
 """
 
+from typing import Any
+
 import numpy as np
 
 from wsolkern.normalization import RANK_EXTREME, RANK_ZERO, Normalization, parse_all
 from wsolkern.ops import inputs
 from wsolkern.ops.backends import Operation, native, num_threads
-from wsolkern.ops.inputs import Normalizations
+from wsolkern.ops.inputs import Array, Normalizations
 from wsolkern.ops.resizing import resize_cpu, resize_reference
 
 
 def normalize(
-    cams, normalization: "str | Normalization", size: tuple[int, int] | None = None, *, backend: str = "auto"
-):
+    cams: Array, normalization: str | Normalization, size: tuple[int, int] | None = None, *, backend: str = "auto"
+) -> Array:
     """Score maps of raw class activation maps, under one normalization.
 
     Args:
@@ -42,7 +44,7 @@ def normalize(
     return inputs.same_kind(cams)(scores if cams.ndim == 3 else scores[0])
 
 
-def affine(maps, normalizations: Normalizations, *, backend: str = "auto"):
+def affine(maps: Array, normalizations: Normalizations, *, backend: str = "auto") -> Array:
     """The two numbers per map and normalization in ``S = clip((F - offset) / divisor, 0, 1)``.
 
     Args:
@@ -118,7 +120,7 @@ def _normalized_cpu(maps: np.ndarray, normalization: Normalization, size: tuple[
     return scores
 
 
-def _published_formula(f: np.ndarray, normalization: Normalization) -> np.ndarray:
+def _published_formula(f: Any, normalization: Normalization) -> Any:
     """The score map of a map that is neither NaN nor constant; NaN where the formula comes to 0/0 or inf/inf."""
     n = f.size
     with np.errstate(all="ignore"):
@@ -130,11 +132,11 @@ def _published_formula(f: np.ndarray, normalization: Normalization) -> np.ndarra
             return f / np.max(f)
         if normalization.name == "pas":
             f = f - np.min(f)
-            return np.minimum(1, f / np.sort(f, axis=None)[int(n * normalization.pas)])
-        f = np.maximum(0, f - np.sort(f, axis=None)[int(n * normalization.ivr)])
+            return np.minimum(1, f / np.sort(f, axis=None)[int(n * (normalization.pas or 0))])
+        f = np.maximum(0, f - np.sort(f, axis=None)[int(n * (normalization.ivr or 0))])
         if normalization.name == "ivr":
             return f / np.max(f)
-        return np.minimum(1, f / np.sort(f, axis=None)[int(n * normalization.pas)])
+        return np.minimum(1, f / np.sort(f, axis=None)[int(n * (normalization.pas or 0))])
 
 
 _NORMALIZE = Operation(_normalized_reference, _normalized_cpu, "normalize")

@@ -8,10 +8,11 @@ import numpy as np
 
 from wsolkern.ops import inputs
 from wsolkern.ops.backends import Operation, native, num_threads
+from wsolkern.ops.inputs import Array
 from wsolkern.ops.taps import taps
 
 
-def resize(cams, size: tuple[int, int], *, backend: str = "auto"):
+def resize(cams: Array, size: tuple[int, int], *, backend: str = "auto") -> Array:
     """Bicubic resize, up or down, without antialiasing.
 
     Args:
@@ -38,15 +39,16 @@ def resize_reference(
 ) -> np.ndarray:  # float64 [N, H, W]
     """Columns first, then rows; four products each, summed from left to right in float64."""
     if maps.shape[1:] == tuple(size):
-        return maps.copy()
+        same: np.ndarray = maps.copy()
+        return same
     height, width = size
     with np.errstate(all="ignore"):  # infinite and huge values
         index, weight = taps(maps.shape[2], width)
-        wide = maps[:, :, index[0]] * weight[0]
+        wide: np.ndarray = maps[:, :, index[0]] * weight[0]
         for tap in (1, 2, 3):
             wide = wide + maps[:, :, index[tap]] * weight[tap]
         index, weight = taps(maps.shape[1], height)
-        out = wide[:, index[0]] * weight[0][:, None]
+        out: np.ndarray = wide[:, index[0]] * weight[0][:, None]
         for tap in (1, 2, 3):
             out = out + wide[:, index[tap]] * weight[tap][:, None]
     return out

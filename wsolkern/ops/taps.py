@@ -5,6 +5,8 @@ Formula: bicubic convolution (Keys, IEEE TASSP 1981) with A = -0.75, half-pixel 
 float32, as ``cv2.resize(..., INTER_CUBIC)`` computes it.
 """
 
+from typing import Any
+
 import numpy as np
 
 
@@ -15,10 +17,10 @@ def taps(num_in: int, num_out: int) -> tuple[np.ndarray, np.ndarray]:
     base = np.floor(at)
     t, one, a = at - base, np.float32(1), np.float32(-0.75)
 
-    def near(x):  # the kernel for a distance x in [0, 1]
+    def near(x: Any) -> Any:  # the kernel for a distance x in [0, 1]
         return ((a + 2) * x - (a + 3)) * x * x + one
 
-    def far(x):  # for a distance x in [1, 2]
+    def far(x: Any) -> Any:  # for a distance x in [1, 2]
         return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
 
     weights = [far(t + one), near(t), near(one - t)]
