@@ -44,7 +44,7 @@ from wsolkern.datasets.labels import check_labels
 from wsolkern.interrupts import interrupts_wait
 from wsolkern.ops import backends
 from wsolkern.ops.inputs import plain
-from wsolkern.profiling import stage, timed
+from wsolkern.stages import stage, timed
 
 if TYPE_CHECKING:
     import torch

@@ -22,7 +22,7 @@ from wsolkern.metrics.protocol import Boxes, GroundTruth, Masks, Protocol
 from wsolkern.metrics.result import NormalizationResult, Result, shorten_list
 from wsolkern.normalization import Normalization
 from wsolkern.ops import DEFAULT_THRESHOLDS, count_box_hits, count_pixels, inputs
-from wsolkern.profiling import stage
+from wsolkern.stages import stage
 
 _FORMAT = {"content": "Evaluator counts", "version": 1}
 _MOST_IMAGES = 1 << 32

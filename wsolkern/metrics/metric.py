@@ -6,15 +6,27 @@ Source: Choe et al., arXiv 2007.04178, section 4; formulas in :mod:`wsolkern.met
 
 from collections.abc import Sequence
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
 from wsolkern.errors import ArgumentError
 from wsolkern.metrics import formulas
 
-if TYPE_CHECKING:
-    from wsolkern.metrics.result import NormalizationResult
+
+class Row(Protocol):
+    """What a metric reads of a :class:`wsolkern.metrics.NormalizationResult`."""
+
+    @property
+    def pxap(self) -> float | None: ...
+    @property
+    def max_box_acc(self) -> dict[float, float] | None: ...
+    @property
+    def max_box_acc_v2(self) -> float | None: ...
+    @property
+    def best_threshold(self) -> dict[float, float] | None: ...
+    @property
+    def best_threshold_v2(self) -> dict[float, float] | None: ...
 
 
 class Metric(str, Enum):
@@ -83,11 +95,11 @@ class Metric(str, Enum):
         maxima = formulas.max_box_acc(formulas.box_accuracy(counts, num_images))
         return np.array([[formulas.max_box_acc_v2(per_iou) for per_iou in each] for each in maxima])
 
-    def is_in(self, row: "NormalizationResult") -> bool:
+    def is_in(self, row: Row) -> bool:
         """Whether a row has it: the ground truth that it needs was there."""
         return (row.pxap if self is Metric.PXAP else row.max_box_acc) is not None
 
-    def figure(self, row: "NormalizationResult") -> float:
+    def figure(self, row: Row) -> float:
         """What a row says, in percent.
 
         Raises:
@@ -100,7 +112,7 @@ class Metric(str, Enum):
             return row.max_box_acc[usual] if self is Metric.MAX_BOX_ACC else row.max_box_acc_v2
         raise ArgumentError("metric", f"{self} needs {self.truth}, the result has none")
 
-    def thresholds(self, row: "NormalizationResult") -> dict[float, float]:
+    def thresholds(self, row: Row) -> dict[float, float]:
         """Where a row reaches it: a fraction of a map's maximum level, by IoU threshold; empty for PxAP."""
         best = row.best_threshold if self is Metric.MAX_BOX_ACC else row.best_threshold_v2
         return {} if self is Metric.PXAP or best is None else {iou: best[iou] for iou in self.ious(tuple(best))}

@@ -7,37 +7,18 @@ Source: none; every backend returns the same bits, so this choice changes the sp
 import os
 import re
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 from wsolkern.errors import BackendUnavailable, IsaUnavailable
 
 ISAS = ("avx512", "avx2", "generic")  # best first; each is a module wsolkern._native_<isa>
 LEAST_TRITON = 3, 6  # older ones do not compile what wsolkern/ops/gpu is written in; PyTorch 2.10 brings it
 MAX_THREADS = 1024  # more than that is a slip of the pen, and more than many systems give a process
-
-
-class Operation(NamedTuple):
-    """What an operation does on each backend: functions of the same arguments that return the same bits."""
-
-    reference: Callable[..., Any]
-    """Plain numpy and scipy."""
-    cpu: Callable[..., Any]
-    """The native core."""
-    cuda: str
-    """A function of :mod:`wsolkern.ops.gpu.evaluation`, which is loaded only where it runs: it needs Triton."""
-
-    def choose(self, backend: str, value: object) -> tuple[str, Callable[..., Any]]:
-        """The backend that runs, as :func:`resolve` says, and what it runs."""
-        backend = resolve(backend, value)
-        if backend == "cuda":
-            return backend, getattr(import_module("wsolkern.ops.gpu.evaluation"), self.cuda)
-        return backend, self.reference if backend == "reference" else self.cpu
 
 
 def native() -> ModuleType:

@@ -12,11 +12,13 @@ import numpy as np
 from wsolkern import defaults
 from wsolkern.normalization import Normalization
 from wsolkern.ops import inputs
-from wsolkern.ops.backends import Operation, native, num_threads
+from wsolkern.ops.backends import native, num_threads
 from wsolkern.ops.constants import CONTOURS, DEFAULT_THRESHOLDS, MAX_IOU_THRESHOLDS
 from wsolkern.ops.inputs import Array, Normalizations
 from wsolkern.ops.normalizing import normalize_reference
+from wsolkern.ops.operation import Operation
 from wsolkern.ops.resizing import resize_reference
+from wsolkern.ops.sharing import per_threshold
 
 
 def box_hits(
@@ -120,22 +122,6 @@ def threshold_boxes(
     return [[kind(boxes) for boxes in each] for each in run(scores, fractions, largest)]
 
 
-def per_threshold(
-    boxes: Array,  # int32 [B, 4], of all maps and levels
-    counts: np.ndarray,  # int64 [N, 255]: how many each level has
-    max_levels: np.ndarray,  # [N]
-    thresholds: np.ndarray,  # float64 [T]
-) -> list[list[Array]]:  # per map and threshold
-    """Boxes of levels as boxes of thresholds; those that come to the same level share one array."""
-    ends = np.cumsum(counts).reshape(counts.shape)
-    result = []
-    for begins, end, max_level in zip(ends - counts, ends, max_levels, strict=True):
-        levels = (thresholds * max_level).astype(np.int64).tolist()
-        per_level = {level: boxes[begins[level] : end[level]] for level in set(levels)}
-        result.append([per_level[level] for level in levels])
-    return result
-
-
 def threshold_boxes_reference(
     score_maps: np.ndarray,  # float64 [N, H, W], in [0, 1]
     thresholds: np.ndarray,  # float64 [T]
@@ -175,9 +161,9 @@ def box_hits_reference(
     hits = np.zeros(shape, bool)
     for c, largest in enumerate(ways):
         for m, (scores, _) in enumerate(score_maps):
-            for n, per_threshold in enumerate(threshold_boxes_reference(scores, thresholds, largest)):
+            for n, boxes_of_map in enumerate(threshold_boxes_reference(scores, thresholds, largest)):
                 best = {}  # many thresholds share one array of boxes
-                for t, found in enumerate(per_threshold):
+                for t, found in enumerate(boxes_of_map):
                     if id(found) not in best:
                         best[id(found)] = ious_reference(found, boxes[n]).max()
                     hits[c, m, n, :, t] = best[id(found)] >= iou_thresholds

@@ -12,10 +12,11 @@ import numpy as np
 from wsolkern.errors import MapError
 from wsolkern.normalization import Normalization, parse_all
 from wsolkern.ops import inputs
-from wsolkern.ops.backends import Operation, native, num_threads
+from wsolkern.ops.backends import native, num_threads
 from wsolkern.ops.constants import LEVEL_SCORES, MAX_CUTS
 from wsolkern.ops.inputs import Array, Normalizations
 from wsolkern.ops.normalizing import affine_cpu, affine_reference
+from wsolkern.ops.operation import Operation
 
 
 def cut_points(

@@ -10,10 +10,11 @@ import numpy as np
 
 from wsolkern.normalization import Normalization
 from wsolkern.ops import inputs
-from wsolkern.ops.backends import Operation, native, num_threads
+from wsolkern.ops.backends import native, num_threads
 from wsolkern.ops.constants import DEFAULT_THRESHOLDS
 from wsolkern.ops.inputs import Array, Normalizations
 from wsolkern.ops.normalizing import normalize_reference
+from wsolkern.ops.operation import Operation
 from wsolkern.ops.resizing import resize_reference
 
 

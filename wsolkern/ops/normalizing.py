@@ -10,8 +10,9 @@ import numpy as np
 
 from wsolkern.normalization import RANK_EXTREME, RANK_ZERO, Normalization, parse_all
 from wsolkern.ops import inputs
-from wsolkern.ops.backends import Operation, native, num_threads
+from wsolkern.ops.backends import native, num_threads
 from wsolkern.ops.inputs import Array, Normalizations
+from wsolkern.ops.operation import Operation
 from wsolkern.ops.resizing import resize_cpu, resize_reference
 
 

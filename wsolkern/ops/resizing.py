@@ -7,8 +7,9 @@ Formula: bicubic convolution (Keys, IEEE TASSP 1981) with A = -0.75, half-pixel 
 import numpy as np
 
 from wsolkern.ops import inputs
-from wsolkern.ops.backends import Operation, native, num_threads
+from wsolkern.ops.backends import native, num_threads
 from wsolkern.ops.inputs import Array
+from wsolkern.ops.operation import Operation
 from wsolkern.ops.taps import taps
 
 

@@ -26,7 +26,7 @@ from wsolkern.metrics.evaluator import Evaluator
 from wsolkern.normalization import Normalization, parse_all
 from wsolkern.ops import DEFAULT_THRESHOLDS
 from wsolkern.ops.backends import num_threads
-from wsolkern.profiling import stage, timed
+from wsolkern.stages import stage, timed
 
 if TYPE_CHECKING:
     import torch

@@ -11,11 +11,11 @@ import torch
 
 from wsolkern.normalization import Normalization
 from wsolkern.ops import inputs
-from wsolkern.ops.boxes import per_threshold
 from wsolkern.ops.constants import MAX_IOU_THRESHOLDS, NUM_LEVELS
 from wsolkern.ops.gpu import cutting, histograms, normalizing, resizing, statistics, trees
 from wsolkern.ops.gpu.launching import constant
-from wsolkern.profiling import stage
+from wsolkern.ops.sharing import per_threshold
+from wsolkern.stages import stage
 
 
 def resize(maps: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
