@@ -11,13 +11,11 @@ import subprocess
 import sys
 import sysconfig
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
-from shared import slow_but
+from shared import slow_but, stand_in
 
 from wsolkern import BackendUnavailable
 from wsolkern.ops import backends
@@ -70,14 +68,6 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("gpu") and not HAS_GPU:  # the keywords of an item hold its folder's name, too
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device; this machine has none"))
-
-
-def stand_in(library: Path) -> ModuleType:
-    """A stand-in for the CUDA extension, to be put in its place among Python's modules."""
-    spec = spec_from_file_location("_emulated", library)
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="session")

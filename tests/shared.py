@@ -6,7 +6,9 @@ Source: none.
 
 import os
 from collections.abc import Collection, Iterable, Sequence
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -54,3 +56,11 @@ def write_split(
         ignore_paths=each(ignore),
     ).write(folder)
     return Path(folder)
+
+
+def stand_in(library: Path) -> ModuleType:
+    """A stand-in for the CUDA extension, to be put in its place among Python's modules."""
+    spec = spec_from_file_location("_emulated", library)
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -4,15 +4,17 @@ In: a model, a data root, a split's metadata. Out: a store; exit code 1 if image
 Source: Zhou et al., arXiv 1512.04150 (CAM); the image transform is that of Choe et al., arXiv 2007.04178.
 """
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from wsolkern import machine
-from wsolkern.cli import options, terminal
+from wsolkern.cli import options, studying, terminal
 from wsolkern.targets import check_folder
+
+if TYPE_CHECKING:
+    from wsolkern.studies.extraction import Extraction
 
 
 def extract(
@@ -111,139 +113,46 @@ def extract(
     """
     with terminal.errors_as_messages():
         machine.keep_freed_memory()
-        from wsolkern.cams import CamStore, CamWriter, Manifest, Ranks, cam_model, outdated, shared_writer
-        from wsolkern.cams import extract as extract_cams
-        from wsolkern.cams.extraction import num_classes_of
-        from wsolkern.datasets import ImageFolder, Preprocessing, class_folders, load_metadata
-        from wsolkern.datasets.ids import check_image_ids
-        from wsolkern.datasets.labels import check_labels, line_of
-        from wsolkern.interrupts import interrupts_raise
-        from wsolkern.models.loading import load_model
+        from wsolkern import studies
+        from wsolkern.datasets import Preprocessing
 
         check_folder("--out", out)
         preprocessing = Preprocessing(
             options.parse_size(size), interpolation, _parse_three("--mean", mean), _parse_three("--std", std), white
         )
-        if classes not in ("labels", "predicted"):
-            raise ValueError(f"--classes: expected labels or predicted, found {classes!r}")
-        if metadata is not None:
-            truth = load_metadata(metadata, localization=False)
-            image_ids, labels, sizes = truth.image_ids, truth.class_labels, truth.image_sizes
-            *_, dataset_guess, split_guess = ("", *metadata.resolve().parts)
-        else:
-            labels, sizes = class_folders(images), None
-            image_ids, dataset_guess, split_guess = tuple(labels), images.resolve().name, None
-        if classes == "labels" and not labels:
-            raise ValueError(f"--classes labels: {metadata} has no class_labels.txt; pass --classes predicted")
-        labels = labels if classes == "labels" else None
-        try:
-            check_image_ids(image_ids)
-        except ValueError as error:
-            raise ValueError(f"{metadata / 'image_ids.txt' if metadata else images}: {error}") from error
-
-        def label_place(image_id: str) -> str:
-            if metadata is not None:
-                return line_of(metadata / "class_labels.txt", image_id)
-            return f"{images}: folder {image_id.partition('/')[0]!r} is class {labels[image_id]} by its name"
-
-        source = ImageFolder(images, image_ids, preprocessing, image_sizes=None if any_image_size else sizes)
         options.find_modules_here()
-        network, sha256, note = load_model(model, options.parse_arguments(argument or []), weights)
-        with interrupts_raise(), Ranks.joined() as ranks:
-            if note and ranks.rank == 0:
-                terminal.stderr().print(note)
-            if ranks.num_local > 1:
-                machine.share_cores(ranks.num_local)
-            place = machine.place_of(device, ranks.local_rank)
-            if hasattr(network, "to"):
-                network = network.to(place)
-            looker = cam_model(network, preprocessing.size, features=features, head=head, nwc=nwc)
-            if labels is not None:
-                num_classes = num_classes_of(looker, preprocessing.size, place)
-                labels = check_labels(labels, image_ids, num_classes, place=label_place)
-                if metadata is None and ranks.rank == 0:
-                    _warn_of_folders(images, 1 + max(labels.values()), num_classes)
-            manifest = Manifest(
-                dataset=dataset or dataset_guess or None,
-                split=split or split_guess,
-                method=method,
-                backbone=backbone or _backbone(network),
-                checkpoint_sha256=sha256,
-                # Beside the images' preprocessing what else maps of one run have in common.
-                preprocessing={
-                    **preprocessing.to_dict(),
-                    "classes": classes,
-                    "precision": precision,
-                    **({"any_image_size": True} if any_image_size else {}),
-                    **({"features": str(looker.features), "head": looker.head} if hasattr(looker, "head") else {}),
-                },
-                nwc=nwc,
-            )
-
-            def tell(old: dict[str, str]) -> None:
-                if old and ranks.rank == 0:
-                    terminal.list_problems("CAMs no longer fit and are made again", old)
-
-            with shared_writer(out, manifest, ranks) as (writer, stored), terminal.progress_bar() as bar:
-                if ranks.num_ranks > 1:
-                    # The first one alone changes the store that all read.
-                    old = {}
-                    if ranks.rank == 0:
-                        with CamWriter(out, manifest) as main:
-                            old = outdated(CamStore(out), source, labels, with_hash=with_hash)
-                            tell(old)
-                            main.drop(old)
-                    stored = stored.difference(ranks.gather(old)[0])
-                task = bar.add_task("extracting", total=len(image_ids), visible=ranks.rank == 0)
-
-                def progress(done: int) -> None:
-                    # The first rank's share stands for all.
-                    bar.update(task, completed=min(done * ranks.num_ranks, len(image_ids)))
-
-                try:
-                    mine = extract_cams(
-                        looker,
-                        source,
-                        writer,
-                        labels,
-                        batch_size=batch_size,
-                        device=place,
-                        precision=precision,
-                        rank=ranks.rank,
-                        num_ranks=ranks.num_ranks,
-                        skip=stored,
-                        with_hash=with_hash,
-                        label_place=label_place,
-                        on_outdated=tell,
-                        progress=progress,
-                    )
-                except KeyboardInterrupt:
-                    writer.flush()
-                    bar.stop()
-                    text = (
-                        f"interrupted: the CAMs of {len(writer.image_ids):,} images are kept; the same command goes on"
-                    )
-                    terminal.stderr().print(text)
-                    raise typer.Exit(terminal.INTERRUPTED) from None
-            problems = {image_id: why for each in ranks.gather(mine) for image_id, why in each.items()}
-        if ranks.rank == 0:
-            _finish(out, image_ids, problems, allow_missing)
-
-
-def _backbone(network: Callable) -> str:
-    """The name that a network gives its backbone, or else its class."""
-    name = getattr(network, "backbone", None)
-    return name if isinstance(name, str) else type(network).__name__
-
-
-def _warn_of_folders(images: Path, num_folders: int, num_classes: int | None) -> None:
-    """Folders that are fewer than a model's classes are its first ones only by chance."""
-    if num_classes is not None and num_folders < num_classes:
-        text = (
-            f"{images}: the model tells {num_classes:,} classes apart; the {num_folders:,} folders are taken for the "
-        )
-        text += "first of them in the order of their names; if they are others, --metadata says which ones"
-        terminal.stderr().print(text, style="yellow")
+        try:
+            with studying.running() as progress:
+                found = studies.extract(
+                    model,
+                    images,
+                    out,
+                    metadata=metadata,
+                    arguments=options.parse_arguments(argument or []),
+                    weights=weights,
+                    features=features,
+                    head=head,
+                    classes=classes,
+                    nwc=nwc,
+                    preprocessing=preprocessing,
+                    device=device,
+                    batch_size=batch_size,
+                    precision=precision,
+                    dataset=dataset,
+                    split=split,
+                    method=method,
+                    backbone=backbone,
+                    with_hash=with_hash,
+                    any_image_size=any_image_size,
+                    on_note=lambda text: terminal.stderr().print(text),
+                    on_outdated=lambda old: terminal.list_problems("CAMs no longer fit and are made again", old),
+                    progress=progress,
+                )
+        except KeyboardInterrupt as error:
+            terminal.stderr().print(f"interrupted: {error}; the same command goes on")
+            raise typer.Exit(terminal.INTERRUPTED) from None
+        if found is not None:
+            _finish(found, allow_missing)
 
 
 def _parse_three(option: str, text: str) -> tuple[float, ...]:
@@ -257,27 +166,17 @@ def _parse_three(option: str, text: str) -> tuple[float, ...]:
     return numbers * (3 // len(numbers))
 
 
-def _finish(out: Path, image_ids: tuple[str, ...], problems: dict[str, str], allow_missing: bool) -> None:
+def _finish(found: "Extraction", allow_missing: bool) -> None:
     """Says what is there and what was left out.
 
     Raises:
-        ValueError: Everything was.
         typer.Exit: Something was, and that is not allowed.
     """
-    from wsolkern.cams import CamStore
-
-    store = CamStore(out)
-    num_maps = store.num_maps
-    if problems and not num_maps:
-        first = next(iter(problems))
-        raise ValueError(f"none of {len(image_ids):,} images could be read; {first}: {problems[first]}")
     with terminal.printing():
-        terminal.stdout().print(f"{out}: {num_maps:,} CAMs")
-    wanted = set(image_ids)
-    others = [each for _, entries in store.entries() for each in entries.image_ids if each not in wanted]
-    if others:
-        text = f"{out}: {len(others):,} of them are of images that were not asked for now, such as {others[0]!r}"
-        terminal.stderr().print(text)
-    terminal.list_problems(f"of {len(image_ids):,} images were left out", problems)
-    if problems and not allow_missing:
+        terminal.stdout().print(f"{found.store}: {found.num_maps:,} CAMs")
+    if found.others:
+        text = f"{found.store}: {len(found.others):,} of them are of images that were not asked for now"
+        terminal.stderr().print(f"{text}, such as {found.others[0]!r}")
+    terminal.list_problems(f"of {found.num_images:,} images were left out", found.problems)
+    if found.problems and not allow_missing:
         raise typer.Exit(terminal.PROBLEMS)

@@ -198,7 +198,9 @@ class Evaluator:
         if self.normalizations is None and tuple(cams.shape[1:]) != self.size:
             raise ValueError(f"cams: expected score maps of size {self.size}, found {tuple(cams.shape[1:])}")
         if len(self.truth.kinds) == 2 and self.normalizations is not None:
-            cams = resize(cams, self.size, backend=self.backend)  # once for both operations: 6% less with one normalization
+            cams = resize(
+                cams, self.size, backend=self.backend
+            )  # once for both operations: 6% less with one normalization
         how: dict[str, Any] = {"normalizations": self.normalizations, "size": self.size, "backend": self.backend}
         # All counts exist before any is added: a batch that fails leaves everything as it was.
         added = {}

@@ -15,6 +15,7 @@ _HOMES = {
     "NothingCounted": "passes",
     "diagnose": "diagnosis",
     "evaluate": "evaluation",
+    "extract": "extraction",
     "profile": "timing",
     "profile_function": "timing",
     "select": "selection",
@@ -26,6 +27,7 @@ __all__ = [
     "NothingCounted",
     "diagnose",
     "evaluate",
+    "extract",
     "profile",
     "profile_function",
     "select",
@@ -36,6 +38,7 @@ __all__ = [
 if TYPE_CHECKING:
     from wsolkern.studies.diagnosis import diagnose
     from wsolkern.studies.evaluation import evaluate, sweep
+    from wsolkern.studies.extraction import extract
     from wsolkern.studies.passes import Interrupted, NothingCounted
     from wsolkern.studies.selection import select
     from wsolkern.studies.tabulation import table

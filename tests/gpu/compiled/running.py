@@ -12,7 +12,7 @@ from unittest import mock
 
 import numpy as np
 import torch
-from conftest import stand_in
+from shared import stand_in
 
 from benchmarks.compile_table import Launch, launch_of
 from wsolkern.ops import backends

@@ -1,0 +1,251 @@
+"""Extract: from images and anyone's classifier to a CAM store, alone or as one of several processes.
+
+In: a model by the name of its function, a data root, a split's metadata. Out: a store, and an Extraction about it.
+Source: Zhou et al., arXiv 1512.04150 (CAM); the image transform is that of Choe et al., arXiv 2007.04178.
+"""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from wsolkern import machine
+from wsolkern.cams import CamStore, CamWriter, Manifest, Ranks, cam_model, outdated, shared_writer
+from wsolkern.cams import extract as extract_cams
+from wsolkern.cams.extraction import num_classes_of
+from wsolkern.datasets import ImageFolder, Preprocessing, class_folders, load_metadata
+from wsolkern.datasets.ids import check_image_ids
+from wsolkern.datasets.labels import check_labels, line_of
+from wsolkern.errors import ArgumentError, PathError
+from wsolkern.interrupts import interrupts_raise
+from wsolkern.models.loading import load_model
+from wsolkern.studies.passes import Progress
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What is in a store now."""
+
+    store: str
+    """Its folder."""
+    num_maps: int
+    """CAMs in it."""
+    num_images: int
+    """Images that were asked for."""
+    problems: dict[str, str]
+    """Image id -> why it was left out."""
+    others: tuple[str, ...]
+    """Images in the store that were not asked for."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as JSON can hold it."""
+        return {**vars(self), "others": list(self.others)}
+
+
+@dataclass(frozen=True)
+class _Images:
+    """Which images, what they are of, and what a folder's path says about them."""
+
+    image_ids: tuple[str, ...]
+    labels: Mapping[str, int] | None
+    sizes: Mapping[str, tuple[int, int]] | None
+    place: Callable[[str], str]
+    """What the label of an image is called in errors."""
+    dataset: str | None
+    split: str | None
+
+
+def extract(
+    model: str,
+    images: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    metadata: str | os.PathLike[str] | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    features: str | None = None,
+    head: str | None = None,
+    classes: str = "labels",
+    nwc: bool = False,
+    preprocessing: Preprocessing = Preprocessing(),  # noqa: B008 (it cannot be changed)
+    device: str = "cpu",
+    batch_size: int | None = None,
+    precision: str = "float32",
+    dataset: str | None = None,
+    split: str | None = None,
+    method: str = "CAM",
+    backbone: str | None = None,
+    with_hash: bool = False,
+    any_image_size: bool = False,
+    on_note: Callable[[str], object] = lambda text: None,
+    on_outdated: Callable[[dict[str, str]], object] = lambda old: None,
+    progress: Progress | None = None,
+) -> Extraction | None:
+    """Makes the CAMs of a data set, of images that a store does not have, or has of another class or an earlier file.
+
+    Under torchrun each process makes its share; see :class:`wsolkern.cams.Ranks`.
+
+    Args:
+        model: package.module:function that returns a torch.nn.Module, or a function (images, classes) -> CAMs.
+        images: Data root, which image ids are paths below.
+        out: The store; one that is there goes on.
+        metadata: Folder of the split, for image ids and classes; None: each folder in the data root is a class.
+        arguments: For the model's function, by name.
+        weights: File with the model's weights.
+        features, head: As for :class:`wsolkern.cams.PooledCams`.
+        classes: "labels" or "predicted": which class of an image its CAM is of.
+        nwc: Make NWC maps from the same pass.
+        preprocessing: How an image becomes a network's input.
+        device: "cpu" or "cuda"; under torchrun each process takes a GPU of its own.
+        batch_size, precision, with_hash: As for :func:`wsolkern.cams.extract`.
+        dataset, split, method, backbone: For the manifest; None: from the metadata's path, and the model's own word.
+        any_image_size: Take images of other sizes than listed.
+        on_note: Told what a reader of the store should know, by the first process.
+        on_outdated: Told image id -> why its CAM is made again, by the first process, before the first pass.
+        progress: Called with "extracting", the number of images done and the number of images, by the first process.
+
+    Returns:
+        What is in the store; None but in the first process.
+
+    Raises:
+        ArgumentError: An argument is not as above; it carries the argument's name.
+        DeviceUnavailable: There is no such device.
+        DatasetError: Images, labels, metadata, model and store do not belong together, or no image could be read.
+        ValueError, ImportError, OSError: The model cannot be made, or its weights are none of it.
+        KeyboardInterrupt: SIGINT or SIGTERM came; what was made is kept, and the message says how much.
+
+    Source: Zhou et al., arXiv 1512.04150, section 2.
+    """
+    if classes not in ("labels", "predicted"):
+        raise ArgumentError("classes", f"expected labels or predicted, found {classes!r}")
+    asked = _asked(Path(images), None if metadata is None else Path(metadata), classes)
+    image_ids, labels, out = asked.image_ids, asked.labels, Path(out)
+    sizes = None if any_image_size else asked.sizes
+    source = ImageFolder(images, image_ids, preprocessing, image_sizes=sizes)
+    network, sha256, note = load_model(model, arguments or {}, None if weights is None else Path(weights))
+    with interrupts_raise(), Ranks.joined() as ranks:
+        is_first = ranks.rank == 0
+        if note and is_first:
+            on_note(note)
+        if ranks.num_local > 1:
+            machine.share_cores(ranks.num_local)
+        place = machine.place_of(device, ranks.local_rank)
+        if hasattr(network, "to"):
+            network = network.to(place)
+        looker: Any = cam_model(network, preprocessing.size, features=features, head=head, nwc=nwc)
+        if labels is not None:
+            num_classes = num_classes_of(looker, preprocessing.size, place)
+            labels = check_labels(labels, image_ids, num_classes, place=asked.place)
+            num_folders = 1 + max(labels.values())
+            # Folders that are fewer than a model's classes are its first ones only by chance.
+            if metadata is None and is_first and num_classes is not None and num_folders < num_classes:
+                on_note(
+                    f"{os.fspath(images)}: the model tells {num_classes:,} classes apart; the {num_folders:,} folders "
+                    "are taken for the first of them in the order of their names; if they are others, --metadata says "
+                    "which ones"
+                )
+        manifest = Manifest(
+            dataset=dataset or asked.dataset,
+            split=split or asked.split,
+            method=method,
+            backbone=backbone or _backbone(network),
+            checkpoint_sha256=sha256,
+            # Beside the images' preprocessing what else maps of one run have in common.
+            preprocessing={
+                **preprocessing.to_dict(),
+                "classes": classes,
+                "precision": precision,
+                **({"any_image_size": True} if any_image_size else {}),
+                **({"features": str(looker.features), "head": looker.head} if hasattr(looker, "head") else {}),
+            },
+            nwc=nwc,
+        )
+
+        def tell(old: dict[str, str]) -> None:
+            if old and is_first:
+                on_outdated(old)
+
+        def done(num: int) -> None:
+            if progress is not None and is_first:  # the first one's share stands for all
+                progress("extracting", min(num * ranks.num_ranks, len(image_ids)), len(image_ids))
+
+        with shared_writer(out, manifest, ranks) as (writer, stored):
+            if ranks.num_ranks > 1:
+                # The first one alone changes the store that all read.
+                old: dict[str, str] = {}
+                if is_first:
+                    with CamWriter(out, manifest) as main:
+                        old = outdated(CamStore(out), source, labels, with_hash=with_hash)
+                        tell(old)
+                        main.drop(old)
+                stored = stored.difference(ranks.gather(old)[0])
+            try:
+                mine = extract_cams(
+                    looker,
+                    source,
+                    writer,
+                    labels,
+                    batch_size=batch_size,
+                    device=place,
+                    precision=precision,
+                    rank=ranks.rank,
+                    num_ranks=ranks.num_ranks,
+                    skip=stored,
+                    with_hash=with_hash,
+                    label_place=asked.place,
+                    on_outdated=tell,
+                    progress=done,
+                )
+            except KeyboardInterrupt:
+                writer.flush()
+                raise KeyboardInterrupt(f"the CAMs of {len(writer.image_ids):,} images are kept") from None
+        problems = {image_id: why for each in ranks.gather(mine) for image_id, why in each.items()}
+    return _found(out, image_ids, problems) if is_first else None
+
+
+def _asked(images: Path, metadata: Path | None, classes: str) -> _Images:
+    """The images of a split, or of a data root with a folder a class."""
+    if metadata is not None:
+        truth = load_metadata(metadata, localization=False)
+        image_ids, labels, sizes = truth.image_ids, truth.class_labels, truth.image_sizes
+        *_, dataset, split = ("", *metadata.resolve().parts)
+        if classes == "labels" and not labels:
+            raise ArgumentError("classes", f"{metadata} has no class_labels.txt; pass --classes predicted", "labels")
+        named = metadata / "image_ids.txt"
+    else:
+        labels, sizes = class_folders(images), None
+        image_ids, dataset, split = tuple(labels), images.resolve().name, None
+        named = images
+    try:
+        check_image_ids(image_ids)
+    except ValueError as error:
+        raise PathError(named, str(error)) from error
+
+    def place(image_id: str) -> str:
+        if metadata is not None:
+            return line_of(metadata / "class_labels.txt", image_id)
+        return f"{images}: folder {image_id.partition('/')[0]!r} is class {labels[image_id]} by its name"
+
+    return _Images(image_ids, labels if classes == "labels" else None, sizes, place, dataset or None, split)
+
+
+def _backbone(network: object) -> str:
+    """The name that a network gives its backbone, or else its class."""
+    name = getattr(network, "backbone", None)
+    return name if isinstance(name, str) else type(network).__name__
+
+
+def _found(out: Path, image_ids: tuple[str, ...], problems: dict[str, str]) -> Extraction:
+    """What is in a store after the extraction.
+
+    Raises:
+        DatasetError: Nothing, for no image could be read.
+    """
+    store = CamStore(out)
+    if problems and not store.num_maps:
+        first = next(iter(problems))
+        raise PathError(out, f"none of {len(image_ids):,} images could be read; {first}: {problems[first]}")
+    wanted = set(image_ids)
+    others = tuple(each for _, entries in store.entries() for each in entries.image_ids if each not in wanted)
+    return Extraction(os.fspath(out), store.num_maps, len(image_ids), problems, others)
