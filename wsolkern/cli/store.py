@@ -4,7 +4,6 @@ In: CAM stores; folders of CAMs or score maps, one file an image. Out: the same;
 Source: file names of the folders as in Choe et al.'s evaluation, ``<image id>.npy``.
 """
 
-import io
 import os
 from collections import Counter
 from dataclasses import asdict
@@ -15,13 +14,10 @@ import typer
 
 from wsolkern.cli import studying, terminal
 from wsolkern.cli.options import JsonFile, Nwc, Size, parse_size
-from wsolkern.files import MAP_SUFFIXES, write_whole
 from wsolkern.targets import check_folder, check_targets
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from wsolkern.cams import CamStore, CamWriter, FileStamp
+    from wsolkern.cams import CamStore
 
 
 app = typer.Typer(
@@ -31,6 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="markdown",
 )
+app.callback()(terminal.spell_as_typed)
 Store = Annotated[Path, typer.Argument(metavar="STORE", help="Folder of a CAM store.", show_default=False)]
 Stores = Annotated[list[Path], typer.Argument(metavar="STORES...", help="Folders of CAM stores.", show_default=False)]
 
@@ -168,16 +165,16 @@ def import_(
     store does not have yet, or has of an earlier file or of another class.
     """
     with terminal.errors_as_messages():
-        from wsolkern.cams import CamStore, CamWriter, Manifest, stamp
-        from wsolkern.cams.extraction import misfits
-        from wsolkern.datasets import MapFolder, load_metadata
+        from wsolkern.cams import CamStore, Manifest
+        from wsolkern.cams.transfer import ids_of_files, import_maps
+        from wsolkern.datasets import load_metadata
         from wsolkern.datasets.ids import check_image_ids
 
         if metadata is not None:
             truth = load_metadata(metadata, localization=False)
             image_ids, labels = truth.image_ids, truth.class_labels
         else:
-            image_ids, labels = _ids_of_files(folder), {}
+            image_ids, labels = ids_of_files(folder), {}
         check_folder("STORE", store)
         if CamStore.is_at(folder):
             raise ValueError(f"{folder}: is a CAM store already: wsolkern store merge copies it")
@@ -185,26 +182,22 @@ def import_(
             raise ValueError(f"{store}: expected a store outside of {folder}, whose files are taken for maps")
         content = "score maps" if score_maps else "cams"
         manifest = Manifest(content, dataset, split, method, backbone)
-        MapFolder(folder, ())  # before the store is made
         try:
             check_image_ids(image_ids)
         except ValueError as error:
             raise ValueError(f"{metadata / 'image_ids.txt' if metadata else folder}: {error}") from error
-        files = _map_files(folder, image_ids)
-        stamps = {image_id: stamp(path) for image_id, path in files.items()}  # before the maps are read
-        problems: dict[str, str] = {}
-        with CamWriter(store, manifest) as writer, terminal.progress_bar(unit="maps") as bar:
-            old = misfits(CamStore(store), files, labels)
-            terminal.list_problems("maps no longer fit and are imported again", old)
-            writer.drop(old)
-            remaining = [image_id for image_id in image_ids if image_id not in writer.image_ids]
-            task = bar.add_task("importing", total=len(image_ids), completed=len(image_ids) - len(remaining))
-            source = MapFolder(folder, remaining, siblings=image_ids)
-            for batch, maps in source.batches():
-                problems |= _add(writer, batch, maps, labels, stamps)
-                bar.advance(task, len(batch))
-            problems |= source.problems
-            num_maps = len(writer.image_ids)
+        with terminal.progress_bar(unit="maps") as bar:
+            task = bar.add_task("importing", total=len(image_ids))
+            problems = import_maps(
+                folder,
+                store,
+                manifest,
+                image_ids,
+                labels,
+                on_outdated=lambda old: terminal.list_problems("maps no longer fit and are imported again", old),
+                progress=lambda done: bar.update(task, completed=done),
+            )
+        num_maps = CamStore(store).num_maps
         if problems and not num_maps:
             first = next(iter(problems))
             raise ValueError(f"{folder}: none of {len(image_ids):,} maps could be read; {first}: {problems[first]}")
@@ -234,37 +227,19 @@ def export(
     at all.
     """
     with terminal.errors_as_messages():
-        import numpy as np
-
-        from wsolkern import normalize
         from wsolkern.cams import CamStore
-        from wsolkern.datasets.ids import check_image_ids
+        from wsolkern.cams.transfer import export_maps
         from wsolkern.normalization import Normalization
 
         opened, shape = CamStore(store), parse_size(size)
         if out.resolve().is_relative_to(store.resolve()):
             raise ValueError(f"{out}: expected a folder outside of the store {store}")
-        if nwc and not opened.manifest.nwc:
-            raise ValueError(f"--nwc: {store} was made without NWC maps")
-        if normalization is not None and opened.manifest.content == "score maps":
-            raise ValueError(f"--normalization: {store} holds score maps, which are normalized already")
-        if normalization is not None:
-            Normalization.parse(normalization)
+        parsed = None if normalization is None else Normalization.parse(normalization)
         check_folder("OUT", out)
-        with terminal.progress_bar(unit="maps") as bar:
-            task = bar.add_task("exporting", total=opened.num_maps)
-            for records in opened.records():
-                check_image_ids(records.image_ids)
-                maps = records.nwc_cams if nwc else records.cams
-                if normalization is not None:
-                    maps = normalize(maps, normalization, shape)
-                for image_id, each in zip(records.image_ids, maps, strict=True):
-                    path = out / f"{image_id}.npy"
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    file = io.BytesIO()
-                    np.save(file, each)
-                    write_whole(path, file.getvalue(), one_of_many=True)
-                bar.advance(task, len(maps))
+        with studying.running() as progress:
+            export_maps(
+                opened, out, parsed, shape, nwc=nwc, progress=lambda done: progress("exporting", done, opened.num_maps)
+            )
         _finish("shards are damaged, their maps are left out", opened.problems)
 
 
@@ -299,52 +274,6 @@ def _verify(path: Path, repair: bool) -> tuple["CamStore", dict[str, str]]:
             bar.update(task, completed=num_done)
 
         return store, repair_store(path, progress=progress) if repair else store.verify(progress=progress)
-
-
-def _add(
-    writer: "CamWriter",
-    image_ids: tuple[str, ...],
-    maps: "np.ndarray",
-    labels: dict[str, int],
-    stamps: dict[str, "FileStamp | None"],
-) -> dict[str, str]:
-    """Adds a batch; if it is refused, one map after the other. Returns why images were left out."""
-    classes = [labels.get(image_id, -1) for image_id in image_ids]
-    try:
-        writer.add(image_ids, maps, classes=classes, files=[stamps.get(image_id) for image_id in image_ids])
-        return {}
-    except ValueError as error:
-        if len(image_ids) == 1:
-            return {image_ids[0]: str(error)}
-    failed = {}
-    for row, image_id in enumerate(image_ids):
-        failed |= _add(writer, (image_id,), maps[row : row + 1], labels, stamps)
-    return failed
-
-
-def _map_files(folder: Path, image_ids: tuple[str, ...]) -> dict[str, Path]:
-    """The file that each image's map is in, for those that have one: see :class:`MapFolder`."""
-    if folder.is_file():
-        return dict.fromkeys(image_ids, folder)
-    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix in MAP_SUFFIXES}
-    names = (
-        (image_id, f"{name}{suffix}")
-        for image_id in image_ids
-        for name in dict.fromkeys((image_id, os.path.splitext(image_id)[0]))
-        for suffix in MAP_SUFFIXES
-    )
-    return {image_id: folder / name for image_id, name in names if name in there}
-
-
-def _ids_of_files(folder: Path) -> tuple[str, ...]:
-    """What the files below a folder are named, without the suffix that says that they are maps."""
-    if folder.is_file():
-        raise ValueError(f"--metadata: needed for image ids, because {folder} is one file for all maps")
-    paths = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.suffix in MAP_SUFFIXES)
-    image_ids = tuple(dict.fromkeys(path.with_suffix("").as_posix() for path in paths))
-    if not image_ids:
-        raise ValueError(f"{folder}: expected files that end in {', '.join(MAP_SUFFIXES)}, found none")
-    return image_ids
 
 
 def _finish(what: str, problems: dict[str, str]) -> None:
