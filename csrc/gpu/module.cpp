@@ -91,7 +91,7 @@ PYBIND11_MODULE(WSOLKERN_MODULE, module) {
                                       arg("MAX_IOU_THRESHOLDS") = kMaxIouThresholds, arg("largest") = int(kWantLargest),
                                       arg("all") = int(kWantAll), arg("both") = int(kWantBoth));
   // The fields' meanings are in evaluate.h.
-  py::class_<BatchProblem> problem(module, "BatchProblem");
+  py::class_<BatchProblem> problem(module, "BatchProblem", py::module_local());  // the stand-in has one, too
   problem.def(py::init<>())
       .def_readwrite("num_maps", &BatchProblem::num_maps)
       .def_readwrite("height", &BatchProblem::height)

@@ -20,6 +20,7 @@ from tests.gpu.compiled import checking, ptx  # noqa: E402
 from tests.gpu.compiled.running import Broken, machine  # noqa: E402
 from wsolkern.normalization import parse_all  # noqa: E402
 from wsolkern.ops import inputs  # noqa: E402
+from wsolkern.ops.constants import CONTOURS  # noqa: E402
 from wsolkern.ops.gpu import resizing, statistics  # noqa: E402
 
 ARCHITECTURES = pytest.mark.parametrize("architecture", building.ARCHITECTURES, ids=lambda each: f"sm_{each}")
@@ -75,7 +76,7 @@ def test_order_statistics_by_radix(name, architecture, monkeypatch):
         checking.check_kernels(name, "affine")
 
 
-# How csrc/cuda.cu launches, told by a runtime that writes down what it is asked
+# How csrc/gpu/cuda.cu launches, told by a runtime that writes down what it is asked
 
 
 @pytest.fixture(scope="module")
@@ -87,11 +88,12 @@ def launched():
     library = ctypes.CDLL(spec.origin)
     library.taken_calls.restype = ctypes.c_char_p
 
-    def launch(side: int, device: int, **pointers) -> list[str]:
-        shape = {"num_maps": 2, "height": side, "width": side, "most_level": 255, "num_normalizations": 1}
-        shape |= {"num_iou_thresholds": 3, "num_thresholds": 10, "contours": 3, "device": device}
-        names = "images boxes box_offsets iou_thresholds thresholds ranks affines hits counts scratch sums stream"
-        module.box_hits(**shape, **(dict.fromkeys(names.split(), 0) | pointers))
+    def launch(side: int, device: int, counts: int = 0) -> list[str]:
+        problem = module.BatchProblem()
+        problem.num_maps, problem.height, problem.width, problem.most_level = 2, side, side, 255
+        problem.num_normalizations, problem.num_iou_thresholds, problem.num_thresholds = 1, 3, 10
+        problem.contours = CONTOURS["both"]
+        module.box_hits(problem, counts=counts, device=device, stream=0)
         return library.taken_calls().decode().splitlines()
 
     launch.module = module
