@@ -135,7 +135,7 @@ def test_five_thousand_maps(path, seed, monkeypatch):
     np.testing.assert_array_equal(ops.box_hits(maps, corners, None, **how, backend="cuda"), wanted, str(shape))
 
 
-@pytest.mark.parametrize("size", [(224, 224), (256, 257), (1, 4096), (4096, 1)])
+@pytest.mark.parametrize("size", [(224, 224), pytest.param((256, 257), marks=pytest.mark.slow), (1, 4096), (4096, 1)])
 def test_full_size_equals_the_cpu(cuda, size):
     rng = np.random.default_rng(0)
     cams = cams_of_one_size(3, (14, 14), seed=2)
