@@ -312,3 +312,9 @@ def test_number_of_threads_is_a_positive_integer(monkeypatch, value):
     monkeypatch.setenv("WSOLKERN_NUM_THREADS", value)
     with pytest.raises(ValueError, match=f"WSOLKERN_NUM_THREADS: expected an integer from 1 to 1024, found '{value}'"):
         hits_of()
+
+
+@pytest.mark.parametrize("size", [(3, 4), (5, 6)])
+def test_a_resized_map_is_another_array(backend, size):
+    maps = np.random.default_rng(0).standard_normal((2, 3, 4))
+    assert not np.shares_memory(ops.resize(maps, size, backend=backend), maps)

@@ -197,10 +197,9 @@ class Evaluator:
         image_ids = self.truth.check_ids(image_ids, len(cams))
         if self.normalizations is None and tuple(cams.shape[1:]) != self.size:
             raise ValueError(f"cams: expected score maps of size {self.size}, found {tuple(cams.shape[1:])}")
-        if len(self.truth.kinds) == 2 and self.normalizations is not None:
-            cams = resize(
-                cams, self.size, backend=self.backend
-            )  # once for both operations: 6% less with one normalization
+        if len(self.truth.kinds) == 2 and self.normalizations is not None and tuple(cams.shape[1:]) != self.size:
+            # Once for both operations: 6% less time with one normalization.
+            cams = resize(cams, self.size, backend=self.backend)
         how: dict[str, Any] = {"normalizations": self.normalizations, "size": self.size, "backend": self.backend}
         # All counts exist before any is added: a batch that fails leaves everything as it was.
         added = {}

@@ -115,7 +115,7 @@ def _normalized_reference(maps: np.ndarray, normalization: Normalization, size: 
 
 
 def _normalized_cpu(maps: np.ndarray, normalization: Normalization, size: tuple[int, int]) -> np.ndarray:
-    resized = resize_cpu(maps, size)
+    resized = maps if maps.shape[1:] == tuple(size) else resize_cpu(maps, size)
     scores = np.empty_like(resized)
     native().normalize(resized, affine_cpu(resized, (normalization,))[:, 0], scores, num_threads())
     return scores
