@@ -282,7 +282,7 @@ def _records(split: Metadata) -> dict[str, list[tuple]]:
         raise ValueError("image_ids: expected one or more, found none")
     check_image_ids(ids)
     check_distinct(ids)
-    for name in ("class_labels", "image_sizes", "boxes", "mask_paths", "ignore_paths"):
+    for name in _TABLES:
         found = getattr(split, name)
         if found and set(found) != set(ids):
             other = next(each for each in (*ids, *found) if (each in found) != (each in split.image_ids))
