@@ -215,7 +215,7 @@ class _Examining:
         return seen, found.problems
 
     def _about(self, store: CamStore) -> dict[str, object]:
-        return about_maps(store.path, "CAMs", self._nwc)[0]
+        return about_maps(store, "CAMs", self._nwc)[0]
 
     def _source(self, store: CamStore, image_ids: tuple[str, ...], siblings: tuple[str, ...]) -> Any:
         return store.source(image_ids, nwc=self._nwc, siblings=siblings)

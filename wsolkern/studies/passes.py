@@ -239,16 +239,19 @@ def _kept(counting: SplitCount, state: Path | None) -> Path | None:
     return state
 
 
-def about_maps(root: str | os.PathLike[str], kind: str, nwc: bool) -> tuple[dict[str, object], CamStore | None]:
+def about_maps(
+    root: str | os.PathLike[str] | CamStore, kind: str, nwc: bool
+) -> tuple[dict[str, object], CamStore | None]:
     """What tells maps from others, for :func:`fingerprint`, and their store if they are in one.
 
     Args:
-        root: Where they are.
+        root: Where they are, or their store if it is opened already.
         kind: "CAMs" or "score maps", what they are counted as.
         nwc: Whether the store's NWC maps are meant.
     """
-    about: dict[str, object] = {"root": str(Path(root).resolve()), "kind": kind}
-    if not CamStore.is_at(root):
+    path = root.path if isinstance(root, CamStore) else root
+    about: dict[str, object] = {"root": str(Path(path).resolve()), "kind": kind}
+    if not isinstance(root, CamStore) and not CamStore.is_at(path):
         return about, None
-    store = CamStore(root)
+    store = root if isinstance(root, CamStore) else CamStore(path)
     return about | {"nwc": nwc, "manifest": asdict(store.manifest)}, store

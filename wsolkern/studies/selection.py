@@ -131,11 +131,12 @@ def select(
     with alone(state, {os.fspath(val): val_split, os.fspath(test): test_split}, mask_root):
         passes = Passes(state)
         about = {root: _about_cams(root, nwc) for root in (val, test)}
+        opened = {root: root if store is None else store for root, (_, store) in about.items()}
         for root, split, siblings in ((val, used, val_split.image_ids), (test, test_split, test_split.image_ids)):
             store = about[root][1]
             if store is not None:
                 store.check_split(split, siblings=siblings)
-            open_maps(root, split.image_ids, siblings=siblings, nwc=nwc)
+            open_maps(opened[root], split.image_ids, siblings=siblings, nwc=nwc)
 
         def count(
             name: str,
@@ -150,7 +151,7 @@ def select(
             counting = passes.count(name, counter, split.image_ids, job, mask_files=mask_files_of(split, mask_root))
             found = run_pass(
                 counting,
-                lambda remaining: open_maps(root, remaining, siblings=siblings, nwc=nwc),
+                lambda remaining: open_maps(opened[root], remaining, siblings=siblings, nwc=nwc),
                 name,
                 state=state,
                 device=place,

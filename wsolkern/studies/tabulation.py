@@ -258,7 +258,7 @@ class _Measuring:
         """
         split, root = self.splits.of(run), self.mask_roots.get(run.dataset)
         evaluator = self.evaluator(run, normalizations)
-        job = fingerprint(split, root, about_maps(run.path, "CAMs", nwc)[0])
+        job = fingerprint(split, root, about_maps(run.store, "CAMs", nwc)[0])
         counting = self.passes.count(what, evaluator, split.image_ids, job, mask_files=mask_files_of(split, root))
         found = run_pass(
             counting,
