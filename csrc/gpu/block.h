@@ -1,20 +1,23 @@
 // A block: threads that work on one map together, as CUDA means it. The same algorithm compiles for both kinds.
 //
-// nvcc: a thread block. Host compiler: real threads with a real barrier, which take the work in an order of their own
-// choosing, another one each time. The host's blocks are there to be checked (against the CPU engine, under
-// ThreadSanitizer and AddressSanitizer) where there is no GPU; nobody waits for them.
+// nvcc: a thread block, of warps. Host compiler: real threads with a real barrier, which take the work in an order of
+// their own choosing, another one each time; each of them can be a warp, whose lanes it goes through one by one. The
+// host's blocks are there to be checked (against the CPU engine, under ThreadSanitizer and AddressSanitizer) where
+// there is no GPU; nobody waits for them.
 //
-// An algorithm is a sequence of phases: for_each gives every index to some thread and ends with a barrier. Within a
-// phase, what one thread writes and another reads or writes goes through load, store and the atomics below.
+// An algorithm is a sequence of phases: for_each gives every index to some thread, for_each_warp to some warp, and both
+// end with a barrier. Within a phase, what one thread writes and another reads or writes goes through load, store and
+// the atomics below. Within a warp's work, what its lanes know goes from one to the others by ballot, max and scan
+// alone; these are called by all lanes.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
 #ifdef __CUDACC__
-#define WSOLKERN_DEVICE __device__
+#define WSOLKERN_DEVICE __device__ __forceinline__
 #else
-#define WSOLKERN_DEVICE
+#define WSOLKERN_DEVICE inline
 #include <atomic>
 #include <barrier>
 #include <thread>
@@ -22,47 +25,107 @@
 
 namespace wsolkern {
 
+constexpr uint32_t kLanes = 32;  // of a warp
+
 #ifdef __CUDACC__
 
 template <class T>
-__device__ T load(const T* at) {
+WSOLKERN_DEVICE T load(const T* at) {
   return __nv_atomic_load_n(const_cast<T*>(at), __NV_ATOMIC_RELAXED, __NV_THREAD_SCOPE_BLOCK);
 }
 template <class T>
-__device__ void store(T* at, T value) {
+WSOLKERN_DEVICE void store(T* at, T value) {
   __nv_atomic_store_n(at, value, __NV_ATOMIC_RELAXED, __NV_THREAD_SCOPE_BLOCK);
 }
-inline __device__ uint32_t add(uint32_t* at, uint32_t value) { return atomicAdd_block(at, value); }
-inline __device__ void include_bits(uint32_t* at, uint32_t bits) { atomicOr_block(at, bits); }
+WSOLKERN_DEVICE uint32_t add(uint32_t* at, uint32_t value) { return atomicAdd_block(at, value); }
+WSOLKERN_DEVICE uint32_t add_for_all(uint32_t* at, uint32_t value) { return atomicAdd(at, value); }  // of all blocks
+WSOLKERN_DEVICE void include_bits(uint32_t* at, uint32_t bits) { atomicOr_block(at, bits); }
 // raise and lower: *at becomes the larger or smaller of both. Most values do not change anything; a look before the
 // atomic operation keeps those from queueing up.
-inline __device__ void raise(int32_t* at, int32_t value) {
+WSOLKERN_DEVICE void raise(int32_t* at, int32_t value) {
   if (load(at) < value) atomicMax_block(at, value);
 }
-inline __device__ void raise(uint64_t* at, uint64_t value) {
+WSOLKERN_DEVICE void raise(uint32_t* at, uint32_t value) {
+  if (load(at) < value) atomicMax_block(at, value);
+}
+WSOLKERN_DEVICE void raise(uint64_t* at, uint64_t value) {
   if (load(at) < value)
     atomicMax_block(reinterpret_cast<unsigned long long*>(at), static_cast<unsigned long long>(value));
 }
-inline __device__ void lower(int32_t* at, int32_t value) {
+WSOLKERN_DEVICE void lower(int32_t* at, int32_t value) {
   if (load(at) > value) atomicMin_block(at, value);
 }
-inline __device__ void lower(uint32_t* at, uint32_t value) {
+WSOLKERN_DEVICE void lower(uint32_t* at, uint32_t value) {
   if (load(at) > value) atomicMin_block(at, value);
 }
+WSOLKERN_DEVICE uint32_t count_bits(uint32_t bits) { return uint32_t(__popc(bits)); }
+WSOLKERN_DEVICE uint32_t first_bit(uint32_t bits) { return uint32_t(__ffs(int(bits))) - 1; }  // the lowest that is set
+
+// What each lane of a warp has of something.
+template <class T>
+class PerLane {
+ public:
+  WSOLKERN_DEVICE T& operator[](uint32_t) { return mine_; }
+  WSOLKERN_DEVICE const T& operator[](uint32_t) const { return mine_; }
+
+ private:
+  T mine_;
+};
+
+class Warp {
+ public:
+  template <class F>
+  WSOLKERN_DEVICE void each(F&& f) const {  // f(lane)
+    f(lane());
+  }
+  template <class F>
+  WSOLKERN_DEVICE void once(F&& f) const {
+    if (lane() == 0) f();
+  }
+  template <class F>
+  WSOLKERN_DEVICE uint32_t ballot(F&& f) const {  // a bit a lane
+    return __ballot_sync(~0u, f(lane()));
+  }
+  template <class F>
+  WSOLKERN_DEVICE uint32_t max(F&& f) const {  // of f(lane)
+    return __reduce_max_sync(~0u, f(lane()));
+  }
+  // values[lane] becomes values[0] + ... + values[lane], where + is `join`; returns the last.
+  template <class T, class Join>
+  WSOLKERN_DEVICE T scan(PerLane<T>& values, Join&& join) const {
+    T& mine = values[lane()];
+    for (uint32_t step = 1; step < kLanes; step *= 2) {
+      const T before = T(__shfl_up_sync(~0u, mine, step));
+      if (lane() >= step) mine = join(before, mine);
+    }
+    return T(__shfl_sync(~0u, mine, kLanes - 1));
+  }
+  WSOLKERN_DEVICE void sync() const { __syncwarp(); }  // what lanes wrote before it, the others may read after it
+
+ private:
+  WSOLKERN_DEVICE static uint32_t lane() { return threadIdx.x % kLanes; }
+};
 
 class Block {
  public:
-  __device__ uint32_t rank() const { return threadIdx.x; }
-  __device__ uint32_t size() const { return blockDim.x; }
-  __device__ void barrier() const { __syncthreads(); }
+  WSOLKERN_DEVICE uint32_t rank() const { return threadIdx.x; }
+  WSOLKERN_DEVICE uint32_t size() const { return blockDim.x; }
+  WSOLKERN_DEVICE void barrier() const { __syncthreads(); }
 
   template <class F>
-  __device__ void for_each(uint32_t n, F&& f) const {
+  WSOLKERN_DEVICE void for_each(uint32_t n, F&& f) const {
+#pragma unroll 1
     for (uint32_t i = rank(); i < n; i += size()) f(i);
     barrier();
   }
   template <class F>
-  __device__ void once(F&& f) const {
+  WSOLKERN_DEVICE void for_each_warp(uint32_t n, F&& f) const {  // f(warp, i)
+#pragma unroll 1
+    for (uint32_t i = rank() / kLanes; i < n; i += size() / kLanes) f(Warp(), i);
+    barrier();
+  }
+  template <class F>
+  WSOLKERN_DEVICE void once(F&& f) const {
     if (rank() == 0) f();
     barrier();
   }
@@ -81,6 +144,7 @@ void store(T* at, T value) {
 inline uint32_t add(uint32_t* at, uint32_t value) {
   return std::atomic_ref<uint32_t>(*at).fetch_add(value, std::memory_order_relaxed);
 }
+inline uint32_t add_for_all(uint32_t* at, uint32_t value) { return add(at, value); }
 inline void include_bits(uint32_t* at, uint32_t bits) {
   std::atomic_ref<uint32_t>(*at).fetch_or(bits, std::memory_order_relaxed);
 }
@@ -98,6 +162,48 @@ void lower(T* at, T value) {
   while (old > value && !cell.compare_exchange_weak(old, value, std::memory_order_relaxed)) {
   }
 }
+inline uint32_t count_bits(uint32_t bits) { return uint32_t(__builtin_popcount(bits)); }
+inline uint32_t first_bit(uint32_t bits) { return uint32_t(__builtin_ctz(bits)); }
+
+template <class T>
+class PerLane {
+ public:
+  T& operator[](uint32_t lane) { return all_[lane]; }
+  const T& operator[](uint32_t lane) const { return all_[lane]; }
+
+ private:
+  T all_[kLanes];
+};
+
+class Warp {
+ public:
+  template <class F>
+  void each(F&& f) const {
+    for (uint32_t lane = 0; lane < kLanes; ++lane) f(lane);
+  }
+  template <class F>
+  void once(F&& f) const {
+    f();
+  }
+  template <class F>
+  uint32_t ballot(F&& f) const {
+    uint32_t bits = 0;
+    each([&](uint32_t lane) { bits |= uint32_t(bool(f(lane))) << lane; });
+    return bits;
+  }
+  template <class F>
+  uint32_t max(F&& f) const {
+    uint32_t most = 0;
+    each([&](uint32_t lane) { most = f(lane) > most ? f(lane) : most; });
+    return most;
+  }
+  template <class T, class Join>
+  T scan(PerLane<T>& values, Join&& join) const {
+    for (uint32_t lane = 1; lane < kLanes; ++lane) values[lane] = join(values[lane - 1], values[lane]);
+    return values[kLanes - 1];
+  }
+  void sync() const {}
+};
 
 class Block {
  public:
@@ -119,6 +225,10 @@ class Block {
       if (i % 64 == 0 && (begin + i) % 5 == rank_ % 5) std::this_thread::yield();
     }
     barrier();
+  }
+  template <class F>
+  void for_each_warp(uint32_t n, F&& f) const {
+    for_each(n, [&](uint32_t i) { f(Warp(), i); });
   }
   template <class F>
   void once(F&& f) const {

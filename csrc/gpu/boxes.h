@@ -17,11 +17,12 @@ struct BoxList {
 
 struct ListVisitor {
   const BoxList& list;
+  const Arrays<InScratch>& arrays;
   Shared& shared;
 
   WSOLKERN_DEVICE bool worth(const Extent&) const { return true; }
   WSOLKERN_DEVICE void all(int level, const Extent& extent) const {
-    if (shared.scratch.all[level - 1]) keep(level - 1, contour_box(extent, shared.shape.width, shared.shape.height));
+    if (arrays.all[level - 1]) keep(level - 1, contour_box(extent, arrays.shape.width, arrays.shape.height));
   }
   WSOLKERN_DEVICE void largest(int level, const Extent& extent) const { all(level, extent); }
   WSOLKERN_DEVICE void keep(int t, const Box& box) const {
@@ -32,22 +33,22 @@ struct ListVisitor {
 };
 
 // The work of block number `which`. `memory`: sizeof(Shared) bytes of shared memory.
-WSOLKERN_DEVICE inline void list_boxes(const Block& block, const BoxList& list, uint32_t which, char* memory) {
+WSOLKERN_DEVICE void list_boxes(const Block& block, const BoxList& list, uint32_t which, char* memory) {
   const BatchProblem& batch = list.batch;
   Shared& shared = *reinterpret_cast<Shared*>(memory);
-  const ListVisitor visitor{list, shared};
-  begin_maps<false>(block, batch, which, shared);
+  const Arrays<InScratch> arrays = begin_maps<InScratch>(block, batch, which, memory);
+  const ListVisitor visitor{list, arrays, shared};
   while (shared.map < batch.num_maps) {
-    load_levels(block, batch, shared.scratch.levels, shared);
-    const int top = shared.top;
-    uint32_t* const is_wanted = shared.scratch.all;  // per t
+    load_levels(block, batch, arrays, shared);
+    const int top = int(shared.top);
+    uint32_t* const is_wanted = arrays.all;  // per t
     block.for_each(kScoreLevels, [&](uint32_t t) { is_wanted[t] = 0; });
     block.for_each(uint32_t(batch.num_thresholds),
                    [&](uint32_t i) { store(is_wanted + int(batch.thresholds[i] * top), 1u); });
     if (top == 0) {
       block.once([&] { visitor.keep(0, {0, 0, 0, 0}); });  // of an empty foreground
     } else {
-      visit_contours(block, shared.scratch.levels, shared.scratch.links, shared, batch.contours, visitor);
+      visit_contours(block, arrays, shared, batch.contours, visitor);
     }
     block.once([&] { shared.map += batch.num_blocks; });
   }

@@ -5,22 +5,24 @@ namespace wsolkern {
 
 namespace {
 
-// Threads of a block; all registers of a multiprocessor then give each 64. For 12.0 that is not enough: a few would be
-// spilled.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
-constexpr int kThreads = 768;
-#else
-constexpr int kThreads = kMostThreads;
-#endif
+// In shared memory, as many threads as leave each 64 registers; two blocks of maps of 8 bits run at once then. In scratch
+// memory, where pointers take registers, half as many.
+extern __shared__ __align__(16) char memory[];
 
-template <bool kInShared>
-__global__ void __launch_bounds__(kThreads, 1) evaluate_batch_kernel(const __grid_constant__ BatchProblem problem) {
-  extern __shared__ __align__(16) char memory[];
-  evaluate_batch<kInShared>(Block(), problem, blockIdx.x, memory);
+__global__ void __launch_bounds__(kFewThreads, 2) evaluate_bytes_kernel(const __grid_constant__ BatchProblem problem) {
+  evaluate_batch<InShared<uint8_t>>(Block(), problem, blockIdx.x, memory);
 }
 
-__global__ void __launch_bounds__(kThreads, 1) list_boxes_kernel(const __grid_constant__ BoxList list) {
-  extern __shared__ __align__(16) char memory[];
+__global__ void __launch_bounds__(kMostThreads, 1) evaluate_words_kernel(const __grid_constant__ BatchProblem problem) {
+  evaluate_batch<InShared<int16_t>>(Block(), problem, blockIdx.x, memory);
+}
+
+__global__ void __launch_bounds__(kFewThreads, 1)
+    evaluate_left_over_kernel(const __grid_constant__ BatchProblem problem) {
+  evaluate_left_over(Block(), problem, blockIdx.x, memory);
+}
+
+__global__ void __launch_bounds__(kFewThreads, 1) list_boxes_kernel(const __grid_constant__ BoxList list) {
   list_boxes(Block(), list, blockIdx.x, memory);
 }
 
@@ -70,10 +72,12 @@ const char* message(cudaError_t error) { return error == cudaSuccess ? "" : cuda
 const char* const kWorksOn = "cuda";
 
 const char* describe_device(int index, Device& device) {
-  int processors = 0, shared = 0;
+  int processors = 0, shared = 0, together = 0;
   cudaError_t error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, index);
   if (error == cudaSuccess) error = cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, index);
-  device = {processors, size_t(shared)};
+  if (error == cudaSuccess)
+    error = cudaDeviceGetAttribute(&together, cudaDevAttrMaxSharedMemoryPerMultiprocessor, index);
+  device = {processors, size_t(shared), size_t(together)};
   return message(error);
 }
 
@@ -88,13 +92,23 @@ const char* launch(const BatchProblem& problem, const Plan& plan, int64_t* count
   if (problem.num_maps == 0) return "";
   const OnDevice there(device);
   if (there.error != cudaSuccess) return message(there.error);
-  const auto kernel = plan.in_shared ? evaluate_batch_kernel<true> : evaluate_batch_kernel<false>;
-  const size_t bytes = plan.in_shared ? shared_bytes(Shape(problem.height, problem.width)) : sizeof(Shared);
-  const cudaError_t error = start(kernel, problem, plan.num_blocks, bytes, device, stream);
+  cudaError_t error = cudaSuccess;
+  if (plan.in_shared) {
+    const BatchProblem first = first_of(problem, plan);
+    error = cudaMemsetAsync(first.left_over, 0, sizeof(uint32_t), static_cast<cudaStream_t>(stream));
+    if (error == cudaSuccess)
+      error = start(problem.is_8_bit() ? evaluate_bytes_kernel : evaluate_words_kernel, first, plan.num_blocks,
+                    plan.shared_bytes, device, stream);
+  }
+  if (error == cudaSuccess)
+    error = start(evaluate_left_over_kernel, left_over_of(problem, plan), plan.num_left_over, sizeof(Shared), device,
+                  stream);
   if (counts && error == cudaSuccess) {
+    BatchProblem summed = problem;
+    summed.num_blocks = plan.num_blocks;
     constexpr unsigned kFew = 256;
     const unsigned num_blocks = unsigned((problem.num_sums() + kFew - 1) / kFew);
-    add_sums_kernel<<<num_blocks, kFew, 0, static_cast<cudaStream_t>(stream)>>>(problem, counts);
+    add_sums_kernel<<<num_blocks, kFew, 0, static_cast<cudaStream_t>(stream)>>>(summed, counts);
     return message(cudaGetLastError());
   }
   return message(error);

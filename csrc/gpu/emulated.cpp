@@ -45,7 +45,8 @@ void run_blocks(int num_blocks, size_t bytes, Work&& work) {
 const char* const kWorksOn = "cpu";
 
 const char* describe_device(int, Device& device) {
-  device = {int(setting("WSOLKERN_EMULATED_PROCESSORS", 2)), setting("WSOLKERN_EMULATED_SHARED", 227 << 10)};
+  const size_t shared = setting("WSOLKERN_EMULATED_SHARED", 227 << 10);
+  device = {int(setting("WSOLKERN_EMULATED_PROCESSORS", 2)), shared, shared + kReserved};
   return "";
 }
 
@@ -53,14 +54,23 @@ const char* check_device(int) { return ""; }
 
 const char* launch(const BatchProblem& problem, const Plan& plan, int64_t* counts, int, void*) {
   if (problem.num_maps == 0) return "";
-  const size_t bytes = plan.in_shared ? shared_bytes(Shape(problem.height, problem.width)) : sizeof(Shared);
-  run_blocks(plan.num_blocks, bytes, [&](const Block& block, int which, char* memory) {
-    if (plan.in_shared)
-      evaluate_batch<true>(block, problem, which, memory);
-    else
-      evaluate_batch<false>(block, problem, which, memory);
+  if (plan.in_shared) {
+    const BatchProblem first = first_of(problem, plan);
+    *first.left_over = 0;
+    run_blocks(plan.num_blocks, plan.shared_bytes, [&](const Block& block, int which, char* memory) {
+      if (problem.is_8_bit())
+        evaluate_batch<InShared<uint8_t>>(block, first, uint32_t(which), memory);
+      else
+        evaluate_batch<InShared<int16_t>>(block, first, uint32_t(which), memory);
+    });
+  }
+  const BatchProblem left_over = left_over_of(problem, plan);
+  run_blocks(plan.num_left_over, sizeof(Shared), [&](const Block& block, int which, char* memory) {
+    evaluate_left_over(block, left_over, uint32_t(which), memory);
   });
-  for (size_t i = 0; counts && i < problem.num_sums(); ++i) add_sums(problem, counts, i);
+  BatchProblem summed = problem;
+  summed.num_blocks = plan.num_blocks;
+  for (size_t i = 0; counts && i < problem.num_sums(); ++i) add_sums(summed, counts, i);
   return "";
 }
 

@@ -30,6 +30,7 @@ struct BatchProblem {
   char* scratch;           // [blocks, scratch_bytes]
   size_t scratch_bytes;    // of one block
   int num_blocks;
+  uint32_t* left_over;  // [1 + N], how many maps do not fit shared memory, and which; null if all are taken as such
 
   WSOLKERN_BOTH bool is_8_bit() const { return most_level <= UINT8_MAX; }
   WSOLKERN_BOTH int level(int64_t pixel) const {
@@ -42,97 +43,117 @@ struct BatchProblem {
 };
 
 // Calls visitor.all(level, extent) and visitor.largest(level, extent) for the contours that are wanted, at the levels
-// 1 ... top; leaves out those of which visitor.worth(an extent that no contour in it leaves) is false.
-template <class Link, class Visitor>
-WSOLKERN_DEVICE void visit_contours(const Block& block, int16_t* levels, Link* links, Shared& shared, int contours,
+// 1 ... top; leaves out those of which visitor.worth(an extent that no contour in it leaves) is false. False if there
+// is no room for the map's runs or basins: then some calls may be missing.
+template <class Kind, class Visitor>
+WSOLKERN_DEVICE bool visit_contours(const Block& block, const Arrays<Kind>& arrays, Shared& shared, int contours,
                                     const Visitor& visitor) {
-  Scratch& scratch = shared.scratch;
-  const int top = shared.top;
-  if (contours & kWantAll) {
-    const Tree<Link, false> outer(block, levels, links, shared);
-    build(outer);
+  const int top = int(shared.top);
+  const Tree<Kind, false> outer(block, shared, arrays);
+  const Tree<Kind, true> holes(block, shared, arrays);
+  // The holes come second. The largest contours come last, of the map without its holes. The loop makes the code of the
+  // two trees of the foreground one.
+  for (int turn = contours & kWantAll ? 0 : 1; turn < (contours & kWantLargest ? 3 : 2); ++turn) {
+    if (turn == 1) {
+      if (!build(holes)) return false;
+      if (contours & kWantAll) {
+        // A hole's border runs through the pixels around it; holes never reach the edge, so that it stays inside. A
+        // level of the complement counts the other way round.
+        const auto grown = [](const Extent& e) { return Extent{e.x0 - 1, e.y0 - 1, e.x1 + 1, e.y1 + 1}; };
+        boxes(
+            holes, [&](uint32_t branch) { return visitor.worth(grown(arrays.extent[branch])); },
+            [&](uint32_t, int level, const Extent& extent) { visitor.all(top + 1 - level, grown(extent)); });
+      }
+      if (contours & kWantLargest) fill_holes(holes);
+      continue;
+    }
+    if (!build(outer)) return false;
+    const bool is_largest = turn == 2;
+    if (is_largest) {
+      find_largest(outer);
+      block.for_each(outer.frame(), [&](uint32_t branch) { arrays.area[branch] = 0; });  // 1: is the largest
+      block.for_each(uint32_t(top), [&](uint32_t i) { store(arrays.area + arrays.winner_branch[i + 1], 1u); });
+    }
     boxes(
-        outer, [&](uint32_t branch) { return visitor.worth(scratch.extent[branch]); },
-        [&](uint32_t, int level, const Extent& extent) { visitor.all(level, extent); });
-  }
-  const Tree<Link, true> holes(block, levels, links, shared);
-  build(holes);
-  if (contours & kWantAll) {
-    // A hole's border runs through the pixels around it; holes never reach the edge, so that it stays inside. A level
-    // of the complement counts the other way round.
-    const auto grown = [](const Extent& e) { return Extent{e.x0 - 1, e.y0 - 1, e.x1 + 1, e.y1 + 1}; };
-    boxes(
-        holes, [&](uint32_t branch) { return visitor.worth(grown(scratch.extent[branch])); },
-        [&](uint32_t, int level, const Extent& extent) { visitor.all(top + 1 - level, grown(extent)); });
-  }
-  if (contours & kWantLargest) {
-    fill_holes(holes);
-    const Tree<Link, false> filled(block, levels, links, shared);
-    build(filled);
-    find_largest(filled);
-    block.for_each(shared.num_roots, [&](uint32_t i) { scratch.area[scratch.roots[i]] = 0; });  // 1: is the largest
-    block.for_each(top, [&](uint32_t i) { store(scratch.area + scratch.winner_branch[i + 1], 1u); });
-    boxes(
-        filled, [&](uint32_t branch) { return scratch.area[branch] != 0 && visitor.worth(scratch.extent[branch]); },
+        outer,
+        [&](uint32_t branch) {
+          return (!is_largest || arrays.area[branch] != 0) && visitor.worth(arrays.extent[branch]);
+        },
         [&](uint32_t branch, int level, const Extent& extent) {
-          if (scratch.winner_branch[level] == branch) visitor.largest(level, extent);
+          if (!is_largest)
+            visitor.all(level, extent);
+          else if (arrays.winner_branch[level] == branch)
+            visitor.largest(level, extent);
         });
   }
+  return true;
 }
 
-// Fills scratch.all[k] and scratch.largest[k] for the levels k = 1 ... top.
+// Fills arrays.all[k] and arrays.largest[k] for the levels k = 1 ... top.
+template <class Kind>
 struct HitsVisitor {
+  const Arrays<Kind>& arrays;
   Shared& shared;
 
   WSOLKERN_DEVICE Box box_of(const Extent& extent) const {
-    return contour_box(extent, shared.shape.width, shared.shape.height);
+    return contour_box(extent, arrays.shape.width, arrays.shape.height);
   }
   WSOLKERN_DEVICE bool worth(const Extent& extent) const { return shared.truth.within_reach(box_of(extent)); }
   WSOLKERN_DEVICE void all(int level, const Extent& extent) const {
-    if (const uint32_t bits = shared.truth.hits(box_of(extent))) include_bits(shared.scratch.all + level, bits);
+    if (const uint32_t bits = shared.truth.hits(box_of(extent))) include_bits(arrays.all + level, bits);
   }
   WSOLKERN_DEVICE void largest(int level, const Extent& extent) const {
-    shared.scratch.largest[level] = shared.truth.hits(box_of(extent));
+    arrays.largest[level] = shared.truth.hits(box_of(extent));
   }
 };
 
 // Copies a map's levels to where the trees are built, and finds the largest.
-WSOLKERN_DEVICE inline void load_levels(const Block& block, const BatchProblem& problem, int16_t* levels,
-                                        Shared& shared) {
+template <class Kind>
+WSOLKERN_DEVICE void load_levels(const Block& block, const BatchProblem& problem, const Arrays<Kind>& arrays,
+                                 Shared& shared) {
+  using Level = typename Kind::Level;
   block.once([&] { shared.top = 0; });
-  const uint32_t num_pixels = shared.shape.num_pixels;
+  const uint32_t num_pixels = arrays.shape.num_pixels;
   const int64_t begin = shared.map * int64_t(num_pixels);
-  block.for_each(num_pixels, [&](uint32_t pixel) {
-    const int found = problem.level(begin + pixel);
-    const int16_t level = int16_t(found < problem.most_level ? found : problem.most_level);
-    levels[pixel] = level;
-    raise(&shared.top, int32_t(level));
+  block.for_each_warp((num_pixels + 4 * kLanes - 1) / (4 * kLanes), [&](const Warp& warp, uint32_t part) {
+    const uint32_t found = warp.max([&](uint32_t lane) {
+      uint32_t most = 0;
+      for (uint32_t i = 0; i < 4; ++i) {
+        const uint32_t pixel = (part * 4 + i) * kLanes + lane;
+        if (pixel >= num_pixels) break;
+        const int level = problem.level(begin + pixel), kept = level < problem.most_level ? level : problem.most_level;
+        arrays.levels[pixel] = Level(kept);
+        most = uint32_t(kept) > most ? uint32_t(kept) : most;
+      }
+      return most;
+    });
+    warp.once([&] { raise(&shared.top, found); });
   });
 }
 
-template <class Link>
-WSOLKERN_DEVICE void evaluate_map(const Block& block, const BatchProblem& problem, int16_t* levels, Link* links,
+// False if there is no room for the map; nothing has been counted then.
+template <class Kind>
+WSOLKERN_DEVICE bool evaluate_map(const Block& block, const BatchProblem& problem, const Arrays<Kind>& arrays,
                                   Shared& shared, uint32_t which_block) {
-  Scratch& scratch = shared.scratch;
   block.once([&] {
     const int64_t begin = problem.box_offsets[shared.map], end = problem.box_offsets[shared.map + 1];
     shared.truth = GroundTruth(reinterpret_cast<const Box*>(problem.boxes) + begin, size_t(end - begin),
                                problem.iou_thresholds, size_t(problem.num_iou_thresholds));
   });
-  load_levels(block, problem, levels, shared);
-  block.for_each(uint32_t(shared.top) + 2, [&](uint32_t k) { scratch.all[k] = scratch.largest[k] = 0; });
-  visit_contours(block, levels, links, shared, problem.contours, HitsVisitor{shared});
-  const int top = shared.top;
+  load_levels(block, problem, arrays, shared);
+  block.for_each(shared.top + 2, [&](uint32_t k) { arrays.all[k] = arrays.largest[k] = 0; });
+  if (!visit_contours(block, arrays, shared, problem.contours, HitsVisitor<Kind>{arrays, shared})) return false;
+  const int top = int(shared.top);
   const int64_t map = shared.map;
   uint32_t* const sums = problem.sums ? problem.sums + which_block * problem.num_sums() : nullptr;
   const uint32_t none = shared.truth.hits({0, 0, 0, 0});  // of an empty foreground
-  block.once([&] { scratch.all[top + 1] = scratch.largest[top + 1] = none; });
+  block.once([&] { arrays.all[top + 1] = arrays.largest[top + 1] = none; });
 
   // Every threshold of every normalization is one of these levels.
   const int num_thresholds = problem.num_thresholds, num_ious = problem.num_iou_thresholds;
   const int num_normalizations = problem.num_normalizations;
   for (int c = 0; c < problem.num_contours(); ++c) {
-    const uint32_t* const found = problem.contours == kWantAll || c == 1 ? scratch.all : scratch.largest;
+    const uint32_t* const found = problem.contours == kWantAll || c == 1 ? arrays.all : arrays.largest;
     for (int m = 0; m < num_normalizations; ++m) {
       const int64_t row = map * num_normalizations + m;
       const bool is_degenerate = problem.ranks && problem.affines[2 * row + 1] == 0;
@@ -153,41 +174,55 @@ WSOLKERN_DEVICE void evaluate_map(const Block& block, const BatchProblem& proble
     }
   }
   block.barrier();  // the arrays are another map's from here on
+  return true;
 }
 
-template <bool kInShared>
-WSOLKERN_DEVICE void begin_maps(const Block& block, const BatchProblem& problem, uint32_t which, Shared& shared) {
-  block.once([&] {
-    shared.map = which;
-    shared.shape = Shape(problem.height, problem.width);
-    shared.scratch.lay_out(problem.scratch + which * problem.scratch_bytes, shared.shape, problem.most_level,
-                           kInShared);
-  });
+// Gives a block its memory, and its first map.
+template <class Kind>
+WSOLKERN_DEVICE Arrays<Kind> begin_maps(const Block& block, const BatchProblem& problem, uint32_t which, char* memory) {
+  Shared& shared = *reinterpret_cast<Shared*>(memory);
+  char* const scratch = problem.scratch + which * problem.scratch_bytes;
+  const Shape shape(problem.height, problem.width);
+  block.once([&] { shared.map = which; });
+  Arrays<Kind> arrays;
+  arrays.lay_out(memory + sizeof(Shared), scratch, shape, uint32_t(problem.most_level));
+  return arrays;
 }
 
-// The work of block number `which`. `memory`: shared memory, shared_bytes() of it or, of a map that does not fit,
-// sizeof(Shared).
-template <bool kInShared>
+// The work of block number `which`: the maps that fit shared memory. The others are put on the list. `memory`: shared
+// memory, shared_bytes() of it.
+template <class Kind>
 WSOLKERN_DEVICE void evaluate_batch(const Block& block, const BatchProblem& problem, uint32_t which, char* memory) {
   Shared& shared = *reinterpret_cast<Shared*>(memory);
-  begin_maps<kInShared>(block, problem, which, shared);
+  const Arrays<Kind> arrays = begin_maps<Kind>(block, problem, which, memory);
   if (problem.sums)
     for (size_t i = block.rank(); i < problem.num_sums(); i += block.size())
       problem.sums[which * problem.num_sums() + i] = 0;
   while (shared.map < problem.num_maps) {
-    if constexpr (kInShared) {
-      int16_t* const levels = reinterpret_cast<int16_t*>(memory + sizeof(Shared));
-      uint16_t* const links = reinterpret_cast<uint16_t*>(levels + (size_t(shared.shape.num_pixels) + 1) / 2 * 2);
-      evaluate_map(block, problem, levels, links, shared, which);
-    } else {
-      evaluate_map(block, problem, shared.scratch.levels, shared.scratch.links, shared, which);
-    }
-    block.once([&] { shared.map += problem.num_blocks; });
+    const bool is_done = evaluate_map(block, problem, arrays, shared, which);
+    block.once([&] {
+      if (!is_done) problem.left_over[1 + add_for_all(problem.left_over, 1)] = uint32_t(shared.map);
+      shared.map += problem.num_blocks;
+    });
+  }
+}
+
+// The same for the maps on the list, or for all if there is none, in scratch memory. `memory`: sizeof(Shared).
+WSOLKERN_DEVICE void evaluate_left_over(const Block& block, const BatchProblem& problem, uint32_t which, char* memory) {
+  Shared& shared = *reinterpret_cast<Shared*>(memory);
+  const Arrays<InScratch> arrays = begin_maps<InScratch>(block, problem, which, memory);
+  const int64_t count = problem.left_over ? problem.left_over[0] : problem.num_maps;
+  if (problem.sums && !problem.left_over)
+    for (size_t i = block.rank(); i < problem.num_sums(); i += block.size())
+      problem.sums[which * problem.num_sums() + i] = 0;
+  for (int64_t i = which; i < count; i += problem.num_blocks) {
+    block.once([&] { shared.map = problem.left_over ? problem.left_over[1 + i] : i; });
+    evaluate_map(block, problem, arrays, shared, which);
   }
 }
 
 // counts[i] += the sums of all blocks. `i` in [0, num_sums).
-WSOLKERN_DEVICE inline void add_sums(const BatchProblem& problem, int64_t* counts, size_t i) {
+WSOLKERN_DEVICE void add_sums(const BatchProblem& problem, int64_t* counts, size_t i) {
   int64_t sum = 0;
   for (int which = 0; which < problem.num_blocks; ++which) sum += problem.sums[which * problem.num_sums() + i];
   counts[i] += sum;

@@ -29,44 +29,38 @@ Plan plan_of(const BatchProblem& problem, Wanted wanted, int device) {
   return make_plan(problem, properties, wanted);
 }
 
-// A batch as it is launched: with the memory that its plan asks for.
-BatchProblem planned(BatchProblem problem, const Plan& plan) {
-  problem.scratch_bytes = plan.scratch_bytes;
-  problem.num_blocks = plan.num_blocks;
-  return problem;
-}
-
 // What keeps the kernels from running on a device; empty if nothing does.
 std::string fault(int device) { return check_device(device); }
 
 // What to allocate: bytes of scratch memory and of sums, for all blocks.
 py::tuple plan(const BatchProblem& problem, bool is_summed, int device) {
   const Plan plan = plan_of(problem, is_summed ? Wanted::kSums : Wanted::kHits, device);
-  return py::make_tuple(plan.num_blocks * plan.scratch_bytes, plan.num_blocks * plan.num_sums * sizeof(uint32_t));
+  return py::make_tuple(plan.all_scratch_bytes(problem.num_maps), plan.num_blocks * plan.num_sums * sizeof(uint32_t));
 }
 
-// What a block of a GPU takes of shared memory for maps of this size if it has that much, and what otherwise.
+// What a block of a GPU takes of shared memory for maps of this size if it has that much: of 8 bits, of 16 bits, and
+// otherwise.
 py::tuple shared_memory(int height, int width) {
-  return py::make_tuple(shared_bytes(Shape(height, width)), sizeof(Shared));
+  const Shape shape(height, width);
+  return py::make_tuple(shared_bytes<InShared<uint8_t>>(shape), shared_bytes<InShared<int16_t>>(shape), sizeof(Shared));
 }
 
 void box_hits(const BatchProblem& problem, uintptr_t counts, int device, uintptr_t stream) {
   const Plan plan = plan_of(problem, counts ? Wanted::kSums : Wanted::kHits, device);
-  without_gil([&](PyThreadState*) {
-    expect(launch(planned(problem, plan), plan, pointer<int64_t>(counts), device, pointer<void>(stream)));
-  });
+  without_gil(
+      [&](PyThreadState*) { expect(launch(problem, plan, pointer<int64_t>(counts), device, pointer<void>(stream))); });
 }
 
 // What to allocate for threshold_boxes: bytes of scratch memory, for all blocks.
 size_t box_plan(const BatchProblem& problem, int device) {
   const Plan plan = plan_of(problem, Wanted::kBoxes, device);
-  return plan.num_blocks * plan.scratch_bytes;
+  return plan.all_scratch_bytes(problem.num_maps);
 }
 
 void threshold_boxes(const BatchProblem& problem, uintptr_t counts, uintptr_t begins, uintptr_t boxes, int device,
                      uintptr_t stream) {
   const Plan plan = plan_of(problem, Wanted::kBoxes, device);
-  const BoxList list{planned(problem, plan), pointer<uint32_t>(counts), pointer<const int64_t>(begins),
+  const BoxList list{left_over_of(problem, plan), pointer<uint32_t>(counts), pointer<const int64_t>(begins),
                      pointer<Box>(boxes)};
   without_gil([&](PyThreadState*) { expect(launch(list, plan, device, pointer<void>(stream))); });
 }

@@ -1,107 +1,152 @@
-// Pixels to basins: every pixel is led to the top that it lies below, and where basins touch is an edge (steps 1, 2).
+// Runs to basins, and the saddles between basins (steps 2, 3).
 //
-// In: levels. Out: links[pixel], a pixel of its basin; scratch.roots and scratch.edges, lists of basins and edges.
+// In: runs. Out: basin_of(run); peak of each basin; edges, from which the branches are made.
+//
+// Two runs of neighbouring rows touch in one segment of columns; the highest level at which they are connected directly
+// is the highest that a pair of touching pixels has. A run whose segment reaches its own peak is never a component of
+// its own, and takes the other run for its basin: a run above that is at least as high, or a run below that is higher.
+// Where several offer themselves any will do. Links make no cycles: along them the peak never falls, and where it stays
+// the row does. At their ends are the basins, one for each regional maximum of the map.
 #pragma once
 
-#include "gpu/tree/tree.h"
+#include "gpu/tree/runs.h"
 
 namespace wsolkern {
 
-enum Direction : uint32_t { kEast, kSouth, kSouthEast, kSouthWest, kToFrame = kSouthEast };
-
-template <class Link, bool kHoles>
-WSOLKERN_DEVICE void find_basins(const Tree<Link, kHoles>& tree) {
-  const int width = tree.shape.width, height = tree.shape.height;
-  tree.block.for_each(tree.shape.num_pixels, [&](uint32_t pixel) {
-    const int x = tree.shape.column(pixel), y = tree.shape.row(pixel);
-    uint32_t to = pixel;
-    int highest = tree.level(pixel) - 1;
-    const auto consider = [&](bool is_inside, uint32_t neighbour) {
-      if (!is_inside) return;
-      const int theirs = tree.level(neighbour);
-      if (theirs > highest) {
-        highest = theirs;
-        to = neighbour;
-      }
-    };
-    const bool west = x > 0, east = x + 1 < width, north = y > 0, south = y + 1 < height;
-    consider(east, pixel + 1);
-    consider(south, pixel + width);
-    if (!kHoles) {
-      consider(south && east, pixel + width + 1);
-      consider(south && west, pixel + width - 1);
-    }
-    consider(west, pixel - 1);
-    if (!kHoles) consider(north && east, pixel - width + 1);
-    consider(north, pixel - width);
-    if (!kHoles) consider(north && west, pixel - width - 1);
-    store(tree.links + pixel, Link(to));
+// Calls visit(upper run, lower run, level) for each segment that is connected at some level.
+template <class Kind, bool kHoles, class F>
+WSOLKERN_DEVICE void for_each_segment(const Tree<Kind, kHoles>& tree, F&& visit) {
+  using Key = typename Kind::Key;
+  constexpr int kBits = Arrays<Kind>::kKeyBits;
+  tree.block.for_each(2 * tree.shared.num_runs, [&](uint32_t i) {
+    const Key segment = tree.arrays.segments[i];
+    if (segment == 0) return;
+    const uint32_t upper = uint32_t(segment & ((Key(1) << kBits) - 1));
+    visit(upper, i - upper, int(segment >> kBits));
   });
-  // Only equals can point at each other, and only in pairs: edges between equals are ordered by their upper end and
-  // direction, and each pixel takes its last.
-  tree.block.for_each(tree.shape.num_pixels, [&](uint32_t pixel) {
-    const uint32_t to = load(tree.links + pixel);
-    if (to > pixel && load(tree.links + to) == pixel) store(tree.links + pixel, Link(pixel));
+}
+
+// segments[i + j]: of runs i and j. Along two rows each step goes on to the next run of one row or of both, so that no
+// two pairs have one sum.
+template <class Kind, bool kHoles>
+WSOLKERN_DEVICE void find_segments(const Tree<Kind, kHoles>& tree) {
+  using Key = typename Kind::Key;
+  const Arrays<Kind>& arrays = tree.arrays;
+  const uint32_t width = uint32_t(tree.shape.width), num_words = tree.shape.num_words;
+  tree.block.for_each(2 * tree.shared.num_runs, [&](uint32_t i) { arrays.segments[i] = 0; });
+  tree.block.for_each_warp(uint32_t(tree.shape.height) - 1, [&](const Warp& warp, uint32_t y) {
+    uint32_t i = arrays.row_begin[y], j = arrays.row_begin[y + 1];
+    uint32_t most = 0;
+    const auto keep = [&] {
+      warp.once([&] {
+        if (most) arrays.segments[i + j] = Key(most) << Arrays<Kind>::kKeyBits | i;
+      });
+    };
+    for (uint32_t w = 0; w < num_words; ++w) {
+      // The highest level at which a column is connected to the other row through itself or the column before. Looking
+      // back only is enough: a run starts at a strict rise, so whatever the other diagonals there connect is connected
+      // at that level through the rise as well.
+      PerLane<uint32_t> pass;
+      warp.each([&](uint32_t lane) {
+        const uint32_t x = w * kLanes + lane, above = tree.pixel(y, x), below = above + width;
+        int reached = 0;
+        if (x < width) {
+          const int a = tree.level(above), b = tree.level(below);
+          reached = a < b ? a : b;
+          if (!kHoles && x > 0) {
+            const int a0 = tree.level(above - 1), b0 = tree.level(below - 1);
+            const int left = a0 < b ? a0 : b, right = a < b0 ? a : b0, both = left > right ? left : right;
+            reached = reached > both ? reached : both;
+          }
+        }
+        pass[lane] = uint32_t(reached);
+      });
+      const uint32_t cuts_above = arrays.cuts[y * num_words + w], cuts_below = arrays.cuts[(y + 1) * num_words + w];
+      uint32_t part = ~0u;  // the lanes that are left
+      const auto include = [&](uint32_t lanes) {
+        const uint32_t found = warp.max([&](uint32_t lane) { return lanes >> lane & 1 ? pass[lane] : 0; });
+        most = most > found ? most : found;
+      };
+      for (uint32_t rest = cuts_above | cuts_below; rest; rest &= rest - 1) {
+        const uint32_t cut = rest & (0 - rest);
+        include(part & (cut - 1));
+        keep();
+        i += (cuts_above & cut) != 0;
+        j += (cuts_below & cut) != 0;
+        most = 0;
+        part = 0 - cut;
+      }
+      include(part);
+    }
+    keep();
+  });
+}
+
+// False if there is no room for the basins.
+template <class Kind, bool kHoles>
+WSOLKERN_DEVICE bool find_basins(const Tree<Kind, kHoles>& tree) {
+  using Id = typename Kind::Id;
+  const Arrays<Kind>& arrays = tree.arrays;
+  constexpr Id kRoot = Arrays<Kind>::kRoot;
+  const uint32_t num_runs = tree.shared.num_runs;
+  tree.block.for_each(num_runs, [&](uint32_t run) { arrays.link[run] = Id(run); });
+  find_segments(tree);
+  for_each_segment(tree, [&](uint32_t above, uint32_t below, int level) {
+    const int upper = tree.peak_of(above), lower = tree.peak_of(below);
+    if (level == lower)
+      store(arrays.link + below, Id(above));
+    else if (level == upper && lower > upper)
+      store(arrays.link + above, Id(below));
   });
   tree.until_unchanged([&] {
-    tree.block.for_each(tree.shape.num_pixels, [&](uint32_t pixel) {
-      const uint32_t begin = load(tree.links + pixel);
-      uint32_t to = begin;
-      for (int hop = 0; hop < kHops; ++hop) {
-        const uint32_t next = load(tree.links + to);
-        if (next == to) break;
-        to = next;
-      }
+    tree.block.for_each(num_runs, [&](uint32_t run) {
+      const uint32_t begin = load(arrays.link + run), to = tree.hop(arrays.link, begin);
       if (to == begin) return;
-      store(tree.links + pixel, Link(to));
+      store(arrays.link + run, Id(to));
       store(&tree.shared.changed, 1u);
     });
   });
-  tree.block.once([&] { tree.shared.num_roots = tree.shared.num_edges = 0; });
-  tree.block.for_each(tree.shape.num_pixels, [&](uint32_t pixel) {
-    if (tree.links[pixel] == pixel) tree.scratch.roots[add(&tree.shared.num_roots, 1)] = pixel;
+  tree.block.once([&] { tree.shared.num_basins = 0; });
+  const uint32_t most = Arrays<Kind>::num_basins(tree.shape);
+  tree.block.for_each(num_runs, [&](uint32_t run) {
+    if (arrays.link[run] != run) return;
+    const uint32_t basin = add(&tree.shared.num_basins, 1);
+    if (basin < most) arrays.peak[basin] = int16_t(tree.peak_of(run));
+    arrays.link[run] = Id(basin) | kRoot;
   });
+  if (tree.shared.num_basins >= most) return false;  // the frame needs room, too
+  tree.block.for_each(num_runs, [&](uint32_t run) {
+    if (!(arrays.link[run] & kRoot)) arrays.link[run] = arrays.link[arrays.link[run]];
+  });
+  return true;
 }
 
-template <class Link, bool kHoles>
-WSOLKERN_DEVICE void find_edges(const Tree<Link, kHoles>& tree) {
-  const int width = tree.shape.width, height = tree.shape.height;
-  const auto keep = [&](uint32_t pixel, Direction direction) {
-    tree.scratch.edges[add(&tree.shared.num_edges, 1)] = pixel * 4 + direction;
+// The levels at which basins meet each other, and the frame.
+template <class Kind, bool kHoles>
+WSOLKERN_DEVICE void find_edges(const Tree<Kind, kHoles>& tree) {
+  const Arrays<Kind>& arrays = tree.arrays;
+  const auto keep = [&](int level, uint32_t a, uint32_t b) {
+    if (level > 0 && a != b)  // level 0 is never foreground
+      arrays.edges[add(&tree.shared.num_edges, 1)] = uint64_t(level) << 48 | uint64_t(a) << 24 | b;
   };
-  tree.block.for_each(tree.shape.num_pixels, [&](uint32_t pixel) {
-    const int mine = tree.level(pixel);
-    if (mine == 0) return;  // level 0 is never foreground
-    const int x = tree.shape.column(pixel), y = tree.shape.row(pixel);
-    const bool west = x > 0, east = x + 1 < width, south = y + 1 < height;
-    const uint32_t basin = tree.links[pixel];
-    const auto leads_out = [&](uint32_t neighbour) {
-      return tree.links[neighbour] != basin && tree.level(neighbour) > 0;
-    };
-    if (east && leads_out(pixel + 1)) keep(pixel, kEast);
-    if (south && leads_out(pixel + width)) keep(pixel, kSouth);
+  tree.block.once([&] { tree.shared.num_edges = 0; });
+  for_each_segment(tree, [&](uint32_t above, uint32_t below, int level) {
+    keep(level, tree.basin_of(above), tree.basin_of(below));
+  });
+  tree.block.for_each(tree.shared.num_runs, [&](uint32_t run) {
+    const uint32_t y = arrays.row[run], basin = tree.basin_of(run);
+    const bool is_last = run + 1 == arrays.row_begin[y + 1];
+    if (!is_last) keep(tree.level(tree.pixel(y, arrays.start[run + 1]) - 1), basin, tree.basin_of(run + 1));
     if constexpr (kHoles) {
-      if (!west || !east || y == 0 || !south) keep(pixel, kToFrame);
-    } else {
-      // A step aside that is not lower than the ends of a diagonal connects them just as well.
-      const auto is_needed = [&](uint32_t across, uint32_t one_side, uint32_t other_side) {
-        const int theirs = tree.level(across), both = theirs < mine ? theirs : mine;
-        return tree.level(one_side) < both && tree.level(other_side) < both;
-      };
-      const uint32_t below = pixel + width;
-      if (south && east && leads_out(below + 1) && is_needed(below + 1, pixel + 1, below)) keep(pixel, kSouthEast);
-      if (south && west && leads_out(below - 1) && is_needed(below - 1, pixel - 1, below)) keep(pixel, kSouthWest);
+      const uint32_t last_row = uint32_t(tree.shape.height) - 1;
+      if (y == 0 || y == last_row)
+        keep(tree.peak_of(run), basin, tree.frame());
+      else {
+        if (arrays.start[run] == 0) keep(tree.level(tree.pixel(y, 0)), basin, tree.frame());
+        if (is_last) keep(tree.level(tree.pixel(y, uint32_t(tree.shape.width) - 1)), basin, tree.frame());
+      }
     }
   });
-}
-
-template <class Link, bool kHoles>
-WSOLKERN_DEVICE uint32_t far_end(const Tree<Link, kHoles>& tree, uint32_t edge) {  // a pixel, or the frame
-  const uint32_t pixel = edge / 4, direction = edge % 4;
-  if (direction == kEast) return pixel + 1;
-  if (direction == kSouth) return pixel + tree.shape.width;
-  if (kHoles) return tree.frame;
-  return pixel + tree.shape.width + (direction == kSouthEast ? 1 : -1);
 }
 
 }  // namespace wsolkern

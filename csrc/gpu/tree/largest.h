@@ -10,43 +10,53 @@ namespace wsolkern {
 
 // Raises the levels of pixels in holes so that no component of any level has a hole: a pixel is inside as long as its
 // background does not reach the frame. The tree is of no use afterwards.
-template <class Link, bool kHoles>
-WSOLKERN_DEVICE void fill_holes(const Tree<Link, kHoles>& tree) {
-  tree.block.for_each(tree.shared.num_roots, [&](uint32_t i) {
-    uint32_t at = tree.scratch.roots[i];
-    int32_t reaches = 0;  // the level, of the complement, at which the branch is one with the frame
-    while (tree.scratch.join[at] != kNever) {
-      reaches = tree.scratch.join[at];
-      at = tree.scratch.parent[at];
+template <class Kind, bool kHoles>
+WSOLKERN_DEVICE void fill_holes(const Tree<Kind, kHoles>& tree) {
+  const Arrays<Kind>& arrays = tree.arrays;
+  tree.block.for_each(tree.frame(), [&](uint32_t branch) {
+    uint32_t at = branch;
+    int16_t reached = 0;  // the level, of the complement, at which the branch is one with the frame
+    while (arrays.join[at] != kNever) {
+      reached = arrays.join[at];
+      at = arrays.parent[at];
     }
-    tree.scratch.cap[tree.scratch.roots[i]] = at == tree.frame ? reaches : 0;
+    arrays.reached[branch] = at == tree.frame() ? reached : int16_t(0);
   });
-  tree.block.for_each(tree.shape.num_pixels, [&](uint32_t pixel) {
-    const uint32_t branch = tree.links[pixel];
-    if (branch != tree.frame) tree.levels[pixel] = int16_t(tree.top - tree.scratch.cap[branch]);
+  const uint32_t width = uint32_t(tree.shape.width), num_words = tree.shape.num_words;
+  tree.block.for_each_warp(uint32_t(tree.shape.height) * num_words, [&](const Warp& warp, uint32_t word) {
+    const uint32_t y = word / num_words, before = word % num_words * kLanes;
+    warp.each([&](uint32_t lane) {
+      const uint32_t x = before + lane, pixel = tree.pixel(y, x);
+      if (x >= width) return;
+      const uint32_t branch = tree.climb(tree.basin_of(tree.run_of(y, x)), tree.level(pixel));
+      if (branch != tree.frame()) arrays.levels[pixel] = typename Kind::Level(tree.top - arrays.reached[branch]);
+    });
   });
 }
 
-// scratch.winner_branch[k]: the branch of the component that is largest at level k = 1 ... top, ties going to the one
-// whose first pixel comes last. Components must have no holes.
-template <class Link, bool kHoles>
-WSOLKERN_DEVICE void find_largest(const Tree<Link, kHoles>& tree) {
+// winner_branch[k]: the branch of the component that is largest at level k = 1 ... top, ties going to the one whose
+// first pixel comes last. Components must have no holes.
+template <class Kind, bool kHoles>
+WSOLKERN_DEVICE void find_largest(const Tree<Kind, kHoles>& tree) {
+  const Arrays<Kind>& arrays = tree.arrays;
   choose(tree, [](uint32_t) { return true; });
   add_up_branches(tree);
-  tree.block.for_each(tree.top + 1, [&](uint32_t k) { tree.scratch.winner[k] = 0; });
-  for_each_batch(tree, tree.scratch.nodes_of, kNodes, [&] {
+  tree.block.for_each(uint32_t(tree.top) + 1, [&](uint32_t k) { arrays.winner[k] = 0; });
+  for_each_batch(tree, arrays.nodes_of, Kind::kNodes, [&] {
     add_up_levels(tree);
-    tree.block.for_each(num_in_batch(tree, tree.scratch.nodes_of), [&](uint32_t i) {
-      const uint64_t node = tree.scratch.nodes_of[tree.shared.begin] + i;
-      const uint32_t place = owner(tree, tree.scratch.nodes_of, node);
-      const int level = tree.peak(tree.scratch.chosen[place]) - int(node - tree.scratch.nodes_of[place]);
+    tree.block.for_each(num_in_batch(tree, arrays.nodes_of), [&](uint32_t i) {
+      const uint64_t node = arrays.nodes_of[tree.shared.begin] + i;
+      const uint32_t place = owner(tree, arrays.nodes_of, node);
+      const int level = arrays.peak[arrays.chosen[place]] - int(node - arrays.nodes_of[place]);
       // One more, so that 0 is less than the least.
-      raise(tree.scratch.winner + level, (uint64_t(tree.scratch.node_area[i]) << 32 | tree.scratch.node_first[i]) + 1);
+      raise(arrays.winner + level, (uint64_t(arrays.node_area[i]) << 32 | arrays.node_first[i]) + 1);
     });
   });
-  tree.block.for_each(tree.top, [&](uint32_t i) {
+  tree.block.for_each(uint32_t(tree.top), [&](uint32_t i) {
     const int level = int(i) + 1;
-    tree.scratch.winner_branch[level] = tree.climb(tree.links[uint32_t(tree.scratch.winner[level] - 1)], level);
+    const uint32_t pixel = uint32_t(arrays.winner[level] - 1), width = uint32_t(tree.shape.width);
+    const uint32_t run = tree.run_of(pixel / width, pixel % width);
+    arrays.winner_branch[level] = tree.climb(tree.basin_of(run), level);
   });
 }
 

@@ -1,16 +1,16 @@
 // A component tree while a block builds it: whose levels, and where its parts lie.
 //
-// In: levels and links of a map, the block's shared and scratch memory. Out: what the steps have in common: levels seen
-// from the foreground or the complement, steps from branch to branch, phases that are repeated until nothing changes.
+// In: levels of a map, the block's shared and scratch memory. Out: what the steps have in common: levels seen from the
+// foreground or the complement, runs and their basins, steps from branch to branch, phases that are repeated until
+// nothing changes.
 #pragma once
 
-#include "gpu/block.h"
 #include "gpu/scratch.h"
 
 namespace wsolkern {
 
-constexpr int32_t kNever = -1;
-constexpr uint32_t kNoEdge = UINT32_MAX;
+constexpr int16_t kNever = -1;
+constexpr uint64_t kNoEdge = UINT64_MAX;
 constexpr int kHops = 8;  // steps along a chain between two looks whether all chains have been followed
 
 // Per thread: the first i in [0, n) for which `reaches(i)` holds, n if none; it must hold for all that follow.
@@ -27,55 +27,58 @@ WSOLKERN_DEVICE uint32_t first_that(uint32_t n, F&& reaches) {
   return low;
 }
 
-// values[i] = values[0] + ... + values[i], where + is `join`.
+// By a warp: values[i] = values[0] + ... + values[i], where + is `join`.
 template <class T, class Join>
-WSOLKERN_DEVICE void scan(const Block& block, Shared& shared, T* values, uint32_t n, Join&& join) {
-  const uint32_t each = (n + block.size() - 1) / block.size(), rank = block.rank();
-  const uint32_t begin = rank * each < n ? rank * each : n, end = begin + each < n ? begin + each : n;
-  for (uint32_t i = begin + 1; i < end; ++i) values[i] = join(values[i - 1], values[i]);
-  const uint32_t num_parts = each ? (n + each - 1) / each : 0;
-  if (begin < end) shared.partial[rank] = values[end - 1];
-  block.barrier();
-  for (uint32_t step = 1; step < num_parts; step *= 2) {
-    const bool joins = rank >= step && rank < num_parts;
-    const uint64_t sum = joins ? join(T(shared.partial[rank - step]), T(shared.partial[rank])) : 0;
-    block.barrier();
-    if (joins) shared.partial[rank] = sum;
-    block.barrier();
+WSOLKERN_DEVICE void scan(const Warp& warp, T* values, uint32_t n, Join&& join) {
+  T before = 0;
+  for (uint32_t base = 0; base < n; base += kLanes) {
+    PerLane<T> each;
+    warp.each([&](uint32_t lane) { each[lane] = values[base + lane < n ? base + lane : n - 1]; });
+    if (base) warp.once([&] { each[0] = join(before, each[0]); });
+    before = warp.scan(each, join);
+    warp.each([&](uint32_t lane) {
+      if (base + lane < n) values[base + lane] = each[lane];
+    });
   }
-  if (rank > 0)
-    for (uint32_t i = begin; i < end; ++i) values[i] = join(T(shared.partial[rank - 1]), values[i]);
-  block.barrier();
 }
 
 // The tree of the foreground (8-connected; levels as they are) or, with `kHoles`, of the complement (4-connected;
 // levels turned over; what touches the frame is one component with it from the start, so that what is not is a hole).
-template <class Link, bool kHoles>
+template <class Kind, bool kHoles>
 struct Tree {
+  using Id = typename Kind::Id;
+  using Key = typename Kind::Key;
+  using Count = typename Kind::Count;
+  static constexpr Id kRoot = Arrays<Kind>::kRoot;
+
   const Block& block;
-  int16_t* const levels;  // of the pixels
-  Link* const links;      // pixel -> a neighbour, its basin, its branch, from step to step
   Shared& shared;
   const Shape& shape;
-  Scratch& scratch;
-  const uint32_t frame;  // the number behind those of the pixels
-  const int top;         // the largest level
+  const Arrays<Kind>& arrays;
+  const int top;  // the largest level
 
-  WSOLKERN_DEVICE Tree(const Block& block, int16_t* levels, Link* links, Shared& shared)
-      : block(block),
-        levels(levels),
-        links(links),
-        shared(shared),
-        shape(shared.shape),
-        scratch(shared.scratch),
-        frame(shared.shape.num_pixels),
-        top(shared.top) {}
+  WSOLKERN_DEVICE Tree(const Block& block, Shared& shared, const Arrays<Kind>& arrays)
+      : block(block), shared(shared), shape(arrays.shape), arrays(arrays), top(int(shared.top)) {}
 
-  WSOLKERN_DEVICE int level(uint32_t pixel) const { return kHoles ? top - levels[pixel] : levels[pixel]; }
-  WSOLKERN_DEVICE int peak(uint32_t branch) const { return kHoles && branch == frame ? INT16_MAX : level(branch); }
+  WSOLKERN_DEVICE int level(uint32_t pixel) const { return kHoles ? top - arrays.levels[pixel] : arrays.levels[pixel]; }
+  WSOLKERN_DEVICE uint32_t pixel(uint32_t row, uint32_t column) const { return row * uint32_t(shape.width) + column; }
+  WSOLKERN_DEVICE uint32_t frame() const { return shared.num_basins; }  // the number behind those of the basins
+
+  // The run that a pixel is part of.
+  WSOLKERN_DEVICE uint32_t run_of(uint32_t row, uint32_t column) const {
+    const uint32_t word = row * shape.num_words + column / kLanes;
+    return arrays.word_run[word] + count_bits(arrays.cuts[word] & ((2u << column % kLanes) - 1));
+  }
+  WSOLKERN_DEVICE uint32_t end_of_row(uint32_t run) const { return arrays.row_begin[arrays.row[run] + 1]; }
+  WSOLKERN_DEVICE uint32_t end_of(uint32_t run) const {  // one past its last column
+    return run + 1 < end_of_row(run) ? arrays.start[run + 1] : uint32_t(shape.width);
+  }
+  WSOLKERN_DEVICE int peak_of(uint32_t run) const { return level(pixel(arrays.row[run], arrays.crest[run])); }
+  WSOLKERN_DEVICE uint32_t basin_of(uint32_t run) const { return arrays.link[run] & ~kRoot; }
+
   // The branch that `branch` is part of at `level`, which its peak reaches.
   WSOLKERN_DEVICE uint32_t climb(uint32_t branch, int level) const {
-    while (scratch.join[branch] >= level) branch = scratch.parent[branch];
+    while (arrays.join[branch] >= level) branch = arrays.parent[branch];
     return branch;
   }
   template <class F>
@@ -89,6 +92,17 @@ struct Tree {
     const bool changed = shared.changed;
     block.barrier();
     return changed;
+  }
+  // Follows links from `begin`, up to kHops of them, to `links[to] == to`.
+  template <class T>
+  WSOLKERN_DEVICE uint32_t hop(const T* links, uint32_t begin) const {
+    uint32_t to = begin;
+    for (int i = 0; i < kHops; ++i) {
+      const uint32_t next = load(links + to);
+      if (next == to) break;
+      to = next;
+    }
+    return to;
   }
 };
 

@@ -39,7 +39,8 @@ struct Regions {
     list.push_back({begin, begin + count * sizeof(T), fresh, block});
   }
 
-  explicit Regions(const BatchProblem& problem) {
+  // is_first: no launch before this one has written what it may read.
+  explicit Regions(const BatchProblem& problem, bool is_first = true) {
     const size_t num_maps = size_t(problem.num_maps), sums = problem.num_sums();
     const size_t num_pixels = num_maps * size_t(problem.height) * size_t(problem.width);
     const size_t num_normalizations = size_t(problem.num_normalizations);
@@ -50,10 +51,11 @@ struct Regions {
     constant(problem.thresholds, size_t(problem.num_thresholds));
     constant(problem.ranks, num_maps * num_normalizations * kScoreLevels);
     constant(problem.affines, num_maps * num_normalizations * 2);
-    variable(problem.hits, num_maps * sums, true);
+    variable(problem.hits, num_maps * sums, is_first);
     for (int block = 0; block < problem.num_blocks; ++block) {
-      variable(problem.scratch + size_t(block) * problem.scratch_bytes, problem.scratch_bytes, true, block);
-      if (problem.sums) variable(problem.sums + size_t(block) * sums, sums, true, block);
+      if (problem.scratch_bytes)
+        variable(problem.scratch + size_t(block) * problem.scratch_bytes, problem.scratch_bytes, true, block);
+      if (problem.sums) variable(problem.sums + size_t(block) * sums, sums, is_first, block);
     }
   }
 };
@@ -78,18 +80,30 @@ const char* check_device(int) { return ""; }
 
 const char* launch(const BatchProblem& problem, const Plan& plan, int64_t* counts, int, void*) {
   if (problem.num_maps == 0) return "";
-  const size_t bytes = plan.in_shared ? shared_bytes(Shape(problem.height, problem.width)) : sizeof(Shared);
-  Regions regions(problem);
-  const char* const name = plan.in_shared ? "evaluate_batch_kernelILb1" : "evaluate_batch_kernelILb0";
-  const char* const report = start(name, problem, plan.num_blocks, bytes, regions);
+  if (plan.in_shared) {
+    const BatchProblem first = first_of(problem, plan);
+    *first.left_over = 0;
+    Regions regions(first);
+    regions.variable(first.left_over, size_t(problem.num_maps) + 1, false);
+    const char* const report = start(problem.is_8_bit() ? "evaluate_bytes_kernel" : "evaluate_words_kernel", first,
+                                     plan.num_blocks, plan.shared_bytes, regions);
+    if (*report) return report;
+  }
+  const BatchProblem rest = left_over_of(problem, plan);
+  Regions regions(rest, !plan.in_shared);
+  if (rest.left_over) regions.constant(rest.left_over, size_t(problem.num_maps) + 1);
+  const char* const report = start("evaluate_left_over_kernel", rest, plan.num_left_over, sizeof(Shared), regions);
   if (*report || !counts) return report;
-  for (Region& region : regions.list) region.block = -1;  // now every thread adds up what all blocks left
-  regions.variable(counts, problem.num_sums(), false);
+  BatchProblem summed = problem;
+  summed.num_blocks = plan.num_blocks;
+  Regions sums(summed, false);
+  for (Region& region : sums.list) region.block = -1;  // now every thread adds up what all blocks left
+  sums.variable(counts, problem.num_sums(), false);
   struct {
     BatchProblem problem;
     int64_t* counts;
-  } const work{problem, counts};
-  return start("add_sums_kernel", work, int((problem.num_sums() + 255) / 256), 0, regions);
+  } const work{summed, counts};
+  return start("add_sums_kernel", work, int((problem.num_sums() + 255) / 256), 0, sums);
 }
 
 const char* launch(const BoxList& list, const Plan& plan, int, void*) {
