@@ -288,7 +288,7 @@ def test_errors_name_the_argument_and_the_option(made):
 
 def test_importing_studies_loads_no_command_line():
     code = (
-        "import sys; from wsolkern.studies import diagnose, evaluate, profile, select, sweep, table;"
+        "import sys; from wsolkern.studies import diagnose, doctor, evaluate, profile, select, stores, sweep, table;"
         "print([name for name in ('typer', 'rich', 'torch', 'matplotlib', 'wsolkern.cli') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

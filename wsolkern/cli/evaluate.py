@@ -66,14 +66,7 @@ def evaluate(
         maps, targets = cams or score_maps, {"--json": json_file, "--resume": resume}
         check_targets(targets, (maps, metadata))
         how = options.evaluation(size, iou_thresholds, interval)
-        split = studying.load_split(
-            metadata,
-            mask_root,
-            targets,
-            box_format=box_format,
-            box_rounding=box_rounding,
-            allow_missing_ignore=allow_missing_ignore,
-        )
+        split = studying.load_split(metadata, mask_root, targets, box_format, box_rounding, allow_missing_ignore)
         with studying.running(studying.state_name(maps)) as progress:
             found = studies.evaluate(
                 maps,
@@ -96,11 +89,10 @@ def evaluate(
                 what = f"{result.num_images:,} images of {split.folder}"
                 terminal.print_result(result, f"{what}, {len(result.thresholds)} thresholds, metrics in percent")
 
-        steps = []
-        if json_file != "-":
-            steps.append(show)
-        if json_file is not None:
-            steps.append(lambda: terminal.write_json(found.to_dict(curves=curves), json_file))
-        steps.append(found.counted.save)
-        steps.append(lambda: studying.finish(len(split.image_ids), found.counted.problems, allow_missing))
-        terminal.deliver(*steps)
+        terminal.deliver_result(
+            json_file,
+            lambda: found.to_dict(curves=curves),
+            show,
+            found.counted.save,
+            lambda: studying.finish(len(split.image_ids), found.counted.problems, allow_missing),
+        )

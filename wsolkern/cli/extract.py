@@ -11,6 +11,7 @@ import typer
 
 from wsolkern import machine
 from wsolkern.cli import options, studying, terminal
+from wsolkern.functions import find_modules_here
 from wsolkern.targets import check_folder
 
 if TYPE_CHECKING:
@@ -27,9 +28,7 @@ def extract(
             show_default=False,
         ),
     ],
-    images: Annotated[
-        Path, typer.Option(metavar="DATA_ROOT", help="Folder that image ids are paths below.", show_default=False)
-    ],
+    images: options.DataRoot,
     out: Annotated[
         Path,
         typer.Option(
@@ -79,9 +78,7 @@ def extract(
     white: Annotated[
         float, typer.Option(help="What a pixel value of 255 is in units of --mean and --std: 1 or 255.")
     ] = 1.0,
-    device: Annotated[
-        str, typer.Option(help="cpu or cuda; under torchrun each process takes a GPU of its own.")
-    ] = "cpu",
+    device: options.RankDevice = "cpu",
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Images a forward pass; default: 1 a core on a CPU, 64 on a GPU.")
     ] = None,
@@ -118,9 +115,13 @@ def extract(
 
         check_folder("--out", out)
         preprocessing = Preprocessing(
-            options.parse_size(size), interpolation, _parse_three("--mean", mean), _parse_three("--std", std), white
+            options.parse_size(size),
+            interpolation,
+            options.parse_channels("--mean", mean),
+            options.parse_channels("--std", std),
+            white,
         )
-        options.find_modules_here()
+        find_modules_here()
         try:
             with studying.running() as progress:
                 found = studies.extract(
@@ -155,25 +156,13 @@ def extract(
             _finish(found, allow_missing)
 
 
-def _parse_three(option: str, text: str) -> tuple[float, ...]:
-    """Three numbers; one stands for all."""
-    try:
-        numbers = tuple(map(float, text.replace(",", " ").split()))
-    except ValueError:
-        numbers = ()
-    if len(numbers) not in (1, 3):
-        raise ValueError(f"{option}: expected three numbers or one, found {text!r}")
-    return numbers * (3 // len(numbers))
-
-
 def _finish(found: "Extraction", allow_missing: bool) -> None:
     """Says what is there and what was left out.
 
     Raises:
         typer.Exit: Something was, and that is not allowed.
     """
-    with terminal.printing():
-        terminal.stdout().print(f"{found.store}: {found.num_maps:,} CAMs")
+    terminal.say(f"{found.store}: {found.num_maps:,} CAMs")
     if found.others:
         text = f"{found.store}: {len(found.others):,} of them are of images that were not asked for now"
         terminal.stderr().print(f"{text}, such as {found.others[0]!r}")

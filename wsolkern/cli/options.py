@@ -5,9 +5,7 @@ Source: none.
 """
 
 import json
-import os
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,6 +28,7 @@ Metadata = Annotated[
         "class_labels.txt, such as metadata/CUB/test."
     ),
 ]
+Store = Annotated[Path, typer.Argument(metavar="STORE", help="Folder of a CAM store.", show_default=False)]
 MaskRoot = Annotated[
     Path | None, typer.Option(help="Folder that the mask paths of localization.txt start from (PxAP).")
 ]
@@ -63,6 +62,10 @@ Interval = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="cpu or cuda: where the maps are evaluated.")]
+DataRoot = Annotated[
+    Path, typer.Option(metavar="DATA_ROOT", help="Folder that image ids are paths below.", show_default=False)
+]
+RankDevice = Annotated[str, typer.Option(help="cpu or cuda; under torchrun each process takes a GPU of its own.")]
 AllowMissing = Annotated[
     bool, typer.Option("--allow-missing", help="Exit with 0 even if maps are missing or unreadable.")
 ]
@@ -145,6 +148,17 @@ def parse_size(text: str) -> tuple[int, int]:
     return size
 
 
+def parse_channels(name: str, text: str) -> tuple[float, ...]:
+    """Three numbers, for red, green and blue; one stands for all. ``name`` is the option's, for the error."""
+    try:
+        numbers = tuple(map(float, text.replace(",", " ").split()))
+    except ValueError:
+        numbers = ()
+    if len(numbers) not in (1, 3):
+        raise ValueError(f"{name}: expected three numbers or one, found {text!r}")
+    return numbers * (3 // len(numbers))
+
+
 def parse_fractions(name: str, text: str) -> list[float]:
     """Different fractions in (0, 1] between commas or spaces; ``name`` is the option's, for the error."""
     try:
@@ -216,9 +230,3 @@ def parse_folders(texts: list[str]) -> dict[str, Path]:
             raise ArgumentError("mask_roots", "expected DATASET=DIR, as in OpenImages=dataset/OpenImages", text)
         roots[paper.canonical(dataset)] = Path(folder)
     return roots
-
-
-def find_modules_here() -> None:
-    """Lets package.module:function name a module in the current folder."""
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())

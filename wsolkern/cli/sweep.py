@@ -66,14 +66,7 @@ def sweep(
         targets = {"--json": json_file, "--csv": csv_file, "--plot": plot, "--resume": resume}
         check_targets(targets, (cams, metadata))
         how = options.evaluation(size, iou_thresholds, interval)
-        split = studying.load_split(
-            metadata,
-            mask_root,
-            targets,
-            box_format=box_format,
-            box_rounding=box_rounding,
-            allow_missing_ignore=allow_missing_ignore,
-        )
+        split = studying.load_split(metadata, mask_root, targets, box_format, box_rounding, allow_missing_ignore)
         with studying.running(studying.state_name(cams)) as progress:
             found = studies.sweep(
                 cams,
@@ -100,15 +93,12 @@ def sweep(
                 with terminal.printing():
                     console.print(*(report.curve_table(each, mark) for each in shown), sep="")
 
-        steps = []
-        if json_file != "-":
-            steps.append(show)
-        if json_file is not None:
-            steps.append(lambda: terminal.write_json(found.to_dict(curves=curves), json_file))
-        if csv_file is not None:
-            steps.append(lambda: report.write_csv(csv_file, result))
-        if plot is not None:
-            steps.append(lambda: report.draw_percentile_curves(plot, found.percentile_curves, title))
-        steps.append(found.counted.save)
-        steps.append(lambda: studying.finish(len(split.image_ids), found.counted.problems, allow_missing))
-        terminal.deliver(*steps)
+        terminal.deliver_result(
+            json_file,
+            lambda: found.to_dict(curves=curves),
+            show,
+            csv_file and (lambda: report.write_csv(csv_file, result)),
+            plot and (lambda: report.draw_percentile_curves(plot, found.percentile_curves, title)),
+            found.counted.save,
+            lambda: studying.finish(len(split.image_ids), found.counted.problems, allow_missing),
+        )

@@ -145,8 +145,11 @@ def printing() -> Iterator[None]:
         raise OSError(f"standard output: {message(error)}") from error
 
 
-def deliver(*steps: Callable[[], object]) -> None:
+def deliver(*steps: Callable[[], object] | None) -> None:
     """Takes all steps that a result goes out by, whichever of them fail: printing, files, a list of what is missing.
+
+    Args:
+        steps: What is done, in this order; None, as of a file that is not wanted, is nothing.
 
     Raises:
         typer.Exit: Some did, or ended the command.
@@ -155,12 +158,37 @@ def deliver(*steps: Callable[[], object]) -> None:
     for step in steps:
         try:
             with errors_as_messages():
-                step()
+                if step is not None:
+                    step()
         except typer.Exit as ended:
             codes.add(ended.exit_code)
     for code in (FAILED, PROBLEMS, UNREAD):
         if code in codes:
             raise typer.Exit(code)
+
+
+def deliver_result(
+    json_file: str | None,
+    content: Callable[[], dict],
+    show: Callable[[], object] | None,
+    *steps: Callable[[], object] | None,
+) -> None:
+    """Takes the steps of a result that goes out as JSON, too; it is not shown where the JSON is printed.
+
+    Args:
+        json_file: Where the JSON goes, "-" for standard output; None: nowhere.
+        content: Gives what it holds.
+        show: Prints the result.
+        steps: What follows, as for :func:`deliver`.
+
+    Raises:
+        typer.Exit: As from there.
+    """
+    deliver(
+        None if json_file == "-" else show,
+        None if json_file is None else lambda: write_json(content(), json_file),
+        *steps,
+    )
 
 
 def print_result(result: "Result", title: str) -> None:
@@ -170,6 +198,12 @@ def print_result(result: "Result", title: str) -> None:
     out = stdout()
     with printing():
         out.print(*rich_tables(result, title, out.width), sep="")
+
+
+def say(text: str) -> None:
+    """A line on standard output."""
+    with printing():
+        stdout().print(text)
 
 
 def print_text(text: str) -> None:
@@ -202,6 +236,24 @@ def progress_bar(unit: str = "images") -> "Progress":
         TimeRemainingColumn(),
         console=stderr(),
     )
+
+
+@contextmanager
+def showing_progress(unit: str = "images") -> Iterator[Callable[[str, int, int], None]]:
+    """Gives a study's progress callback; what it tells is a bar for each thing that is being done."""
+    bar, tasks = progress_bar(unit), {}
+
+    def progress(what: str, done: int, total: int) -> None:
+        bar.start()  # not before: what is refused at once shows no bar
+        if what not in tasks:
+            tasks[what] = bar.add_task(what, total=total)
+        bar.update(tasks[what], completed=done)
+
+    try:
+        yield progress
+    finally:
+        if tasks:
+            bar.stop()
 
 
 _spellings: dict[str, str] = {}  # of the command that runs: an argument's name -> how it is typed
