@@ -32,9 +32,9 @@ from wsolkern.metrics import Evaluator
 from wsolkern.metrics.bootstrap import BootstrapEvaluator
 from wsolkern.metrics.selection import select
 from wsolkern.models import METHODS, build
-from wsolkern.report.paper import canonical
 from wsolkern.report.tables import plain_table
 from wsolkern.studies.counting import count_maps, evaluator_for
+from wsolkern.studies.paper import canonical
 from wsolkern.training import Recipe
 
 NORMALIZATIONS = "minmax max pas:0.9 ivr:0.00..0.95/0.05"

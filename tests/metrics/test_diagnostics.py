@@ -21,8 +21,8 @@ from wsolkern.cams import CamWriter, Manifest
 from wsolkern.cli import app, terminal
 from wsolkern.metrics.diagnostics import Comparison, compare, diagnose, extremes, localized
 from wsolkern.ops.boxes import ious_reference
-from wsolkern.report import paper
-from wsolkern.report.diagnostics import RATIO_FOR_MAX, recommend
+from wsolkern.studies import paper
+from wsolkern.studies.recommendation import RATIO_FOR_MAX, recommend
 
 NUM_IMAGES = 12
 IDS = [f"part/{index}.jpg" for index in range(NUM_IMAGES)]

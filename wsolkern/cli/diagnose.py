@@ -94,6 +94,7 @@ def diagnose(
 
 def _print(examined: "tuple[StoreDiagnosis, ...]") -> None:
     from wsolkern.report import diagnostics
+    from wsolkern.studies.recommendation import CAVEAT
 
     console = terminal.stdout()
     with terminal.printing():
@@ -114,4 +115,4 @@ def _print(examined: "tuple[StoreDiagnosis, ...]") -> None:
                 lines["measured"] = f"{ahead}: {measured.metric} {figures}"
             for name, text in lines.items():
                 console.print(f"  {name:<30} {text}")
-        console.print(diagnostics.CAVEAT)
+        console.print(CAVEAT)

@@ -221,7 +221,7 @@ def parse_percentiles(texts: list[str]) -> dict[tuple[str, str] | None, float]:
 
 def parse_folders(texts: list[str]) -> dict[str, Path]:
     """--mask-root by data set."""
-    from wsolkern.report import paper
+    from wsolkern.studies import paper
 
     roots = {}
     for text in texts:

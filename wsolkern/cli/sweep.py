@@ -54,13 +54,14 @@ def sweep(
     """
     with terminal.errors_as_messages():
         from wsolkern import studies
+        from wsolkern.metrics.curves import has_curve
         from wsolkern.normalization import parse_all
         from wsolkern.report import curves as report
-        from wsolkern.report.tables import markdown_table
+        from wsolkern.report.tables import markdown_table, write_csv
 
         machine.use_threads(threads)
         wanted = tuple(dict.fromkeys(parse_all(normalizations or defaults.CANDIDATES)))
-        if plot is not None and not report.has_curve(map(str, wanted)):
+        if plot is not None and not has_curve(map(str, wanted)):
             raise ValueError("--plot: expected two percentiles of one normalization at least, found no such two")
         options.check_plot(plot)
         targets = {"--json": json_file, "--csv": csv_file, "--plot": plot, "--resume": resume}
@@ -97,7 +98,7 @@ def sweep(
             json_file,
             lambda: found.to_dict(curves=curves),
             show,
-            csv_file and (lambda: report.write_csv(csv_file, result)),
+            csv_file and (lambda: write_csv(csv_file, result)),
             plot and (lambda: report.draw_percentile_curves(plot, found.percentile_curves, title)),
             found.counted.save,
             lambda: studying.finish(len(split.image_ids), found.counted.problems, allow_missing),

@@ -135,10 +135,10 @@ def table(
 
 def _write(out: Path, found: "Tabulation", format_: Format) -> None:
     """Writes a file; a table that cannot go there is printed after all."""
-    from wsolkern.report import tabulation
+    from wsolkern.report import paper
 
     file = io.StringIO()
-    tabulation.write(terminal.console(file, _WIDEST), found.tables, found.notes, format_.value)
+    paper.write(terminal.console(file, _WIDEST), found.tables, found.notes, format_.value)
     try:
         write_whole(out, file.getvalue().encode())
     except OSError:
@@ -147,7 +147,7 @@ def _write(out: Path, found: "Tabulation", format_: Format) -> None:
 
 
 def _print(found: "Tabulation", format_: Format) -> None:
-    from wsolkern.report import tabulation
+    from wsolkern.report import paper
 
     with terminal.printing():
-        tabulation.write(terminal.stdout(), found.tables, found.notes, format_.value)
+        paper.write(terminal.stdout(), found.tables, found.notes, format_.value)

@@ -6,7 +6,7 @@ Source: Kim et al., arXiv 2107.13221, section 6 (their standard deviations' rati
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -62,6 +62,23 @@ class Diagnosis:
     def to_dict(self) -> dict[str, Any]:
         """Fields as JSON can hold them; a ratio that is no number is None."""
         return asdict(self) | {"ratio": self.ratio if math.isfinite(self.ratio) else None}
+
+
+@dataclass(frozen=True, eq=False)
+class RunExtremes:
+    """The maps of one run."""
+
+    name: str
+    diagnosis: Diagnosis
+    minima: np.ndarray
+    """Minimum of each map at the evaluation size, float64 [N]."""
+    maxima: np.ndarray
+    """Maximum of each map, float64 [N]."""
+    image_ids: Sequence[str] = ()
+    """N ids; for the CSV only."""
+    localized: dict[str, np.ndarray] = field(default_factory=dict)
+    """Normalization -> whether each map's box is right, bool [N]; the same normalizations, or families of them, in
+    the same order for all runs."""
 
 
 @dataclass(frozen=True)

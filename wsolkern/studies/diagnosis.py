@@ -20,9 +20,9 @@ from wsolkern.errors import ArgumentError, DatasetError
 from wsolkern.machine import gpu_of
 from wsolkern.metrics import Result, diagnostics, sealed
 from wsolkern.metrics.metric import Metric
-from wsolkern.report.diagnostics import CAVEAT, Recommendation, RunExtremes, recommend
 from wsolkern.studies.counting import evaluator_for, fingerprint, mask_files_of
 from wsolkern.studies.passes import Pass, Passes, Progress, about_maps, alone, run_pass
+from wsolkern.studies.recommendation import CAVEAT, Recommendation, recommend
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +37,7 @@ class StoreDiagnosis:
 
     store: CamStore
     nwc: bool
-    extremes: RunExtremes
+    extremes: diagnostics.RunExtremes
     """Minimum and maximum of each map, and how they are distributed."""
     recommendation: Recommendation
     """What they speak for."""
@@ -176,7 +176,7 @@ class _Examining:
         except ValueError as error:
             raise ValueError(f"{store.path}: {error}") from error
         localized = dict(zip(thresholds, right, strict=True))
-        extremes = RunExtremes(os.fspath(store.path), diagnosis, minima, maxima, seen.image_ids, localized)
+        extremes = diagnostics.RunExtremes(os.fspath(store.path), diagnosis, minima, maxima, seen.image_ids, localized)
         recommendation = recommend(diagnosis, store.manifest.dataset, store.manifest.backbone)
         return StoreDiagnosis(store, self._nwc, extremes, recommendation, comparison, problems)
 
