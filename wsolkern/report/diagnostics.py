@@ -49,7 +49,7 @@ def write_csv(path: str | os.PathLike, runs: Iterable[RunExtremes]) -> None:
     one column a normalization (right_minmax, ..., right_ivr: True or False), if that is known.
     """
     runs = list(runs)
-    families = [name.partition(":")[0] for name in runs[0].localized] if runs else []
+    families = [each.name for each in runs[0].localized] if runs else []
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(

@@ -50,10 +50,10 @@ def columns(choices: "Sequence[Choice]", bootstrap: "Bootstrap", *, fixed: bool)
         fixed: Whether thresholds were chosen on val, too; then they have a column.
     """
     level, reference = f"{100 * bootstrap.confidence:.6g}%", best(choices).normalization
-    names = [choice.normalization for choice in choices]
-    estimates = [bootstrap[name] for name in names]
-    differences = [bootstrap.difference(name, reference) for name in names]
-    found = [("normalization", names), ("val", [f"{choice.figure:.2f}" for choice in choices])]
+    chosen = [choice.normalization for choice in choices]
+    estimates = [bootstrap[each] for each in chosen]
+    differences = [bootstrap.difference(each, reference) for each in chosen]
+    found = [("normalization", [*map(str, chosen)]), ("val", [f"{choice.figure:.2f}" for choice in choices])]
     if fixed:
         heading = " ".join(["thresholds", *(f"{iou:g}" for iou in choices[0].thresholds)])
         found.append((heading, [" ".join(f"{t:.6g}" for t in choice.thresholds.values()) for choice in choices]))
@@ -65,7 +65,7 @@ def columns(choices: "Sequence[Choice]", bootstrap: "Bootstrap", *, fixed: bool)
         marked = [f"{each.figure:+.2f}{'*' if each.excludes_zero else ' '}" for each in differences]
         intervals = [_interval(each.interval, "+.2f") for each in differences]
         for heading, cells in ((f"minus {reference}", marked), (f"{level} interval of it", intervals)):
-            found.append((heading, ["" if name == reference else c for name, c in zip(names, cells, strict=True)]))
+            found.append((heading, ["" if each == reference else c for each, c in zip(chosen, cells, strict=True)]))
     return found
 
 

@@ -363,7 +363,7 @@ def _select(choices: "Mapping[str, Percentile | Run]", measuring: _Measuring) ->
         if isinstance(run, Run) and run.path not in selected:
             result = measuring.count(run, _PERCENTILES, f"train-fullsup: {run.cell}")
             (best,) = select(result, Metric.of(str(measuring.splits.of(run).kind)))
-            percentile = Normalization.parse(best.normalization).ivr or 0.0
+            percentile = best.normalization.ivr or 0.0
             selected[run.path] = Percentile(percentile, f"selected on train-fullsup with {run.method}")
     return {path: selected[each.path] if isinstance(each, Run) else each for path, each in choices.items()}
 
