@@ -26,13 +26,7 @@ from wsolkern.cli import (
     train,
 )
 
-app = typer.Typer(
-    name="wsolkern",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    rich_markup_mode="markdown",
-)
+app = terminal.group("wsolkern", pretty_exceptions_enable=False)
 for command in (
     train.train,
     extract.extract,

@@ -119,10 +119,7 @@ def _run(out: Path, resolution: int, picture: bool, json_file: str | None) -> No
 
 
 def _print(out: Path, result, shape, num_photographs: int, picture: bool, seconds: dict[str, float]) -> None:
-    title = (
-        f"{result.num_images} images from {num_photographs} photographs, CAMs of {shape[1]}x{shape[2]}, "
-        f"{len(result.thresholds)} thresholds, metrics in percent"
-    )
+    title = f"{result.num_images} images from {num_photographs} photographs, CAMs of {shape[1]}x{shape[2]}"
     terminal.print_result(result, title)
     cams, metadata = out / "cams", out / "metadata"
     halves = [f"--{split} {cams} --{split}-metadata {metadata / split}" for split in ("val", "test")]

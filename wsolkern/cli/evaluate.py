@@ -56,7 +56,6 @@ def evaluate(
     """
     with terminal.errors_as_messages():
         from wsolkern import studies
-        from wsolkern.report.tables import markdown_table
 
         machine.use_threads(threads)
         if (cams is None) == (score_maps is None):
@@ -81,18 +80,11 @@ def evaluate(
             )
         studying.warn(found.counted.warnings)
 
-        def show() -> None:
-            result = found.result
-            if markdown:
-                terminal.print_text(markdown_table(result))
-            else:
-                what = f"{result.num_images:,} images of {split.folder}"
-                terminal.print_result(result, f"{what}, {len(result.thresholds)} thresholds, metrics in percent")
-
+        title = f"{found.result.num_images:,} images of {split.folder}"
         terminal.deliver_result(
             json_file,
             lambda: found.to_dict(curves=curves),
-            show,
+            lambda: terminal.print_result(found.result, title, markdown=markdown),
             found.counted.save,
             lambda: studying.finish(len(split.image_ids), found.counted.problems, allow_missing),
         )

@@ -17,13 +17,7 @@ if TYPE_CHECKING:
     from wsolkern.studies.stores import StoreInfo
 
 
-app = typer.Typer(
-    name="store",
-    help="Look at CAM stores, check, merge, import and export them.",
-    no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    rich_markup_mode="markdown",
-)
+app = terminal.group("store", help="Look at CAM stores, check, merge, import and export them.")
 app.callback()(terminal.spell_as_typed)
 Stores = Annotated[list[Path], typer.Argument(metavar="STORES...", help="Folders of CAM stores.", show_default=False)]
 

@@ -57,11 +57,11 @@ def sweep(
         from wsolkern.metrics.curves import has_curve
         from wsolkern.normalization import parse_all
         from wsolkern.report import curves as report
-        from wsolkern.report.tables import markdown_table, write_csv
+        from wsolkern.report.tables import write_csv
 
         machine.use_threads(threads)
         wanted = tuple(dict.fromkeys(parse_all(normalizations or defaults.CANDIDATES)))
-        if plot is not None and not has_curve(map(str, wanted)):
+        if plot is not None and not has_curve(wanted):
             raise ValueError("--plot: expected two percentiles of one normalization at least, found no such two")
         options.check_plot(plot)
         targets = {"--json": json_file, "--csv": csv_file, "--plot": plot, "--resume": resume}
@@ -84,10 +84,8 @@ def sweep(
         result, title = found.result, f"{found.result.num_images:,} images of {split.folder}"
 
         def show() -> None:
-            if markdown:
-                terminal.print_text(markdown_table(result))
-            else:
-                terminal.print_result(result, f"{title}, {len(result.thresholds)} thresholds, metrics in percent")
+            terminal.print_result(result, title, markdown=markdown)
+            if not markdown:
                 shown = [each for each in found.percentile_curves if each.metric != "MaxBoxAcc"]
                 console = terminal.stdout()
                 mark = "#" if console.options.ascii_only else "█"

@@ -119,6 +119,14 @@ class Command(TyperCommand):
         self.format_options(context, formatter)
 
 
+def group(name: str, **about) -> typer.Typer:
+    """Commands under one name; without one of them it prints its help."""
+    help_options = {"help_option_names": ["-h", "--help"]}
+    return typer.Typer(
+        name=name, no_args_is_help=True, context_settings=help_options, rich_markup_mode="markdown", **about
+    )
+
+
 def prepare_streams() -> None:
     """Lets any text be printed, whatever the encoding, also to a stream that is closed."""
     for name in ("stdout", "stderr"):
@@ -191,13 +199,15 @@ def deliver_result(
     )
 
 
-def print_result(result: "Result", title: str) -> None:
-    """The table on standard output, as wide as that is."""
-    from wsolkern.report.tables import rich_tables
+def print_result(result: "Result", title: str, *, markdown: bool = False) -> None:
+    """The table on standard output, as wide as that is; as Markdown it has no title."""
+    from wsolkern.report.tables import markdown_table, rich_tables
 
-    out = stdout()
+    if markdown:
+        return print_text(markdown_table(result))
+    out, about = stdout(), f"{title}, {len(result.thresholds)} thresholds, metrics in percent"
     with printing():
-        out.print(*rich_tables(result, title, out.width), sep="")
+        out.print(*rich_tables(result, about, out.width), sep="")
 
 
 def say(text: str) -> None:

@@ -45,9 +45,9 @@ class PercentileCurve:
         }
 
 
-def has_curve(normalizations: Iterable[str]) -> bool:
+def has_curve(normalizations: Iterable[Normalization]) -> bool:
     """Whether a result of these, each of which is there once, will hold a curve."""
-    names = Counter(name for each in normalizations for name, _ in _positions(Normalization.parse(each)))
+    names = Counter(name for each in normalizations for name, _ in _positions(each))
     return max(names.values(), default=0) > 1
 
 
@@ -58,10 +58,8 @@ def percentile_curves(result: Result) -> list[PercentileCurve]:
     there is a curve over one's percentile for each percentile of the other.
     """
     points: dict[str, dict[float, NormalizationResult]] = {}
-    for row in result:
-        if row.normalization is None:
-            raise ValueError(f"result: expected rows of normalizations, found one of {row.name}")
-        for name, percentile in _positions(row.normalization):
+    for normalization, row in result.by_normalization().items():
+        for name, percentile in _positions(normalization):
             points.setdefault(name, {})[percentile] = row
     curves = []
     for name, rows in points.items():

@@ -63,10 +63,7 @@ def select(result: Result, metric: str | Metric) -> tuple[Choice, ...]:
     """
     metric = Metric.parse(metric)
     families: dict[str, dict[Normalization, NormalizationResult]] = {}
-    for row in result:
-        candidate = row.normalization
-        if candidate is None:
-            raise ValueError(f"result: expected rows of normalizations, found one of {row.name}")
+    for candidate, row in result.by_normalization().items():
         families.setdefault(candidate.name, {})[candidate] = row
     choices = []
     for rows in families.values():

@@ -6,12 +6,11 @@ Source: Kim et al., arXiv 2107.13221, tables 1 and 2.
 A cell reads "64.29", or with the paper's number and the difference "64.29 (65.27, -0.98)".
 """
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from wsolkern.report.plain import latex_text, markdown_text, visible
+from wsolkern.report.tables import csv_text as rows_as_csv
 from wsolkern.report.tables import plain_table
 from wsolkern.studies.paper import COLUMNS, LAYOUTS, NORMALIZATIONS, PaperTable
 
@@ -100,15 +99,13 @@ def latex(table: PaperTable, notes: Sequence[str] = ()) -> str:
 
 def csv_text(tables: Iterable[PaperTable]) -> str:
     """Tables as one CSV in long form, a line a cell: :data:`COLUMNS`; what is missing is empty."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, COLUMNS, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    for table in tables:
-        for record in table.to_dict()["cells"]:
-            for name in ("published", "difference"):
-                record[name] = None if record[name] is None else f"{record[name]:.2f}"
-            writer.writerow({name: visible(cell) if isinstance(cell, str) else cell for name, cell in record.items()})
-    return out.getvalue()
+    return rows_as_csv([_csv_row(cell) for table in tables for cell in table.to_dict()["cells"]])
+
+
+def _csv_row(cell: dict) -> dict:
+    """A cell without what is in bold; what is published has two digits."""
+    row = {name: visible(cell[name]) if isinstance(cell[name], str) else cell[name] for name in COLUMNS}
+    return row | {name: None if row[name] is None else f"{row[name]:.2f}" for name in ("published", "difference")}
 
 
 def _cell(table: PaperTable, row, column, bold: str, *, missing: str = "–", minus: str = "-") -> str:

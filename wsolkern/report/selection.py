@@ -4,14 +4,12 @@ In: choices and a Bootstrap of what was chosen. Out: rich tables, Markdown, CSV;
 Source: the protocol of Choe et al., arXiv 2007.04178, section 4; intervals: Efron & Tibshirani, 1993, chapter 13.
 """
 
-import csv
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from wsolkern.metrics.selection import best
+from wsolkern.report import tables
 from wsolkern.report.plain import markdown_text
-from wsolkern.report.tables import plain_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -114,11 +112,7 @@ def csv_text(choices: "Sequence[Choice]", bootstrap: "Bootstrap", *, fixed: bool
                 "share_above": difference.share_above,
             }
         )
-    out = io.StringIO()
-    writer = csv.DictWriter(out, lines[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return out.getvalue()
+    return tables.csv_text(lines)
 
 
 def _interval(ends: tuple[float, float], spec: str) -> str:
@@ -126,7 +120,7 @@ def _interval(ends: tuple[float, float], spec: str) -> str:
 
 
 def _rich_table(shown: list[tuple[str, list[str]]]) -> "Table":
-    table = plain_table()
+    table = tables.plain_table()
     for heading, _ in shown:
         justify = "left" if heading == "normalization" else "right"
         table.add_column(heading, justify=justify, style="bold" if heading == "test" else None, no_wrap=True)

@@ -7,6 +7,7 @@ Source: the columns are those of Choe et al., arXiv 2007.04178, tables 2 and 3, 
 import csv
 import io
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from wsolkern.files import write_whole
@@ -98,12 +99,16 @@ def markdown_table(result: "Result") -> str:
 
 def write_csv(path: str | os.PathLike, result: "Result") -> None:
     """Writes a result as CSV, one row a normalization, numbers with all their digits."""
-    rows = [_csv_row(row, result) for row in result]
+    write_whole(path, csv_text([_csv_row(row, result) for row in result]).encode())
+
+
+def csv_text(rows: Sequence[dict]) -> str:
+    """Rows of the same columns, at least one, as CSV under a line of the columns' names."""
     file = io.StringIO()
     writer = csv.DictWriter(file, rows[0], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_whole(path, file.getvalue().encode())
+    return file.getvalue()
 
 
 def _csv_row(row: "NormalizationResult", result: "Result") -> dict:

@@ -166,10 +166,7 @@ def result_figures(result: "Result", *, method: str, dataset: str, backbone: str
         For each row MaxBoxAccV2 and the maximal box accuracy (all contours) by IoU threshold with their mean, or PxAP.
     """
     found = []
-    for row in result:
-        normalization = row.normalization
-        if normalization is None:
-            raise ValueError(f"result: expected rows of normalizations, found one of {row.name}")
+    for normalization, row in result.by_normalization().items():
         percentile = normalization.pas if normalization.ivr is None else normalization.ivr
         metrics = {} if row.pxap is None else {Metric.PXAP.value: row.pxap}
         if row.max_box_acc_v2 is not None and row.max_box_acc_v2_per_iou is not None:

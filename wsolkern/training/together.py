@@ -9,9 +9,7 @@ from collections.abc import Callable
 
 import torch
 
-from wsolkern import machine
 from wsolkern.cams import Ranks
-from wsolkern.interrupts import interrupts_raise
 from wsolkern.training.data import TrainingData
 from wsolkern.training.loop import Outcome, train
 from wsolkern.training.recipe import Recipe
@@ -50,10 +48,7 @@ def train_together(
         KeyboardInterrupt: SIGINT or SIGTERM came; in the first process the message says what to go on from.
         ValueError, ImportError: As :func:`wsolkern.training.train`.
     """
-    with interrupts_raise(), Ranks.joined() as ranks:
-        if ranks.num_local > 1:
-            machine.share_cores(ranks.num_local)
-        place = machine.place_of(device, ranks.local_rank)
+    with Ranks.joined_on(device) as (ranks, place):
         if place.type == "cuda":
             torch.cuda.set_device(place)
         is_first = ranks.rank == 0
