@@ -20,6 +20,7 @@ from wsolkern.cli import (
     profile,
     select,
     store,
+    streams,
     sweep,
     table,
     terminal,
@@ -89,5 +90,5 @@ def _app_options(
 
 def main() -> None:
     """The entry point."""
-    terminal.prepare_streams()
+    streams.prepare_streams()
     app()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wsolkern.cli import terminal
+from wsolkern.cli import streams, terminal
 from wsolkern.files import write_whole
 from wsolkern.targets import check_folder, check_targets
 
@@ -97,8 +97,7 @@ def _print(out: Path, found: "Demonstration", picture: Path | None) -> None:
         "all percentiles of IVR": f"wsolkern sweep {cams} --metadata {metadata}",
         "one chosen, and tested": f"wsolkern select {' '.join(halves)}",
     }
-    console = terminal.stdout()
-    with terminal.printing():
+    with streams.printing() as console:
         for name, where in written.items():
             if where is not None:
                 console.print(f"{name:<26} {where}")

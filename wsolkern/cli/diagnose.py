@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wsolkern import machine
-from wsolkern.cli import options, studying, terminal
+from wsolkern.cli import options, streams, studying, terminal
 from wsolkern.targets import check_targets
 
 if TYPE_CHECKING:
@@ -96,8 +96,7 @@ def _print(examined: "tuple[StoreDiagnosis, ...]") -> None:
     from wsolkern.report import diagnostics
     from wsolkern.studies.recommendation import CAVEAT
 
-    console = terminal.stdout()
-    with terminal.printing():
+    with streams.printing() as console:
         console.print(diagnostics.rich_table([each.extremes for each in examined]))
         for each in examined:
             found, measured = each.extremes.diagnosis, each.comparison

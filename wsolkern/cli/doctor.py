@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wsolkern.cli import terminal
+from wsolkern.cli import streams, terminal
 from wsolkern.targets import check_targets
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ def doctor(
 
 
 def _print(found: "Installation") -> None:
-    console, width = terminal.stdout(), max(len(each.part) for each in found.findings)
-    with terminal.printing():
+    width = max(len(each.part) for each in found.findings)
+    with streams.printing() as console:
         for each in found.findings:
             console.print(f"{each.state:<7}", style=_COLOURS[each.state], end="")
             console.print(f"  {each.part:<{width}}  {each.detail}")

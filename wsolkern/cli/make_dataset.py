@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from wsolkern.cli import terminal
+from wsolkern.cli import streams, terminal
 from wsolkern.targets import check_folder
 
 _MOST = 100_000  # images of a split: their names have five digits
@@ -46,8 +46,7 @@ def digits(
         total = sum(counts.values())
         with terminal.showing_progress() as progress:
             make_digits(out, counts, size=size, seed=seed, progress=lambda done: progress("digits", done, total))
-        console = terminal.stdout()
-        with terminal.printing():
+        with streams.printing() as console:
             console.print(f"{out}: {', '.join(f'{number:,} {name}' for name, number in counts.items())}")
             for kind in ("boxes", "masks"):
                 console.print(f"{kind}: {out / 'metadata' / f'digits-{kind}'}")

@@ -103,6 +103,16 @@ Resume = Annotated[
 ]
 
 
+def optional(kind: type, text: str, *names: str, **how) -> object:
+    """The type of an option that may be left out, which its help says what comes of."""
+    return Annotated[kind | None, typer.Option(*names, help=text, show_default=False, **how)]
+
+
+def arguments(text: str) -> object:
+    """The type of --argument, repeatable; :func:`parse_arguments` reads it."""
+    return optional(list[str], text, "--argument", "-a", metavar="NAME=VALUE")
+
+
 def normalizations(default: str) -> object:
     """The type of --normalizations, whose help says what is taken by default."""
     return Annotated[

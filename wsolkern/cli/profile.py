@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from wsolkern import defaults, machine
-from wsolkern.cli import options, studying, terminal
+from wsolkern.cli import options, streams, studying, terminal
 from wsolkern.files import write_whole
 from wsolkern.functions import find_function, find_modules_here
 from wsolkern.targets import check_targets
@@ -109,10 +109,8 @@ def profile(
 
         def show() -> None:
             what = run or f"{counted.num_images:,} images of {counted.split.folder}"
-            with terminal.printing():
-                terminal.stdout().print(
-                    report.rich_table(found.findings, what), *report.lines(found.findings), sep="\n"
-                )
+            with streams.printing() as console:
+                console.print(report.rich_table(found.findings, what), *report.lines(found.findings), sep="\n")
 
         terminal.deliver_result(
             json_file,

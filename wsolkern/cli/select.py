@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from wsolkern import defaults, machine
-from wsolkern.cli import options, studying, terminal
+from wsolkern.cli import options, streams, studying, terminal
 from wsolkern.files import write_whole
 from wsolkern.targets import check_targets
 
@@ -109,10 +109,9 @@ def select(
             lines = report.caption(found.choices, found.figures, *images, fixed=select_threshold)
             shown = report.columns(found.choices, found.figures, fixed=select_threshold)
             if markdown:
-                terminal.print_text(report.markdown(lines, shown))
+                streams.print_text(report.markdown(lines, shown))
             else:
-                console = terminal.stdout()
-                with terminal.printing():
+                with streams.printing() as console:
                     console.print(*lines, *report.rich_tables(shown, console.width), sep="\n")
 
         def write() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wsolkern.cli import options, studying, terminal, transfer
+from wsolkern.cli import options, streams, studying, terminal, transfer
 from wsolkern.targets import check_folder, check_targets
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def verify(
             if found.damaged:
                 state = f"{len(found.damaged)} damaged, which held {found.num_lost:,} maps"
                 state += " and are taken out: the next run makes these maps again" if repair else ""
-            terminal.say(f"{path}: {found.num_maps:,} maps in {found.num_shards:,} shards, {state}")
+            streams.say(f"{path}: {found.num_maps:,} maps in {found.num_shards:,} shards, {state}")
             damaged |= {os.path.join(path, file): problem for file, problem in found.damaged.items()}
         studying.finish_shards("files are damaged", damaged)
 
@@ -93,7 +93,7 @@ def merge(
         check_folder("OUT", out)
         with terminal.showing_progress("maps") as progress:
             found = merge(out, stores, progress=progress)
-        terminal.say(f"{out}: {found.num_maps:,} maps")
+        streams.say(f"{out}: {found.num_maps:,} maps")
         studying.finish_shards("shards are damaged, their maps are left out", found.problems)
 
 
@@ -109,8 +109,7 @@ def _print_info(found: "StoreInfo") -> None:
         "maps": f"{content['num_maps']:,}" + (f": {counts}" if counts else ""),
         "shards": f"{content['num_shards']:,}, {content['bytes']:,} bytes",
     }
-    console = terminal.stdout()
-    with terminal.printing():
+    with streams.printing() as console:
         for name, value in rows.items():
             shown = ", ".join(f"{key} {each}" for key, each in value.items()) if isinstance(value, dict) else value
             console.print(f"{name:<18} {'-' if shown in (None, '') else shown}")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from wsolkern.cli import terminal
+from wsolkern.cli import streams, terminal
 from wsolkern.errors import message
 from wsolkern.targets import Targets, check_masks
 
@@ -44,7 +44,8 @@ def running(keep: Callable[["Interrupted"], str] | None = None) -> Iterator[Call
         where = f" in {kept}; go on with --resume {kept}" if kept else " and are lost"
         if not kept and keep is None:
             where += "; --resume STATE would have kept them"
-        terminal.stderr().print(f"interrupted: {str(error).removeprefix('evaluating: ')}{where}")
+        what = "" if error.what == "evaluating" else f"{error.what}: "
+        streams.stderr().print(f"interrupted: {what}{error.in_short}{where}")
         raise typer.Exit(terminal.INTERRUPTED) from None
 
 
@@ -63,7 +64,7 @@ def _keep(error: "Interrupted", name: str) -> Path | None:
             error.counting.save(path)
             return path
         except OSError as failure:
-            terminal.stderr().print(f"error: {message(failure)}", style="red")
+            streams.stderr().print(f"error: {message(failure)}", style="red")
     return None
 
 
@@ -101,7 +102,7 @@ def expect_ignore_masks(split: "Metadata", mask_root: Path | None, allow_missing
 def warn(texts) -> None:
     """Prints warnings on standard error."""
     for text in texts:
-        terminal.stderr().print(text, style="yellow")
+        streams.stderr().print(text, style="yellow")
 
 
 def finish(num_all: int, problems: Mapping[str, str], allow_missing: bool) -> None:

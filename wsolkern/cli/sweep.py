@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from wsolkern import defaults, machine
-from wsolkern.cli import options, studying, terminal
+from wsolkern.cli import options, streams, studying, terminal
 from wsolkern.targets import check_targets
 
 
@@ -87,9 +87,8 @@ def sweep(
             terminal.print_result(result, title, markdown=markdown)
             if not markdown:
                 shown = [each for each in found.percentile_curves if each.metric != "MaxBoxAcc"]
-                console = terminal.stdout()
-                mark = "#" if console.options.ascii_only else "█"
-                with terminal.printing():
+                with streams.printing() as console:
+                    mark = "#" if console.options.ascii_only else "█"
                     console.print(*(report.curve_table(each, mark) for each in shown), sep="")
 
         terminal.deliver_result(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wsolkern import machine
-from wsolkern.cli import options, studying, terminal
+from wsolkern.cli import options, streams, studying, terminal
 from wsolkern.files import write_whole
 from wsolkern.targets import check_targets
 
@@ -138,7 +138,7 @@ def _write(out: Path, found: "Tabulation", format_: Format) -> None:
     from wsolkern.report import paper
 
     file = io.StringIO()
-    paper.write(terminal.console(file, _WIDEST), found.tables, found.notes, format_.value)
+    paper.write(streams.console(file, _WIDEST), found.tables, found.notes, format_.value)
     try:
         write_whole(out, file.getvalue().encode())
     except OSError:
@@ -149,5 +149,5 @@ def _write(out: Path, found: "Tabulation", format_: Format) -> None:
 def _print(found: "Tabulation", format_: Format) -> None:
     from wsolkern.report import paper
 
-    with terminal.printing():
-        paper.write(terminal.stdout(), found.tables, found.notes, format_.value)
+    with streams.printing() as console:
+        paper.write(console, found.tables, found.notes, format_.value)

@@ -1,106 +1,33 @@
-"""What the commands share: where they print, their progress bar, and errors as one line instead of a traceback.
+"""What the commands share: how a result goes out, progress bars, and errors as one line instead of a traceback.
 
-In: nothing. Out: results on standard output, all else on standard error.
+In: results, progress, errors. Out: what :mod:`wsolkern.cli.streams` prints, files, exit codes.
 Source: none.
 """
 
 import json
-import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from functools import cache
+from contextlib import contextmanager
 from inspect import cleandoc
 from io import StringIO
 from itertools import islice
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 import typer
 from typer.core import TyperCommand
 
+from wsolkern.cli.streams import UNREAD, print_text, printing, stderr
 from wsolkern.errors import ArgumentError, BackendUnavailable, message
 from wsolkern.files import write_whole
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.progress import Progress
 
     from wsolkern.metrics import Result
 
-# Exit codes: some maps were left out; nothing could be done, or not all written; Ctrl-C; nobody reads what is printed,
-# as a shell says of other programs then.
-PROBLEMS, FAILED, INTERRUPTED, UNREAD = 1, 2, 130, 141
+# Exit codes: some maps were left out; nothing could be done, or not all written; Ctrl-C.
+PROBLEMS, FAILED, INTERRUPTED = 1, 2, 130
 
 _NUM_LISTED = 10  # problems printed
-_WIDTH = 200  # columns where there is no terminal
-
-
-def stdout() -> "Console":
-    """Where results go; tables are never squeezed to a pipe's 80 columns."""
-    return console(sys.stdout)
-
-
-def stderr() -> "Console":
-    """Where progress and messages go."""
-    return console(_Messages(sys.stderr))
-
-
-def console(file: TextIO, width: int = _WIDTH) -> "Console":
-    """Prints on a file, so many columns wide, or on a terminal, as wide as that is."""
-    found = _plain_console()(file=file)
-    return found if found.is_terminal else _plain_console()(file=file, width=width)
-
-
-@cache
-def _plain_console() -> type["Console"]:
-    """A console that takes no text for a command: [brackets] and :names: stay, control characters are spelled out."""
-    from rich.console import Console
-    from rich.segment import Segment
-
-    from wsolkern.report.plain import visible
-
-    class PlainConsole(Console):
-        def __init__(self, **how):
-            super().__init__(markup=False, emoji=False, highlight=False, soft_wrap=True, **how)
-
-        def render(self, renderable, options=None):
-            for text, style, control in super().render(renderable, options):
-                yield Segment(text if control else visible(text, lines=True), style, control)
-
-        def on_broken_pipe(self) -> None:
-            raise  # the error that rich is handling; `printing` says what comes of it
-
-    return PlainConsole
-
-
-class _Messages:
-    """Standard error: that a message cannot be written, as on a full disk, ends no command."""
-
-    def __init__(self, file: TextIO):
-        self._file = file
-
-    def __getattr__(self, name: str):
-        return getattr(self._file, name)
-
-    def write(self, text: str) -> int:
-        with suppress(OSError):
-            return self._file.write(text)
-        _discard(self._file)
-        return len(text)
-
-    def flush(self) -> None:
-        try:
-            self._file.flush()
-        except OSError:
-            _discard(self._file)
-
-
-def _discard(stream: TextIO) -> None:
-    """Drops what a stream has still to write and all that comes; else it fails again when the process ends."""
-    with suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
 
 
 class Command(TyperCommand):
@@ -125,32 +52,6 @@ def group(name: str, **about) -> typer.Typer:
     return typer.Typer(
         name=name, no_args_is_help=True, context_settings=help_options, rich_markup_mode="markdown", **about
     )
-
-
-def prepare_streams() -> None:
-    """Lets any text be printed, whatever the encoding, also to a stream that is closed."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # else the next file that is opened would take its place
-            setattr(sys, name, open(os.devnull, "w"))
-        getattr(sys, name).reconfigure(errors="backslashreplace")
-
-
-@contextmanager
-def printing() -> Iterator[None]:
-    """What is in the block prints on standard output and does nothing else.
-
-    Raises:
-        OSError: It cannot be written, as on a full disk; the message names it.
-        typer.Exit: Nobody reads it any more, as behind ``| head``.
-    """
-    try:
-        yield
-        sys.stdout.flush()
-    except OSError as error:
-        _discard(sys.stdout)
-        if isinstance(error, BrokenPipeError):
-            raise typer.Exit(UNREAD) from None
-        raise OSError(f"standard output: {message(error)}") from error
 
 
 def deliver(*steps: Callable[[], object] | None) -> None:
@@ -205,21 +106,9 @@ def print_result(result: "Result", title: str, *, markdown: bool = False) -> Non
 
     if markdown:
         return print_text(markdown_table(result))
-    out, about = stdout(), f"{title}, {len(result.thresholds)} thresholds, metrics in percent"
-    with printing():
-        out.print(*rich_tables(result, about, out.width), sep="")
-
-
-def say(text: str) -> None:
-    """A line on standard output."""
-    with printing():
-        stdout().print(text)
-
-
-def print_text(text: str) -> None:
-    """A text that ends its own lines on standard output."""
-    with printing():
-        sys.stdout.write(text)
+    about = f"{title}, {len(result.thresholds)} thresholds, metrics in percent"
+    with printing() as console:
+        console.print(*rich_tables(result, about, console.width), sep="")
 
 
 def progress_bar(unit: str = "images") -> "Progress":

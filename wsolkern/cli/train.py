@@ -12,17 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wsolkern import defaults, machine
-from wsolkern.cli import options, studying, terminal
+from wsolkern.cli import options, streams, studying, terminal
+from wsolkern.cli.options import optional
 from wsolkern.functions import find_modules_here
 from wsolkern.targets import check_folder
 
 if TYPE_CHECKING:
     from wsolkern.training import Outcome
-
-
-def _setting(kind: type, text: str, **how) -> object:
-    """The type of an option that overrides the recipe."""
-    return Annotated[kind | None, typer.Option(help=text, show_default=False, **how)]
 
 
 def train(
@@ -39,43 +35,35 @@ def train(
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="RUN", help="Folder of the run; one that is there goes on.")
     ],
-    recipe: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="TOML with any of the settings below, such as RUN/recipe.toml.")
-    ] = None,
-    backbone: _setting(
+    recipe: optional(Path, "TOML with any of the settings below, such as RUN/recipe.toml.", metavar="FILE") = None,
+    backbone: optional(
         str, "vgg16, inception_v3, resnet50, tiny, or package.module:function that returns a network."
     ) = None,
-    method: _setting(str, "cam, has, acol, spg, adl or cutmix.") = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--argument",
-            "-a",
-            metavar="NAME=VALUE",
-            help="A setting of the method by its published name, such as has_grid_size=8; repeatable.",
-        ),
-    ] = None,
-    num_classes: _setting(int, "Default: as many as train has.") = None,
-    large_feature_map: _setting(bool, "CAMs of 28 x 28 for 224 x 224 pixels.") = None,
-    pretrained: _setting(
+    method: optional(str, "cam, has, acol, spg, adl or cutmix.") = None,
+    option: options.arguments(
+        "A setting of the method by its published name, such as has_grid_size=8; repeatable."
+    ) = None,
+    num_classes: optional(int, "Default: as many as train has.") = None,
+    large_feature_map: optional(bool, "CAMs of 28 x 28 for 224 x 224 pixels.") = None,
+    pretrained: optional(
         str, "torchvision (ImageNet, from torch hub's folder) or a file of torchvision's weights.", metavar="FILE"
     ) = None,
-    epochs: _setting(int, "Default: 40.") = None,
-    batch_size: _setting(int, "Images a step, over all processes. Default: 64.") = None,
-    shards: _setting(
+    epochs: optional(int, "Default: 40.") = None,
+    batch_size: optional(int, "Images a step, over all processes. Default: 64.") = None,
+    shards: optional(
         int, "Parts of a batch that are computed apart: a multiple of the number of processes. Default: 1."
     ) = None,
-    lr: _setting(float, "Learning rate. Default: 0.01.") = None,
-    lr_decay_frequency: _setting(int, "Epochs between two steps of x 0.1. Default: 30.") = None,
-    lr_classifier_ratio: _setting(float, "Of the classifier's learning rate. Default: 10.") = None,
-    momentum: _setting(float, "Nesterov's. Default: 0.9.") = None,
-    weight_decay: _setting(float, "Default: 0.0001.") = None,
-    resize_size: _setting(int, "Pixels a side before cropping. Default: 256.") = None,
-    crop_size: _setting(int, "Pixels a side. Default: 224.") = None,
-    flip_rate: _setting(float, "Probability of mirroring an image. Default: 0.5.") = None,
-    precision: _setting(str, "float32, or mixed precision with bfloat16 or float16. Default: float32.") = None,
-    seed: _setting(int, "Default: 0.") = None,
-    normalizations: _setting(
+    lr: optional(float, "Learning rate. Default: 0.01.") = None,
+    lr_decay_frequency: optional(int, "Epochs between two steps of x 0.1. Default: 30.") = None,
+    lr_classifier_ratio: optional(float, "Of the classifier's learning rate. Default: 10.") = None,
+    momentum: optional(float, "Nesterov's. Default: 0.9.") = None,
+    weight_decay: optional(float, "Default: 0.0001.") = None,
+    resize_size: optional(int, "Pixels a side before cropping. Default: 256.") = None,
+    crop_size: optional(int, "Pixels a side. Default: 224.") = None,
+    flip_rate: optional(float, "Probability of mirroring an image. Default: 0.5.") = None,
+    precision: optional(str, "float32, or mixed precision with bfloat16 or float16. Default: float32.") = None,
+    seed: optional(int, "Default: 0.") = None,
+    normalizations: optional(
         str,
         "What val is evaluated with; the first decides which checkpoint is best. "
         f"Default: '{defaults.NORMALIZATIONS}'.",
@@ -87,7 +75,7 @@ def train(
     box_rounding: options.BoxRounding = "none",
     device: options.RankDevice = "cpu",
     threads: options.Threads = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Threads that read images; default: one a core.")] = None,
+    workers: optional(int, "Threads that read images; default: one a core.", min=1) = None,
     checkpoint_batches: Annotated[
         int, typer.Option(min=0, help="Batches between two checkpoints; 0: before and after each evaluation only.")
     ] = 0,
@@ -137,7 +125,7 @@ def train(
                 )
         except KeyboardInterrupt as error:
             if str(error):
-                terminal.stderr().print(f"interrupted: the same command goes on {error}")
+                streams.stderr().print(f"interrupted: the same command goes on {error}")
             raise typer.Exit(terminal.INTERRUPTED) from None
         if outcome is not None:
             _finish(out, outcome, len(data.labels) + len(data.val.image_ids), allow_missing)
@@ -156,7 +144,7 @@ def _finish(out: Path, outcome: "Outcome", num_images: int, allow_missing: bool)
     """Says what has come of it."""
     best, state = outcome.best, "was finished already" if outcome.was_finished else "is finished"
     figure = f"{outcome.column} {best[outcome.column]:.2f}"
-    terminal.say(f"{out}: {state}, {len(outcome.log)} epochs; best: epoch {best['epoch']} with {figure}")
+    streams.say(f"{out}: {state}, {len(outcome.log)} epochs; best: epoch {best['epoch']} with {figure}")
     terminal.list_problems(f"of {num_images:,} images were left out", outcome.problems)
     if outcome.problems and not allow_missing:
         raise typer.Exit(terminal.PROBLEMS)

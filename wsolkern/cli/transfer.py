@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from wsolkern.cli import options, studying, terminal
+from wsolkern.cli import options, streams, studying, terminal
+from wsolkern.cli.options import optional
 from wsolkern.targets import check_folder
 
 
@@ -25,20 +26,18 @@ def import_(
     store: Annotated[
         Path, typer.Argument(metavar="STORE", help="Store to write; one that is there goes on.", show_default=False)
     ],
-    metadata: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="SPLIT_FOLDER",
-            help="Folder of the split, for image ids and classes; without it, the files' names are the ids.",
-        ),
-    ] = None,
+    metadata: optional(
+        Path,
+        "Folder of the split, for image ids and classes; without it, the files' names are the ids.",
+        metavar="SPLIT_FOLDER",
+    ) = None,
     score_maps: Annotated[
         bool, typer.Option("--score-maps", help="The maps are score maps in [0, 1] of the evaluation size, not CAMs.")
     ] = False,
-    dataset: Annotated[str | None, typer.Option(help="For the manifest, such as CUB.")] = None,
-    split: Annotated[str | None, typer.Option(help="For the manifest, such as test.")] = None,
-    method: Annotated[str | None, typer.Option(help="For the manifest, such as CAM.")] = None,
-    backbone: Annotated[str | None, typer.Option(help="For the manifest, such as ResNet-50.")] = None,
+    dataset: optional(str, "For the manifest, such as CUB.") = None,
+    split: optional(str, "For the manifest, such as test.") = None,
+    method: optional(str, "For the manifest, such as CAM.") = None,
+    backbone: optional(str, "For the manifest, such as ResNet-50.") = None,
 ) -> None:
     """Make a store from a folder with one map file an image.
 
@@ -62,7 +61,7 @@ def import_(
                 on_outdated=lambda old: terminal.list_problems("maps no longer fit and are imported again", old),
                 progress=progress,
             )
-        terminal.say(f"{store}: {found.num_maps:,} maps")
+        streams.say(f"{store}: {found.num_maps:,} maps")
         studying.finish_shards(f"of {found.num_all:,} maps were left out", found.problems)
 
 
