@@ -22,7 +22,7 @@ from . import ptx
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
 CSRC = ROOT / "csrc"
-CUDA_SOURCE, MODULE_SOURCE = CSRC / "gpu" / "cuda.cu", CSRC / "gpu" / "module.cpp"
+COUNTING = HERE / "counting.h"
 ROOMS = ROOT / "wsolkern" / "ops" / "gpu"
 ARCHITECTURES = (80, 90)
 GXX = [
@@ -71,9 +71,13 @@ def _run(command: list, **how) -> None:
         raise RuntimeError(f"{' '.join(map(str, command))}:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
 
 
-def _library(name: str, translated: str, stand_in: str, *more) -> Path:
+def _library(name: str, ptx_code: str, stand_in: str, *more, counts: bool = False, only: str = "") -> Path:
     """Compiles translated kernels together with the file that launches them."""
-    code = "\n".join([(HERE / "machine.h").read_text(), translated, (HERE / stand_in).read_text()])
+    machine = (HERE / "machine.h").read_text()
+    if counts:
+        machine = "#define WSOLKERN_COUNTS\n" + machine.replace('#include "counting.h"', COUNTING.read_text())
+    translated = ptx.translate(ptx_code, counts=counts, only=only)
+    code = "\n".join([machine, translated, (HERE / stand_in).read_text()])
     sources = [Path(each).read_bytes() for each in more if Path(each).is_file()]
 
     def make(path: Path) -> None:
@@ -90,17 +94,22 @@ def opened(path: Path) -> ctypes.CDLL:
     library.configure.argtypes = ctypes.c_uint64, ctypes.c_uint32, ctypes.c_int32, ctypes.c_uint64, ctypes.c_uint64
     library.site_text.restype = library.site_kernel.restype = ctypes.c_char_p
     library.times_reached.restype = ctypes.c_uint64
+    if hasattr(library, "take_counts"):
+        library.take_counts.restype = ctypes.c_char_p
     if hasattr(library, "run"):
         library.run.restype = ctypes.c_char_p
     return library
 
 
 @cache
-def trees(architecture: int) -> Path:
-    """The Python module of the device code, with the kernels of csrc/gpu/cuda.cu as nvcc compiles them."""
+def trees(architecture: int, counts: bool = False, csrc: Path = CSRC) -> Path:
+    """The Python module of the device code, with the kernels of csrc/gpu/cuda.cu as nvcc compiles them.
+
+    With ``counts`` those of maps that fit shared memory, counted instead of checked.
+    """
     import pybind11
 
-    content = b"".join(each.read_bytes() for each in sorted(CSRC.rglob("*")) if each.is_file())
+    content = b"".join(each.read_bytes() for each in sorted(csrc.rglob("*")) if each.is_file())
     command = [
         "nvcc",
         "-std=c++20",
@@ -108,14 +117,15 @@ def trees(architecture: int) -> Path:
         "-fmad=false",
         "-lineinfo",
         f"-arch=sm_{architecture}",
-        f"-I{CSRC}",
+        f"-I{csrc}",
         "-ptx",
-        CUDA_SOURCE,
+        csrc / "gpu" / "cuda.cu",
     ]
     made = _kept(f"cuda-{_key(content, *map(str, command))}.ptx", lambda path: _run([*command, "-o", path]))
-    includes = [f"-I{each}" for each in (pybind11.get_include(), sysconfig.get_path("include"), CSRC)]
+    includes = [f"-I{each}" for each in (pybind11.get_include(), sysconfig.get_path("include"), csrc)]
     flags = ["-DWSOLKERN_MODULE=_emulated", f"-DWSOLKERN_CONTENT=0x{_key(content)[:8]}", *includes]
-    return _library("trees", ptx.translate(made.read_text()), "trees.cpp", MODULE_SOURCE, *flags)
+    how = {"counts": True, "only": "^(?!list_boxes_kernel|evaluate_batch_kernelILb0)"} if counts else {}
+    return _library("trees", made.read_text(), "trees.cpp", csrc / "gpu" / "module.cpp", *flags, **how)
 
 
 @cache
@@ -125,7 +135,7 @@ def launching() -> Path:
 
     content = b"".join(each.read_bytes() for each in [*sorted(CSRC.rglob("*.*")), HERE / "runtime.cpp"])
     includes = [f"-I{each}" for each in (pybind11.get_include(), sysconfig.get_path("include"), CSRC)]
-    sources = [CUDA_SOURCE, MODULE_SOURCE, HERE / "runtime.cpp"]
+    sources = [CSRC / "gpu" / "cuda.cu", CSRC / "gpu" / "module.cpp", HERE / "runtime.cpp"]
     command = ["nvcc", "-std=c++20", "-O1", "-gencode=arch=compute_90,code=compute_90", "--cudart=none", "-shared"]
     command += ["-Xcompiler=-fPIC", "-DWSOLKERN_MODULE=_launching", *includes, *sources]
     made = f"launching-{_key(content, *map(str, command))}"
@@ -163,7 +173,7 @@ def _compiler() -> subprocess.Popen:
 
 
 @cache
-def triton_kernel(launch, architecture: int) -> tuple[ctypes.CDLL, int]:
+def triton_kernel(launch, architecture: int, counts: bool = False) -> tuple[ctypes.CDLL, int]:
     """The library of one launch of a Triton kernel, and the bytes of shared memory that a block takes."""
     import triton
 
@@ -179,4 +189,4 @@ def triton_kernel(launch, architecture: int) -> tuple[ctypes.CDLL, int]:
 
     name = f"{launch.kernel}-{_key(sources, repr(launch), str(architecture), triton.__version__)}.json"
     made = json.loads(_kept(name, compile_it).read_text())
-    return opened(_library(launch.kernel, ptx.translate(made["ptx"]), "triton.cpp")), made["shared"]
+    return opened(_library(launch.kernel, made["ptx"], "triton.cpp", counts=counts)), made["shared"]

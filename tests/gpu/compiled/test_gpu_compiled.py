@@ -16,7 +16,7 @@ from tests.gpu.compiled import building
 if building.missing():
     pytest.skip(f"compiled device code: {building.missing()}", allow_module_level=True)
 
-from tests.gpu.compiled import checking, ptx  # noqa: E402
+from tests.gpu.compiled import checking, counting, ptx  # noqa: E402
 from tests.gpu.compiled.running import Broken, machine  # noqa: E402
 from wsolkern.normalization import parse_all  # noqa: E402
 from wsolkern.ops import inputs  # noqa: E402
@@ -151,10 +151,9 @@ HEAD = """
 """
 
 
-def complaint(body: str, *, num_blocks: int = 1, written: bool = True, most_accesses: int = 10**6) -> str:
+def complaint(body: str, *, num_blocks: int = 1, written: bool = True, most_accesses: int = 10**6, library=None) -> str:
     """What the machine says of a kernel with 256 bytes of shared and 256 of global memory and 64 threads a block."""
-    path = building._library("k", ptx.translate(HEAD + body + "ret;\n}\n"), "triton.cpp")
-    library = building.opened(path)
+    library = library or building.opened(building._library("k", HEAD + body + "ret;\n}\n", "triton.cpp"))
     library.configure(1, 16, -1, most_accesses, 1000)
     memory, flags = np.zeros(64, np.int32), np.zeros(256, np.uint8)
     begin = memory.ctypes.data
@@ -199,6 +198,42 @@ def test_what_the_machine_notices_between_blocks_and_launches():
     assert "race with another block" in complaint("st.global.u32 [%rd3], %r1;", num_blocks=2)
     assert complaint(look, num_blocks=2) == ""
     assert "reads what nobody wrote" in complaint(look, written=False)
+
+
+# What a launch costs
+
+
+@pytest.mark.parametrize(
+    ("body", "slots", "longest", "wavefronts", "sectors", "barriers"),
+    [  # each of its two warps executes HEAD's 9 instructions, one of which is 64 bits wide, and a return
+        ("", 22, 11, 0, 0, 0),
+        ("bar.sync 0; bar.sync 0;", 26, 13, 0, 0, 2),
+        ("@%p2 bra A; add.u32 %r5, %r1, 1; A: add.u32 %r5, %r1, 2;", 28, 14, 0, 0, 0),  # one lane of a warp
+        ("@%p1 bra A; add.u32 %r5, %r1, 1; A:", 25, 13, 0, 0, 0),  # the first warp as a whole
+        ("st.shared.u32 [%r4], %r1;", 24, 12, 2, 0, 0),
+        ("and.b32 %r5, %r1, 3; st.shared.u8 [%r5], 1;", 26, 13, 2, 0, 0),
+        ("and.b32 %r5, %r1, 1; shl.b32 %r5, %r5, 7; st.shared.u32 [%r5], 1;", 28, 14, 4, 0, 0),  # two words of a bank
+        ("ld.global.u32 %r5, [%rd3];", 24, 12, 0, 8, 0),
+        ("ld.global.u32 %r5, [%rd1];", 24, 12, 0, 2, 0),
+    ],
+)  # fmt: skip
+def test_what_a_launch_costs(body, slots, longest, wavefronts, sectors, barriers):
+    library = building.opened(building._library("k", HEAD + body + "ret;\n}\n", "triton.cpp", counts=True))
+    assert complaint(body, library=library) == ""
+    total = counting.take(library).total()
+    found = total.slots, total.longest_slots, total.wavefronts, total.sectors, total.barriers
+    assert found == (slots, longest, wavefronts, sectors, barriers)
+    assert counting.take(library).total() == counting.Count()
+
+
+def test_lanes_that_meet_within_a_phase_are_counted_once_for_each_part():
+    """A lane that is done with the first part is in the second before the others are: the parts are not mixed."""
+    body = (
+        "@%p2 bra A; add.u32 %r5, %r1, 1; A: shfl.sync.idx.b32 %r5, %r1, 0, 31, -1;@%p2 bra B; B: add.u32 %r5, %r1, 1;"
+    )
+    library = building.opened(building._library("k", HEAD + body + "ret;\n}\n", "triton.cpp", counts=True))
+    assert complaint(body, library=library) == ""
+    assert counting.take(library).total().slots == 22 + 2 * 5
 
 
 def test_an_instruction_that_is_not_known_is_refused():
