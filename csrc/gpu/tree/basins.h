@@ -36,10 +36,12 @@ WSOLKERN_DEVICE void find_segments(const Tree<Kind, kHoles>& tree) {
   tree.block.for_each(2 * tree.shared.num_runs, [&](uint32_t i) { arrays.segments[i] = 0; });
   tree.block.for_each_warp(uint32_t(tree.shape.height) - 1, [&](const Warp& warp, uint32_t y) {
     uint32_t i = arrays.row_begin[y], j = arrays.row_begin[y + 1];
-    uint32_t most = 0;
+    PerLane<uint32_t> open;  // what each lane has seen of the segment that no cut has ended yet
+    warp.each([&](uint32_t lane) { open[lane] = 0; });
     const auto keep = [&] {
+      const uint32_t level = warp.max([&](uint32_t lane) { return open[lane]; });
       warp.once([&] {
-        if (most) arrays.segments[i + j] = Key(most) << Arrays<Kind>::kKeyBits | i;
+        if (level) arrays.segments[i + j] = Key(level) << Arrays<Kind>::kKeyBits | i;
       });
     };
     for (uint32_t w = 0; w < num_words; ++w) {
@@ -64,16 +66,17 @@ WSOLKERN_DEVICE void find_segments(const Tree<Kind, kHoles>& tree) {
       const uint32_t cuts_above = arrays.cuts[y * num_words + w], cuts_below = arrays.cuts[(y + 1) * num_words + w];
       uint32_t part = ~0u;  // the lanes that are left
       const auto include = [&](uint32_t lanes) {
-        const uint32_t found = warp.max([&](uint32_t lane) { return lanes >> lane & 1 ? pass[lane] : 0; });
-        most = most > found ? most : found;
+        warp.each([&](uint32_t lane) {
+          if (lanes & 1u << lane && pass[lane] > open[lane]) open[lane] = pass[lane];
+        });
       };
       for (uint32_t rest = cuts_above | cuts_below; rest; rest &= rest - 1) {
         const uint32_t cut = rest & (0 - rest);
         include(part & (cut - 1));
         keep();
+        warp.each([&](uint32_t lane) { open[lane] = 0; });
         i += (cuts_above & cut) != 0;
         j += (cuts_below & cut) != 0;
-        most = 0;
         part = 0 - cut;
       }
       include(part);

@@ -20,25 +20,37 @@ WSOLKERN_DEVICE bool find_runs(const Tree<Kind, kHoles>& tree) {
   const uint32_t num_words = tree.shape.num_words;
   tree.block.for_each_warp(height, [&](const Warp& warp, uint32_t y) {
     uint32_t falling = 0, count = 0;
-    for (uint32_t w = 0; w < num_words; ++w) {
-      PerLane<int> step;
+    for (uint32_t begin = 0; begin < num_words; begin += kLanes) {
+      const uint32_t num = num_words - begin < kLanes ? num_words - begin : kLanes;
+      PerLane<uint32_t> cuts, crests, runs;  // a word a lane, so that they are stored at once
+      for (uint32_t w = 0; w < num; ++w) {
+        PerLane<int> step;
+        warp.each([&](uint32_t lane) {
+          const uint32_t x = (begin + w) * kLanes + lane, pixel = tree.pixel(y, x);
+          step[lane] = x > 0 && x < width ? tree.level(pixel) - tree.level(pixel - 1) : 0;
+        });
+        const uint32_t rises = warp.ballot([&](uint32_t lane) { return step[lane] > 0; });
+        const uint32_t falls = warp.ballot([&](uint32_t lane) { return step[lane] < 0; });
+        // "Falling before this pixel" is handed on from bit to bit through level steps, set by falls and cleared by
+        // rises: exactly the carry of (falls | level) + falls. The last step that is not level is a fall if the highest
+        // bit of both is one of falls.
+        const uint32_t was_falling = (~rises + falls + falling) ^ ~rises ^ falls, cut = rises & was_falling;
+        falling = rises | falls ? falls > rises : falling;
+        warp.each([&](uint32_t lane) {
+          if (lane != w) return;
+          cuts[lane] = cut;
+          crests[lane] = falls & ~was_falling;
+          runs[lane] = count;
+        });
+        count += count_bits(cut);
+      }
       warp.each([&](uint32_t lane) {
-        const uint32_t x = w * kLanes + lane, pixel = tree.pixel(y, x);
-        step[lane] = x > 0 && x < width ? tree.level(pixel) - tree.level(pixel - 1) : 0;
+        if (lane >= num) return;
+        const uint32_t word = y * num_words + begin + lane;
+        arrays.cuts[word] = cuts[lane];
+        arrays.crests[word] = crests[lane];
+        arrays.word_run[word] = Id(runs[lane]);
       });
-      const uint32_t rises = warp.ballot([&](uint32_t lane) { return step[lane] > 0; });
-      const uint32_t falls = warp.ballot([&](uint32_t lane) { return step[lane] < 0; });
-      // "Falling before this pixel" is handed on from bit to bit through level steps, set by falls and cleared by
-      // rises: exactly the carry of (falls | level) + falls.
-      const uint64_t sum = uint64_t(~rises) + falls + falling;
-      const uint32_t was_falling = uint32_t(sum) ^ ~rises ^ falls, cuts = rises & was_falling;
-      falling = uint32_t(sum >> 32);
-      warp.once([&] {
-        arrays.cuts[y * num_words + w] = cuts;
-        arrays.crests[y * num_words + w] = falls & ~was_falling;
-        arrays.word_run[y * num_words + w] = Id(count);
-      });
-      count += count_bits(cuts);
     }
     warp.once([&] {
       arrays.row_begin[y + 1] = Id(count + 1);

@@ -126,6 +126,11 @@ inline u32 by_truth_table(u32 a, u32 b, u32 c, u32 table) {
     if (table >> i & 1) found |= (i & 4 ? a : ~a) & (i & 2 ? b : ~b) & (i & 1 ? c : ~c);
   return found;
 }
+inline u32 reversed_bits(u32 x) {
+  u32 found = 0;
+  for (int i = 0; i < 32; ++i) found |= (x >> i & 1) << (31 - i);
+  return found;
+}
 template <class T>
 u32 leading_zeros(T x) {
   return x ? u32(__builtin_clzll(x)) - (64 - u32(sizeof(T)) * 8) : u32(sizeof(T)) * 8;

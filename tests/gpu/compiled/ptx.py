@@ -478,6 +478,15 @@ class _Kernel:
     def _popc(self, modifiers, to, x):
         return self._write(to, "u32", f"__builtin_popcountll({self._read(x, modifiers[-1])})")
 
+    def _brev(self, modifiers, to, x):
+        self._only(modifiers, "b32")
+        return self._write(to, "u32", f"reversed_bits({self._read(x, 'b32')})")
+
+    def _bfind(self, modifiers, to, x):
+        self._only(modifiers, "shiftamt", "u32")
+        zeros = f"leading_zeros({self._read(x, 'u32')})"
+        return self._write(to, "u32", f"{zeros} == 32 ? ~0u : {'' if 'shiftamt' in modifiers else '31 - '}{zeros}")
+
     def _clz(self, modifiers, to, x):
         return self._write(to, "u32", f"leading_zeros({self._read(x, modifiers[-1])})")
 
