@@ -17,39 +17,40 @@ WSOLKERN_DEVICE void for_each_arrival(const Tree<Kind, kHoles>& tree, Grow&& gro
   const uint32_t width = uint32_t(tree.shape.width), height = uint32_t(tree.shape.height);
   const auto least = [](int a, int b) { return a < b ? a : b; };
   const auto most = [](int a, int b) { return a > b ? a : b; };
-  tree.block.for_each_warp(height * tree.shape.num_words, [&](const Warp& warp, uint32_t word) {
-    const uint32_t y = word / tree.shape.num_words, before = word % tree.shape.num_words * kLanes;
-    warp.each([&](uint32_t lane) {
-      const uint32_t x = before + lane, pixel = tree.pixel(y, x);
-      if (x >= width) return;
-      const int here = tree.level(pixel);
-      const int east = x + 1 < width ? tree.level(pixel + 1) : 0;
-      // The square that this pixel is the upper left of.
-      const bool is_square = x + 1 < width && y + 1 < height;
-      const int south = is_square ? tree.level(pixel + width) : 0,
-                across = is_square ? tree.level(pixel + width + 1) : 0;
-      const int low = least(here, east), high = most(here, east);
-      const int other_low = least(south, across), other_high = most(south, across);
-      const int fourth = least(low, other_low), third = least(most(low, other_low), least(high, other_high));
-      if (third > 0) {
-        uint32_t branch = tree.climb(tree.basin_of(tree.run_of(y, x + (here < third))), third);
-        grow(branch, third);
-        if (fourth > 0) {
-          branch = tree.climb(branch, fourth);
-          grow(branch, fourth);
-        }
+  const auto visit = [&](uint32_t y, uint32_t x) {
+    const uint32_t pixel = tree.pixel(y, x);
+    const int here = tree.level(pixel);
+    const int east = x + 1 < width ? tree.level(pixel + 1) : 0;
+    // The square that this pixel is the upper left of.
+    const bool is_square = x + 1 < width && y + 1 < height;
+    const int south = is_square ? tree.level(pixel + width) : 0, across = is_square ? tree.level(pixel + width + 1) : 0;
+    const int low = least(here, east), high = most(here, east);
+    const int other_low = least(south, across), other_high = most(south, across);
+    const int fourth = least(low, other_low), third = least(most(low, other_low), least(high, other_high));
+    if (third > 0) {
+      uint32_t branch = tree.climb(tree.basin_of(tree.run_of(y, x + (here < third))), third);
+      grow(branch, third);
+      if (fourth > 0) {
+        branch = tree.climb(branch, fourth);
+        grow(branch, fourth);
       }
-      // Levels outside of the map are below all others.
-      const bool is_first =
-          here > 0 && (x == 0 || tree.level(pixel - 1) < here) &&
-          (y == 0 || (tree.level(pixel - width) < here && (x == 0 || tree.level(pixel - width - 1) < here) &&
-                      (x + 1 == width || tree.level(pixel - width + 1) < here)));
-      if (is_first) begin(tree.climb(tree.basin_of(tree.run_of(y, x)), here), here, pixel);
+    }
+    // Levels outside of the map are below all others.
+    const bool is_first =
+        here > 0 && (x == 0 || tree.level(pixel - 1) < here) &&
+        (y == 0 || (tree.level(pixel - width) < here && (x == 0 || tree.level(pixel - width - 1) < here) &&
+                    (x + 1 == width || tree.level(pixel - width + 1) < here)));
+    if (is_first) begin(tree.climb(tree.basin_of(tree.run_of(y, x)), here), here, pixel);
+  };
+  tree.block.for_each_warp(height, [&](const Warp& warp, uint32_t y) {
+    warp.each([&](uint32_t lane) {
+      for (uint32_t x = lane; x < width; x += kLanes) visit(y, x);
     });
   });
 }
 
-// What each branch brings along where it joins: area and first pixel, without what joined it.
+// What each branch brings along where it joins: area and first pixel, without what joined it. For when the levels of
+// all branches are not at work at once; else add_up_levels() does it.
 template <class Kind, bool kHoles>
 WSOLKERN_DEVICE void add_up_branches(const Tree<Kind, kHoles>& tree) {
   const Arrays<Kind>& arrays = tree.arrays;
@@ -62,9 +63,9 @@ WSOLKERN_DEVICE void add_up_branches(const Tree<Kind, kHoles>& tree) {
       [&](uint32_t branch, int, uint32_t pixel) { lower(arrays.first + branch, pixel); });
 }
 
-// The same per level of the marked branches, with all that is part of them by then.
+// The same per level of the marked branches, with all that is part of them by then. is_all: these are all branches.
 template <class Kind, bool kHoles>
-WSOLKERN_DEVICE void add_up_levels(const Tree<Kind, kHoles>& tree) {
+WSOLKERN_DEVICE void add_up_levels(const Tree<Kind, kHoles>& tree, bool is_all) {
   const Arrays<Kind>& arrays = tree.arrays;
   uint32_t *const areas = arrays.node_area, *const firsts = arrays.node_first;
   const auto offset = arrays.nodes_of[tree.shared.begin];
@@ -84,7 +85,29 @@ WSOLKERN_DEVICE void add_up_levels(const Tree<Kind, kHoles>& tree) {
       [&](uint32_t branch, int level, uint32_t pixel) {
         if (arrays.mark[branch]) lower(firsts + node(branch, level), pixel);
       });
+  const uint32_t begin = tree.shared.begin, num = tree.shared.end - begin;
+  const auto sum = [](uint32_t a, uint32_t b) { return a + b; };
+  const auto least = [](uint32_t a, uint32_t b) { return a < b ? a : b; };
+  if (is_all)
+    tree.block.for_each_warp(num, [&](const Warp& warp, uint32_t i) {
+      const uint32_t from = nodes_of(begin + i), to = nodes_of(begin + i + 1);
+      PerLane<uint32_t> area, first;
+      warp.each([&](uint32_t lane) {
+        area[lane] = 0;
+        first[lane] = UINT32_MAX;
+        for (uint32_t at = from + lane; at < to; at += kLanes) {
+          area[lane] += areas[at];
+          first[lane] = least(first[lane], firsts[at]);
+        }
+      });
+      const uint32_t all = warp.scan(area, sum), earliest = warp.scan(first, least);
+      warp.once([&] {
+        arrays.area[arrays.chosen[begin + i]] = all;
+        arrays.first[arrays.chosen[begin + i]] = earliest;
+      });
+    });
   tree.block.for_each(tree.frame(), [&](uint32_t branch) {
+    if (is_all && !arrays.mark[branch]) return;  // it has no levels
     const uint32_t first = arrays.first[branch], area = arrays.area[branch];
     if (first == UINT32_MAX && area == 0) return;
     for (uint32_t at = branch; arrays.join[at] != kNever;) {
@@ -96,12 +119,12 @@ WSOLKERN_DEVICE void add_up_levels(const Tree<Kind, kHoles>& tree) {
     }
   });
   // From the highest level down.
-  tree.block.for_each_warp(2 * (tree.shared.end - tree.shared.begin), [&](const Warp& warp, uint32_t i) {
-    const uint32_t place = tree.shared.begin + i / 2, from = nodes_of(place), n = nodes_of(place + 1) - from;
+  tree.block.for_each_warp(2 * num, [&](const Warp& warp, uint32_t i) {
+    const uint32_t from = nodes_of(begin + i / 2), n = nodes_of(begin + i / 2 + 1) - from;
     if (i % 2)
-      scan(warp, areas + from, n, [](uint32_t a, uint32_t b) { return a + b; });
+      scan(warp, areas + from, n, sum);
     else
-      scan(warp, firsts + from, n, [](uint32_t a, uint32_t b) { return a < b ? a : b; });
+      scan(warp, firsts + from, n, least);
   });
 }
 

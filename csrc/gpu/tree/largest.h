@@ -22,14 +22,15 @@ WSOLKERN_DEVICE void fill_holes(const Tree<Kind, kHoles>& tree) {
     }
     arrays.reached[branch] = at == tree.frame() ? reached : int16_t(0);
   });
-  const uint32_t width = uint32_t(tree.shape.width), num_words = tree.shape.num_words;
-  tree.block.for_each_warp(uint32_t(tree.shape.height) * num_words, [&](const Warp& warp, uint32_t word) {
-    const uint32_t y = word / num_words, before = word % num_words * kLanes;
+  // Pixels above that level are not yet one with the frame, and all that is in between has the same level.
+  const uint32_t width = uint32_t(tree.shape.width);
+  tree.block.for_each_warp(uint32_t(tree.shape.height), [&](const Warp& warp, uint32_t y) {
     warp.each([&](uint32_t lane) {
-      const uint32_t x = before + lane, pixel = tree.pixel(y, x);
-      if (x >= width) return;
-      const uint32_t branch = tree.climb(tree.basin_of(tree.run_of(y, x)), tree.level(pixel));
-      if (branch != tree.frame()) arrays.levels[pixel] = typename Kind::Level(tree.top - arrays.reached[branch]);
+      for (uint32_t x = lane; x < width; x += kLanes) {
+        const uint32_t pixel = tree.pixel(y, x);
+        const int reached = arrays.reached[tree.basin_of(tree.run_of(y, x))];
+        if (tree.level(pixel) > reached) arrays.levels[pixel] = typename Kind::Level(tree.top - reached);
+      }
     });
   });
 }
@@ -40,10 +41,11 @@ template <class Kind, bool kHoles>
 WSOLKERN_DEVICE void find_largest(const Tree<Kind, kHoles>& tree) {
   const Arrays<Kind>& arrays = tree.arrays;
   choose(tree, [](uint32_t) { return true; });
-  add_up_branches(tree);
+  const bool at_once = arrays.nodes_of[tree.shared.num_chosen] <= Kind::kNodes;
+  if (!at_once) add_up_branches(tree);
   tree.block.for_each(uint32_t(tree.top) + 1, [&](uint32_t k) { arrays.winner[k] = 0; });
   for_each_batch(tree, arrays.nodes_of, Kind::kNodes, [&] {
-    add_up_levels(tree);
+    add_up_levels(tree, at_once);
     tree.block.for_each(num_in_batch(tree, arrays.nodes_of), [&](uint32_t i) {
       const uint64_t node = arrays.nodes_of[tree.shared.begin] + i;
       const uint32_t place = owner(tree, arrays.nodes_of, node);

@@ -33,7 +33,7 @@ WSOLKERN_DEVICE void scan(const Warp& warp, T* values, uint32_t n, Join&& join) 
   T before = 0;
   for (uint32_t base = 0; base < n; base += kLanes) {
     PerLane<T> each;
-    warp.each([&](uint32_t lane) { each[lane] = values[base + lane < n ? base + lane : n - 1]; });
+    warp.each([&](uint32_t lane) { each[lane] = base + lane < n ? values[base + lane] : T(0); });
     if (base) warp.once([&] { each[0] = join(before, each[0]); });
     before = warp.scan(each, join);
     warp.each([&](uint32_t lane) {
