@@ -98,10 +98,11 @@ def cuda_rows() -> list[Row]:
     spec = find_spec("wsolkern._cuda")
     if spec is None:
         return []
-    in_shared, otherwise = import_module("wsolkern._cuda").shared_memory(*SIZE)
+    of_8_bits, of_16_bits, otherwise = import_module("wsolkern._cuda").shared_memory(*SIZE)
     kinds = {  # part of a mangled name -> kernel, variant, shared bytes
-        "evaluate_batch_kernelILb1": ("trees.evaluate_batch_kernel", "in shared memory", in_shared),
-        "evaluate_batch_kernelILb0": ("trees.evaluate_batch_kernel", "in global memory", otherwise),
+        "evaluate_bytes_kernel": ("trees.evaluate_bytes_kernel", "in shared memory", of_8_bits),
+        "evaluate_words_kernel": ("trees.evaluate_words_kernel", "in shared memory", of_16_bits),
+        "evaluate_left_over_kernel": ("trees.evaluate_left_over_kernel", "in scratch memory", otherwise),
         "list_boxes_kernel": ("trees.list_boxes_kernel", "", otherwise),
         "add_sums_kernel": ("trees.add_sums_kernel", "", 0),
     }

@@ -47,6 +47,9 @@ cudaError_t cudaLaunchKernel(const void*, dim3 grid, dim3 block, void**, size_t 
   return note("launch " + std::to_string(grid.x) + " x " + std::to_string(block.x) + " with " +
               std::to_string(shared) + " bytes on device " + std::to_string(current));
 }
+cudaError_t cudaMemsetAsync(void*, int, size_t count, cudaStream_t) {
+  return note("clear " + std::to_string(count) + " bytes");
+}
 cudaError_t cudaGetLastError() { return cudaSuccess; }
 const char* cudaGetErrorString(cudaError_t) { return "no kernel image is available for execution on the device"; }
 

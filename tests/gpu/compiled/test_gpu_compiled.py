@@ -104,18 +104,23 @@ def launched():
 def test_a_launch_leaves_the_current_device_as_it_was(launched):
     calls = launched(16, device=1, counts=16)
     launches = [call for call in calls if call.startswith("launch")]
-    assert len(launches) == 2 and all(call.endswith("on device 1") for call in launches)
+    assert len(launches) == 3 and all(call.endswith("on device 1") for call in launches)
     assert [call for call in calls if call.startswith("set device")] == ["set device 1", "set device 0"]
     assert calls[0] == "set device 1" and calls[-1] == "set device 0"
     assert not [call for call in launched(16, device=0) if call.startswith("set device")]
 
 
 def test_shared_memory_is_allowed_whatever_the_size_of_the_maps(launched):
-    """Two threads launch for maps of two sizes: what one allows must not be too little for the other."""
+    """Two threads launch for maps of two sizes: what one allows must not be too little for the other.
+
+    A launch for what fits shared memory, and one for the maps that do not.
+    """
     small, large = launched(16, device=0), launched(224, device=0)
     allowed = [call for call in small + large if call.startswith("allow")]
-    assert allowed == ["allow 232448 bytes"] * 2
-    assert small[-1] != large[-1] and small[-1].startswith("launch")
+    assert allowed == ["allow 232448 bytes"] * 4
+    first = [next(call for call in calls if call.startswith("launch")) for calls in (small, large)]
+    assert first[0] != first[1]
+    assert small[-1] == large[-1] and small[-1].startswith("launch")
 
 
 def test_a_device_that_the_code_was_not_built_for_is_told(launched, monkeypatch):
