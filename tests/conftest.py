@@ -5,23 +5,18 @@ Source: none.
 """
 
 import os
-import shlex
 import signal
-import subprocess
 import sys
-import sysconfig
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
+from kept import emulated
 from shared import slow_but, stand_in
 
 from wsolkern import BackendUnavailable
 from wsolkern.ops import backends
 
-CSRC = Path(__file__).parent.parent / "csrc"
-FLAGS = "WSOLKERN_EMULATED_FLAGS"
 HAS_GPU = torch.cuda.is_available()
 if not HAS_GPU:  # Triton reads it when a kernel is defined
     os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -70,40 +65,12 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device; this machine has none"))
 
 
-@pytest.fixture(scope="session")
-def emulated_core(tmp_path_factory) -> Path:
-    """The CUDA extension compiled for the host: blocks of real threads; WSOLKERN_EMULATED_FLAGS adds compiler flags."""
-    import pybind11
-
-    folder = tmp_path_factory.mktemp("emulated")
-    compiler = [os.environ.get("CXX", "g++"), "-fPIC", "-pthread", *shlex.split(os.environ.get(FLAGS, ""))]
-    flags = ["-std=c++20", "-O1", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-DWSOLKERN_MODULE=_emulated"]
-    flags += [f"-I{each}" for each in (pybind11.get_include(), sysconfig.get_path("include"), CSRC)]
-    # A sanitizer that is preloaded into Python is of no use to the compiler.
-    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
-
-    def run(*arguments: str) -> None:
-        subprocess.run([*compiler, *arguments], check=True, stdout=sys.stderr, env=environment)
-
-    names = "module", "emulated"
-    objects = [str(folder / f"{name}.o") for name in names]
-    with ThreadPoolExecutor() as threads:
-        work = [
-            threads.submit(run, *flags, "-c", str(CSRC / "gpu" / f"{name}.cpp"), "-o", each)
-            for name, each in zip(names, objects, strict=True)
-        ]
-        for each in work:
-            each.result()
-    run("-shared", *objects, "-o", str(folder / "_emulated.so"))
-    return folder / "_emulated.so"
-
-
 @pytest.fixture(params=[pytest.param("gpu", marks=pytest.mark.gpu) if HAS_GPU else "emulated"])
 def cuda(request, monkeypatch):
     """The backend "cuda": on the device of this machine or, if it has none, on the stand-in for one."""
     pytest.importorskip("triton")
     if request.param == "emulated":
-        monkeypatch.setitem(sys.modules, "wsolkern._cuda", stand_in(request.getfixturevalue("emulated_core")))
+        monkeypatch.setitem(sys.modules, "wsolkern._cuda", stand_in(emulated()))
         backends.device_module.cache_clear()
         backends.missing_for_cuda.cache_clear()
     yield request.param

@@ -1,11 +1,10 @@
 """The compiled device code as libraries of the host: built once for each content and architecture, and kept.
 
 In: csrc/gpu/cuda.cu, or a launch of a Triton kernel. Out: a shared library in which machine.h runs and checks it.
-Source: ptx.py translates; the folder is WSOLKERN_COMPILED_CACHE, or "compiled" in pytest's cache.
+Source: ptx.py translates, tests/kept.py keeps.
 """
 
 import ctypes
-import hashlib
 import json
 import os
 import pickle
@@ -13,20 +12,19 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import tempfile
 from functools import cache
 from pathlib import Path
+
+from tests.kept import CSRC, CXX, ROOT, bindings, content, folder, kept, key, run
 
 from . import ptx
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[2]
-CSRC = ROOT / "csrc"
-CUDA_SOURCE, MODULE_SOURCE = CSRC / "gpu" / "cuda.cu", CSRC / "gpu" / "module.cpp"
+CUDA_SOURCE = CSRC / "gpu" / "cuda.cu"
 ROOMS = ROOT / "wsolkern" / "ops" / "gpu"
 ARCHITECTURES = (80, 90)
 GXX = [
-    os.environ.get("CXX", "g++"), "-std=c++20", "-O1", "-fPIC", "-shared", "-ffp-contract=off", "-fno-strict-aliasing",
+    CXX, "-std=c++20", "-O1", "-fPIC", "-shared", "-ffp-contract=off", "-fno-strict-aliasing",
     "-fno-gnu-unique", "-fvisibility=hidden", "-pthread", "-w",
 ]  # fmt: skip
 
@@ -44,33 +42,6 @@ def missing() -> str:
     return ""
 
 
-def _folder() -> Path:
-    folder = Path(os.environ.get("WSOLKERN_COMPILED_CACHE") or ROOT / ".pytest_cache" / "compiled")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _key(*parts: bytes | str) -> str:
-    return hashlib.sha256(b"\0".join(p.encode() if isinstance(p, str) else p for p in parts)).hexdigest()[:24]
-
-
-def _kept(name: str, make) -> Path:
-    """A file of the cache; ``make`` writes it first if it is not there."""
-    path = _folder() / name
-    if not path.exists():
-        with tempfile.TemporaryDirectory(dir=_folder()) as folder:
-            new = Path(folder) / name
-            make(new)
-            new.replace(path)
-    return path
-
-
-def _run(command: list, **how) -> None:
-    done = subprocess.run([str(each) for each in command], capture_output=True, text=True, **how)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(map(str, command))}:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
-
-
 def _library(name: str, translated: str, stand_in: str, *more) -> Path:
     """Compiles translated kernels together with the file that launches them."""
     code = "\n".join([(HERE / "machine.h").read_text(), translated, (HERE / stand_in).read_text()])
@@ -79,9 +50,9 @@ def _library(name: str, translated: str, stand_in: str, *more) -> Path:
     def make(path: Path) -> None:
         source = path.with_suffix(".cpp")
         source.write_text(code)
-        _run([*GXX, source, *more, "-o", path])
+        run([*GXX, source, *more, "-o", path])
 
-    return _kept(f"{name}-{_key(code, *GXX, *map(str, more), *sources)}.so", make)
+    return kept(f"{name}-{key(code, *GXX, *map(str, more), *sources)}.so", make)
 
 
 def opened(path: Path) -> ctypes.CDLL:
@@ -96,40 +67,34 @@ def opened(path: Path) -> ctypes.CDLL:
 
 
 @cache
+def device_code(architecture: int) -> tuple[Path, Path]:
+    """What nvcc makes of csrc/gpu/cuda.cu: its PTX, and the object that holds it and the host's side."""
+    target = f"-gencode=arch=compute_{architecture},code=compute_{architecture}"
+    command = ["nvcc", "-std=c++20", "-O3", "-fmad=false", "-lineinfo", target, "-Xcompiler=-fPIC", f"-I{CSRC}"]
+    name = f"cuda-{key(content(), *command)}"
+
+    def compile_it(path: Path) -> None:
+        run([*command, "--keep", f"--keep-dir={path.parent}", "-c", CUDA_SOURCE, "-o", path])
+        (path.parent / "cuda.ptx").replace(folder() / f"{name}.ptx")
+
+    return folder() / f"{name}.ptx", kept(f"{name}.o", compile_it)
+
+
+@cache
 def trees(architecture: int) -> Path:
     """The Python module of the device code, with the kernels of csrc/gpu/cuda.cu as nvcc compiles them."""
-    import pybind11
-
-    content = b"".join(each.read_bytes() for each in sorted(CSRC.rglob("*")) if each.is_file())
-    command = [
-        "nvcc",
-        "-std=c++20",
-        "-O3",
-        "-fmad=false",
-        "-lineinfo",
-        f"-arch=sm_{architecture}",
-        f"-I{CSRC}",
-        "-ptx",
-        CUDA_SOURCE,
-    ]
-    made = _kept(f"cuda-{_key(content, *map(str, command))}.ptx", lambda path: _run([*command, "-o", path]))
-    includes = [f"-I{each}" for each in (pybind11.get_include(), sysconfig.get_path("include"), CSRC)]
-    flags = ["-DWSOLKERN_MODULE=_emulated", f"-DWSOLKERN_CONTENT=0x{_key(content)[:8]}", *includes]
-    return _library("trees", ptx.translate(made.read_text()), "trees.cpp", MODULE_SOURCE, *flags)
+    made, _ = device_code(architecture)
+    return _library("trees", ptx.translate(made.read_text()), "trees.cpp", bindings(), f"-I{CSRC}")
 
 
 @cache
 def launching() -> Path:
     """The Python module of the device code, on a CUDA runtime that only writes down what it is asked."""
-    import pybind11
-
-    content = b"".join(each.read_bytes() for each in [*sorted(CSRC.rglob("*.*")), HERE / "runtime.cpp"])
-    includes = [f"-I{each}" for each in (pybind11.get_include(), sysconfig.get_path("include"), CSRC)]
-    sources = [CUDA_SOURCE, MODULE_SOURCE, HERE / "runtime.cpp"]
-    command = ["nvcc", "-std=c++20", "-O1", "-gencode=arch=compute_90,code=compute_90", "--cudart=none", "-shared"]
-    command += ["-Xcompiler=-fPIC", "-DWSOLKERN_MODULE=_launching", *includes, *sources]
-    made = f"launching-{_key(content, *map(str, command))}"
-    return _kept(f"{made}.so", lambda path: _run([*command, "-o", path]))
+    _, made = device_code(90)
+    command = ["nvcc", "-std=c++20", "-O1", "--cudart=none", "-shared", "-Xcompiler=-fPIC", HERE / "runtime.cpp"]
+    command += [made, bindings()]
+    name = f"launching-{key((HERE / 'runtime.cpp').read_bytes(), *map(str, command))}.so"
+    return kept(name, lambda path: run([*command, "-o", path]))
 
 
 _BY_TRITON = """
@@ -177,6 +142,12 @@ def triton_kernel(launch, architecture: int) -> tuple[ctypes.CDLL, int]:
             raise RuntimeError(f"Triton does not compile {launch.kernel}: {answer['error']}")
         path.write_text(json.dumps(answer))
 
-    name = f"{launch.kernel}-{_key(sources, repr(launch), str(architecture), triton.__version__)}.json"
-    made = json.loads(_kept(name, compile_it).read_text())
+    name = f"{launch.kernel}-{key(sources, repr(launch), str(architecture), triton.__version__)}.json"
+    made = json.loads(kept(name, compile_it).read_text())
     return opened(_library(launch.kernel, ptx.translate(made["ptx"]), "triton.cpp")), made["shared"]
+
+
+def forget() -> None:
+    """What was opened is to be built with other flags."""
+    trees.cache_clear()
+    triton_kernel.cache_clear()
