@@ -17,6 +17,9 @@ from shared import slow_but, stand_in
 from wsolkern import BackendUnavailable
 from wsolkern.ops import backends
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # each core has a worker: more threads would only wait, and spin meanwhile
+    torch.set_num_threads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 HAS_GPU = torch.cuda.is_available()
 if not HAS_GPU:  # Triton reads it when a kernel is defined
     os.environ.setdefault("TRITON_INTERPRET", "1")
