@@ -7,15 +7,18 @@ Source: none.
 import os
 import signal
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
+import typer.testing
 from kept import emulated
 from shared import slow_but, stand_in
 
 from wsolkern import BackendUnavailable
 from wsolkern.ops import backends
+from wsolkern.studies import timing
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # each core has a worker: more threads would only wait, and spin meanwhile
     torch.set_num_threads(1)
@@ -31,10 +34,12 @@ except BackendUnavailable:  # then every test that needs one fails and says so
 
 
 @pytest.fixture(autouse=True, scope="session")
-def no_waiting_for_disks():
-    """What tests write need not outlive a loss of power; a third of their time would go into that."""
+def no_waste_of_time():
+    """What tests write need not outlive a loss of power; they build the commands once, and time no large copies."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
+        patch.setattr(typer.testing, "_get_command", cache(typer.main.get_command))
+        patch.setattr(timing, "_COPIED_BYTES", 1 << 20)
         yield
 
 

@@ -295,6 +295,7 @@ def test_histograms_of_score_maps_and_their_sum():
         assert_equal(found, wanted[:, :3])
 
 
+@pytest.mark.slow
 def test_summed_histograms_of_several_normalizations():
     cams, size = cams_of_one_size(7, (8, 9), seed=5), (21, 20)
     masks = np.random.default_rng(5).choice(np.array([0, 1, 255], np.uint8), (7, *size))

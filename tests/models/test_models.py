@@ -124,7 +124,7 @@ def test_shapes_at_224_pixels(variant):
     assert cams.shape == (2, side, side) and not cams.requires_grad
 
 
-@pytest.mark.parametrize("variant", slow_but(FEW_VARIANTS, VARIANTS))
+@pytest.mark.parametrize("variant", slow_but(FEW_VARIANTS[1:3], VARIANTS))
 def test_a_published_checkpoint_gives_the_published_scores_and_cams(variant, tmp_path):
     state = {f"module.{name}": value for name, value in weights(PARAMETERS[variant]).items()}
     checkpoint = {"architecture": variant.split()[0], "epoch": 3, "state_dict": state, "optimizer": {"state": {}}}

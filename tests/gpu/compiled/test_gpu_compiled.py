@@ -17,9 +17,9 @@ from tests.gpu.compiled.running import Broken, machine  # noqa: E402
 from wsolkern.ops import inputs  # noqa: E402
 from wsolkern.ops.gpu import resizing, statistics  # noqa: E402
 
-# Levels and links in shared memory, and all of it in scratch memory.
-PATHS = pytest.mark.parametrize("shared_limit", [232_448, 0], ids=["shared", "scratch"])
-OPERATIONS = ["resize", "affine", "extremes", "normalize", "cut_points", "level_image", "pixel_histograms", "digitize"]
+OPERATIONS = ["resize", "affine", "normalize", "cut_points", "level_image", "pixel_histograms", "digitize"]
+SHARED, SCRATCH = 232_448, 0  # levels and links in shared memory, or all of it in scratch memory
+TREES = [("box_hits", SHARED), ("count_box_hits", SCRATCH), ("level_image", SCRATCH), ("threshold_boxes", SHARED)]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -38,8 +38,7 @@ def test_every_kernel_of_triton(operation):
         checking.check_kernels("cam_14x14", operation)
 
 
-@PATHS
-@pytest.mark.parametrize("operation", ["box_hits", "count_box_hits", "level_image", "threshold_boxes"])
+@pytest.mark.parametrize(("operation", "shared_limit"), TREES, ids=["hits", "counts", "level_image", "boxes"])
 def test_every_kernel_of_the_trees(operation, shared_limit):
     with machine(90, seed=3, shared_limit=shared_limit):
         checking.check_trees("plateau", operation)
