@@ -5,11 +5,13 @@ Source: none.
 """
 
 import os
+import random
 import signal
 import sys
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import typer.testing
@@ -41,6 +43,29 @@ def no_waste_of_time():
         patch.setattr(typer.testing, "_get_command", cache(typer.main.get_command))
         patch.setattr(timing, "_COPIED_BYTES", 1 << 20)
         yield
+
+
+def pytest_make_parametrize_id(config, val, argname):
+    """A test of random things has its seed in its name."""
+    return f"seed={val}" if argname == "seed" else None
+
+
+@pytest.fixture(params=slow_but([0], [0, 1, 2]))
+def seed(request) -> int:
+    """What random things begin with; a test with others than these is parametrized by ``seed`` itself."""
+    return request.param
+
+
+@pytest.fixture
+def rng(seed) -> np.random.Generator:
+    """Random arrays."""
+    return np.random.default_rng(seed)
+
+
+@pytest.fixture
+def draws(seed) -> random.Random:
+    """Random choices."""
+    return random.Random(seed)
 
 
 @pytest.fixture(params=slow_but(ISAS[-1:], ISAS), ids=lambda isa: f"cpu-{isa}")

@@ -270,8 +270,7 @@ class TestMaskEvaluator:
 
 
 class TestFunctions:
-    def test_iou_equals_the_oracle(self):
-        rng = np.random.default_rng(0)
+    def test_iou_equals_the_oracle(self, rng):
         a, b = (np.sort(rng.integers(0, 12, (n, 2, 2)), axis=1).reshape(n, 4) for n in (40, 30))
         expected = [[oracle.iou(x, y) for y in b.tolist()] for x in a.tolist()]
         np.testing.assert_array_equal(evaluation.calculate_multiple_iou(a, b), expected)

@@ -125,9 +125,8 @@ def test_what_the_profiler_wrote(device):
     assert device.parse_ncu("==ERROR== no permission\n") == {}
 
 
-def test_boxes_of_labels_are_those_of_contours():
+def test_boxes_of_labels_are_those_of_contours(rng):
     """With SciPy in place of CuPy, whose functions have the same names."""
-    rng = np.random.default_rng(0)
     cams = np.stack([rng.random((24, 24)), rng.integers(0, 3, (24, 24))]).astype(np.float32)
     peer = gpu_peers.labels(cams, "minmax", (24, 24), 60, np, scipy.ndimage)
     assert peer.num_maps == 2 and peer.maps_per_second > 0

@@ -5,7 +5,6 @@ Source: the Evaluator, fed directly, is what any number of interruptions must eq
 """
 
 import os
-import random
 import signal
 import time
 
@@ -128,9 +127,10 @@ def test_signals_have_their_handlers_back_afterwards(split, store):
 
 
 @pytest.mark.slow
-def test_sixty_kills_change_no_count(split, store, whole, tmp_path):
+@pytest.mark.parametrize("seed", [0])
+def test_sixty_kills_change_no_count(split, store, whole, tmp_path, draws):
     """Real processes, each killed (SIGKILL) a random time after it began, saving after every batch."""
-    state, rng, kills, worked = tmp_path / "state", random.Random(0), 0, 0
+    state, kills, worked = tmp_path / "state", 0, 0
     while kills < 60 or worked <= 10:  # on a busy machine more of them come before there is anything to kill
         assert kills < 1000
         before = state.read_bytes() if state.exists() else None
@@ -144,7 +144,7 @@ def test_sixty_kills_change_no_count(split, store, whole, tmp_path):
                 counting.run(source, state=state, save_seconds=0, batch_size=1, progress=lambda _: time.sleep(0.002))
             finally:
                 os._exit(0)
-        time.sleep(rng.uniform(0, 0.06))
+        time.sleep(draws.uniform(0, 0.06))
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         if not os.WIFSIGNALED(status):  # done before the kill: begin anew
