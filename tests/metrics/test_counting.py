@@ -60,6 +60,23 @@ def begin(split) -> SplitCount:
     return SplitCount(evaluator_for(split, NAMES, **HOW), split.image_ids, fingerprint(split, None, "maps"))
 
 
+def test_the_state_is_saved_in_between(split, store, whole, tmp_path):
+    state, was_there = tmp_path / "state", []
+    counting = begin(split)
+    source = CamStore(store).source(IDS)
+    counting.run(source, state=state, save_seconds=0, batch_size=7, progress=lambda _: was_there.append(state.exists()))
+    assert was_there[0] is False and all(was_there[1:]) and len(was_there) > 5 and counting.evaluator == whole
+
+
+def test_a_state_that_cannot_be_saved_ends_the_run_unless_somebody_listens(split, store, whole, tmp_path):
+    source, state, errors = CamStore(store).source(IDS), tmp_path / "no folder" / "state", []
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        begin(split).run(source, state=state)
+    counting = begin(split)
+    counting.run(source, state=state, on_save_error=errors.append)
+    assert [type(each) for each in errors] == [FileNotFoundError] and counting.evaluator == whole
+
+
 def test_a_store_and_a_folder_give_the_same_counts(split, cams, store, whole, tmp_path):
     (tmp_path / "part").mkdir()
     for image_id in IDS[:-1]:

@@ -295,6 +295,12 @@ def test_cuda_says_what_is_missing():
         hits_of(backend="cuda")
 
 
+@pytest.mark.parametrize("thresholds", [[[0.1], [0.1, 0.2]], "most", {0.1: 0.2}, [None]])
+def test_thresholds_that_are_no_row_of_numbers_are_named(thresholds):
+    with pytest.raises(ValueError, match="thresholds: expected"):
+        hits_of(thresholds=thresholds)
+
+
 def test_a_device_module_of_an_older_version_is_to_be_built_again(monkeypatch):
     torch = pytest.importorskip("torch")
     pytest.importorskip("triton")
