@@ -17,9 +17,10 @@ from shared import write_split
 from typer.testing import CliRunner
 
 from wsolkern import Evaluator, normalize
-from wsolkern.cli import app, doctor, terminal
+from wsolkern.cli import app, terminal
 from wsolkern.datasets import load_mask
 from wsolkern.ops import backends
+from wsolkern.studies import installation
 
 NUM_IMAGES = 13
 IDS = [f"part/{index}.jpg" for index in range(NUM_IMAGES)]
@@ -247,7 +248,7 @@ def test_doctor_compares_a_device_with_the_reference(monkeypatch):
     monkeypatch.setitem(sys.modules, "wsolkern._cuda", None)
     ((state, detail, fix),) = findings_of("CUDA")
     assert state == "broken" and detail.startswith("card 0: ") and "WSOLKERN_CUDA=1 pip install" in fix
-    monkeypatch.setattr(doctor, "_compare_with_reference", lambda backend: 1)
+    monkeypatch.setattr(installation, "_compare_with_reference", lambda backend: 1)
     assert findings_of("CUDA") == [("ok", "card 0: CAMs on a GPU are evaluated there, equal to the reference", "")]
 
 
