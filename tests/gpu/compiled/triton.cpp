@@ -1,4 +1,5 @@
-// A Triton kernel, as Python calls it. In: which of the library's, its parameters, its grid, the memory of its tensors. Out: what was wrong.
+// A Triton kernel, as Python calls it. In: which of the library's, its parameters, its grid, the memory of its tensors.
+// Out: what was wrong.
 struct Memory {
   char* begin;
   char* end;
