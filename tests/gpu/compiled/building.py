@@ -101,6 +101,23 @@ def opened(path: Path) -> ctypes.CDLL:
     return library
 
 
+def _nvcc(suffix: str, architecture: int, csrc: Path) -> Path:
+    content = b"".join(each.read_bytes() for each in sorted(csrc.rglob("*")) if each.is_file())
+    about = ["-std=c++20", "-O3", "-fmad=false", "-lineinfo", f"-arch=sm_{architecture}", f"-I{csrc}"]
+    command = ["nvcc", *about, f"-{suffix}", csrc / "gpu" / "cuda.cu"]
+    return _kept(f"cuda-{_key(content, *map(str, command))}.{suffix}", lambda path: _run([*command, "-o", path]))
+
+
+def cuda_ptx(architecture: int, csrc: Path = CSRC) -> Path:
+    """What nvcc makes of csrc/gpu/cuda.cu."""
+    return _nvcc("ptx", architecture, csrc)
+
+
+def cubin(architecture: int, csrc: Path = CSRC) -> Path:
+    """The machine code of it."""
+    return _nvcc("cubin", architecture, csrc)
+
+
 @cache
 def trees(architecture: int, counts: bool = False, csrc: Path = CSRC) -> Path:
     """The Python module of the device code, with the kernels of csrc/gpu/cuda.cu as nvcc compiles them.
@@ -110,22 +127,11 @@ def trees(architecture: int, counts: bool = False, csrc: Path = CSRC) -> Path:
     import pybind11
 
     content = b"".join(each.read_bytes() for each in sorted(csrc.rglob("*")) if each.is_file())
-    command = [
-        "nvcc",
-        "-std=c++20",
-        "-O3",
-        "-fmad=false",
-        "-lineinfo",
-        f"-arch=sm_{architecture}",
-        f"-I{csrc}",
-        "-ptx",
-        csrc / "gpu" / "cuda.cu",
-    ]
-    made = _kept(f"cuda-{_key(content, *map(str, command))}.ptx", lambda path: _run([*command, "-o", path]))
     includes = [f"-I{each}" for each in (pybind11.get_include(), sysconfig.get_path("include"), csrc)]
     flags = ["-DWSOLKERN_MODULE=_emulated", f"-DWSOLKERN_CONTENT=0x{_key(content)[:8]}", *includes]
     how = {"counts": True, "only": "^(?!list_boxes_kernel|evaluate_batch_kernelILb0)"} if counts else {}
-    return _library("trees", made.read_text(), "trees.cpp", csrc / "gpu" / "module.cpp", *flags, **how)
+    made = cuda_ptx(architecture, csrc).read_text()
+    return _library("trees", made, "trees.cpp", csrc / "gpu" / "module.cpp", *flags, **how)
 
 
 @cache

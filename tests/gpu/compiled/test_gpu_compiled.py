@@ -5,6 +5,7 @@ checks, and every complaint is a failure. The fast suite has a case a kernel; `p
 """
 
 import ctypes
+from dataclasses import fields
 from importlib.util import module_from_spec, spec_from_file_location
 
 import numpy as np
@@ -16,6 +17,7 @@ from tests.gpu.compiled import building
 if building.missing():
     pytest.skip(f"compiled device code: {building.missing()}", allow_module_level=True)
 
+from benchmarks import device_cost  # noqa: E402
 from tests.gpu.compiled import checking, counting, ptx  # noqa: E402
 from tests.gpu.compiled.running import Broken, machine  # noqa: E402
 from wsolkern.normalization import parse_all  # noqa: E402
@@ -251,3 +253,25 @@ def test_a_complaint_fails_the_launch(monkeypatch):
         statistics.affine(
             type(resized)(**{**resized.__dict__, "tiles": tiles}), inputs.ranks(parse_all("ivr:0.5"), 8 * 9)
         )
+
+
+def test_maps_per_second_follow_from_what_is_counted():
+    """A row of the estimate, bounded by what it has most of, on a device with room for two of its blocks."""
+    a_map = dict.fromkeys([each.name for each in fields(counting.Count)] + ["bytes_read", "bytes_written"], 0.0)
+    a_map |= {"cycles": 1000.0, "longest_slots": 800.0, "barriers": 10.0, "doubles": 400.0}
+    every = {device.architecture for device in device_cost.DEVICES}
+    row = device_cost.Row("k", "", "", a_map, dict.fromkeys(every, 32), dict.fromkeys(every, 100 << 10), 1024)
+    row.estimate()
+    for device in device_cost.DEVICES:
+        found = row.cycles[device.name]
+        resident = 1 if device.name == "A100" else 2  # by shared memory
+        assert found["resident blocks"] == resident
+        assert found["latency"] == (800 * device_cost.ARITHMETIC / device_cost.OVERLAP + 300) / resident
+        assert found["doubles"] == 200 * 32 / device.double_lanes
+        assert row.bound(device.name) == max((found["latency"], "latency"), (1000, "issue"))
+
+
+@pytest.mark.slow
+def test_the_estimate_on_one_map(capsys):
+    device_cost.main(["--by", "kernel", "--kind", "CAM-like 7x7", "--maps", "1"])
+    assert "estimate" in capsys.readouterr().out
