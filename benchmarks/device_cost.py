@@ -132,7 +132,13 @@ def main(arguments: "list[str] | None" = None) -> None:
     parser.add_argument("--architecture", type=int, default=90, metavar="90")
     parser.add_argument("--csrc", type=Path, default=building.CSRC, help="other sources than this checkout's")
     parser.add_argument("--save", nargs="?", type=Path, const=harness.RESULTS, metavar="FOLDER", help="write a JSON")
+    parser.add_argument("--measure", action="store_true", help="only times on this device, beside the saved estimate")
     options = parser.parse_args(arguments)
+    if options.measure:
+        if not torch.cuda.is_available():
+            raise SystemExit("nothing to measure: PyTorch finds no CUDA device")
+        compare(measured(maps_of(options.kind, options.maps)), saved_estimate(), torch.cuda.get_device_name())
+        return
     if missing := building.missing():
         raise SystemExit(f"compiled device code: {missing}")
     if options.by:
@@ -242,6 +248,26 @@ def show_estimate(rows: list[Row]) -> list[dict]:
             print(f"{kind:15} {name:10} {work:12}" + "".join(f"{each:12,.0f}" for each in of.values()))
             found.append({"kind": kind, "work": f"{name}, {work}", "maps_per_second": of})
     return found
+
+
+def saved_estimate(folder: Path = harness.RESULTS) -> list[dict]:
+    """The rows of the newest estimate; none if there is none."""
+    files = sorted(folder.glob("*-device-cost-estimate-*.json"))
+    return json.loads(files[-1].read_text())["rows"] if files else []
+
+
+def compare(measured: dict[str, float], rows: list[dict], device: str) -> None:
+    """Prints microseconds a map of the whole device: measured, and as estimated for a device of that name."""
+    known = next((each for each in DEVICES if each.name in device), None)
+    print(f"{device}: us a map{'':22}{'measured':>12}{'ESTIMATE':>12}")
+    for name, seconds in measured.items():
+        kernel, _, work = name.rpartition(", ")
+        row = next((r for r in rows if (r["kernel"], r["work"], r["kind"][:4]) == (kernel, work, "demo")), None)
+        estimate = ""
+        if row and known:
+            cycles = max(each for what, each in row["cycles"][known.name].items() if what != "resident blocks")
+            estimate = f"{cycles / known.clock / known.multiprocessors * 1e6:.3f}"
+        print(f"{name:40}{seconds * 1e6:12.3f}{estimate:>12}")
 
 
 def measured(kind: inputs.Inputs, repeats: int = 20, batch: int = 1056) -> dict[str, float]:
