@@ -54,24 +54,24 @@ def run(command: Sequence[str | Path], **how) -> None:
         raise RuntimeError(f"{' '.join(map(str, command))}:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
 
 
-def _object(name: str, *flags: str) -> Path:
+def _object(name: str, *flags: str, csrc: Path = CSRC) -> Path:
     """A file of csrc/gpu, compiled for the host."""
     import pybind11
 
-    includes = [f"-I{each}" for each in (pybind11.get_include(), sysconfig.get_path("include"), CSRC)]
-    command = [CXX, *STRICT, *flags, "-DWSOLKERN_MODULE=_emulated", *includes, "-c", str(CSRC / "gpu" / f"{name}.cpp")]
-    made = f"{name}-{key(content(), *command)}.o"
+    includes = [f"-I{each}" for each in (pybind11.get_include(), sysconfig.get_path("include"), csrc)]
+    command = [CXX, *STRICT, *flags, "-DWSOLKERN_MODULE=_emulated", *includes, "-c", str(csrc / "gpu" / f"{name}.cpp")]
+    made = f"{name}-{key(content(csrc), *command)}.o"
     return kept(made, lambda path: run([*command, "-o", path]))
 
 
-def content() -> bytes:
+def content(csrc: Path = CSRC) -> bytes:
     """All of csrc."""
-    return b"".join(each.read_bytes() for each in sorted(CSRC.rglob("*")) if each.is_file())
+    return b"".join(each.read_bytes() for each in sorted(csrc.rglob("*")) if each.is_file())
 
 
-def bindings(*flags: str) -> Path:
+def bindings(*flags: str, csrc: Path = CSRC) -> Path:
     """The object of csrc/gpu/module.cpp, which every stand-in for the device module is linked with."""
-    return _object("module", *flags)
+    return _object("module", *flags, csrc=csrc)
 
 
 def emulated() -> Path:

@@ -20,7 +20,7 @@ from tests.kept import CSRC, CXX, ROOT, bindings, content, folder, kept, key, ru
 from . import ptx
 
 HERE = Path(__file__).parent
-CUDA_SOURCE = CSRC / "gpu" / "cuda.cu"
+COUNTING = HERE / "counting.h"
 ROOMS = ROOT / "wsolkern" / "ops" / "gpu"
 ARCHITECTURES = (80, 90)
 GXX = [
@@ -42,9 +42,13 @@ def missing() -> str:
     return ""
 
 
-def _library(name: str, translated: str, stand_in: str, *more) -> Path:
+def _library(name: str, ptx_code: str, stand_in: str, *more, counts: bool = False, only: str = "") -> Path:
     """Compiles translated kernels together with the file that launches them."""
-    code = "\n".join([(HERE / "machine.h").read_text(), translated, (HERE / stand_in).read_text()])
+    machine = (HERE / "machine.h").read_text()
+    if counts:
+        machine = "#define WSOLKERN_COUNTS\n" + machine.replace('#include "counting.h"', COUNTING.read_text())
+    translated = ptx.translate(ptx_code, counts=counts, only=only)
+    code = "\n".join([machine, translated, (HERE / stand_in).read_text()])
     sources = [Path(each).read_bytes() for each in more if Path(each).is_file()]
 
     def make(path: Path) -> None:
@@ -61,38 +65,60 @@ def opened(path: Path) -> ctypes.CDLL:
     library.configure.argtypes = ctypes.c_uint64, ctypes.c_uint32, ctypes.c_int32, ctypes.c_uint64, ctypes.c_uint64
     library.site_text.restype = library.site_kernel.restype = ctypes.c_char_p
     library.times_reached.restype = ctypes.c_uint64
+    if hasattr(library, "take_counts"):
+        library.take_counts.restype = ctypes.c_char_p
     if hasattr(library, "run"):
         library.run.restype = ctypes.c_char_p
     return library
 
 
-@cache
-def device_code(architecture: int) -> tuple[Path, Path]:
-    """What nvcc makes of csrc/gpu/cuda.cu: its PTX, and the object that holds it and the host's side."""
+def _nvcc(architecture: int, csrc: Path) -> tuple[str, list]:
+    """A name for what nvcc makes of csrc/gpu/cuda.cu, and the command for PTX."""
     target = f"-gencode=arch=compute_{architecture},code=compute_{architecture}"
-    command = ["nvcc", "-std=c++20", "-O3", "-fmad=false", "-lineinfo", target, "-Xcompiler=-fPIC", f"-I{CSRC}"]
-    name = f"cuda-{key(content(), *command)}"
+    command = ["nvcc", "-std=c++20", "-O3", "-fmad=false", "-lineinfo", target, "-Xcompiler=-fPIC", f"-I{csrc}"]
+    return f"cuda-{key(content(csrc), *command)}", command
+
+
+def _object(architecture: int, csrc: Path = CSRC) -> Path:
+    """The object that holds the PTX and the host's side; the PTX lies beside it."""
+    name, command = _nvcc(architecture, csrc)
 
     def compile_it(path: Path) -> None:
-        run([*command, "--keep", f"--keep-dir={path.parent}", "-c", CUDA_SOURCE, "-o", path])
+        run([*command, "--keep", f"--keep-dir={path.parent}", "-c", csrc / "gpu" / "cuda.cu", "-o", path])
         (path.parent / "cuda.ptx").replace(folder() / f"{name}.ptx")
 
-    return folder() / f"{name}.ptx", kept(f"{name}.o", compile_it)
+    return kept(f"{name}.o", compile_it)
+
+
+def cuda_ptx(architecture: int, csrc: Path = CSRC) -> Path:
+    """What nvcc makes of csrc/gpu/cuda.cu."""
+    return _object(architecture, csrc).with_suffix(".ptx")
+
+
+def cubin(architecture: int, csrc: Path = CSRC) -> Path:
+    """The machine code of it."""
+    name, command = _nvcc(architecture, csrc)
+    command = [f"-arch=sm_{architecture}" if each.startswith("-gencode") else each for each in command]
+    source = csrc / "gpu" / "cuda.cu"
+    return kept(f"{name}.cubin", lambda path: run([*command, "-cubin", source, "-o", path]))
 
 
 @cache
-def trees(architecture: int) -> Path:
-    """The Python module of the device code, with the kernels of csrc/gpu/cuda.cu as nvcc compiles them."""
-    made, _ = device_code(architecture)
-    return _library("trees", ptx.translate(made.read_text()), "trees.cpp", bindings(), f"-I{CSRC}")
+def trees(architecture: int, counts: bool = False, csrc: Path = CSRC) -> Path:
+    """The Python module of the device code, with the kernels of csrc/gpu/cuda.cu as nvcc compiles them.
+
+    With ``counts`` those of maps that fit shared memory, counted instead of checked.
+    """
+    how = {"counts": True, "only": "^(?!list_boxes_kernel|evaluate_batch_kernelILb0)"} if counts else {}
+    made = cuda_ptx(architecture, csrc).read_text()
+    return _library("trees", made, "trees.cpp", bindings(csrc=csrc), f"-I{csrc}", **how)
 
 
 @cache
 def launching() -> Path:
     """The Python module of the device code, on a CUDA runtime that only writes down what it is asked."""
-    _, made = device_code(90)
     command = ["nvcc", "-std=c++20", "-O1", "--cudart=none", "-shared", "-Xcompiler=-fPIC", HERE / "runtime.cpp"]
-    command += [made, bindings()]
+    command += [_object(90), bindings()]
     name = f"launching-{key((HERE / 'runtime.cpp').read_bytes(), *map(str, command))}.so"
     return kept(name, lambda path: run([*command, "-o", path]))
 
@@ -128,7 +154,7 @@ def _compiler() -> subprocess.Popen:
 
 
 @cache
-def triton_kernel(launch, architecture: int) -> tuple[ctypes.CDLL, int]:
+def triton_kernel(launch, architecture: int, counts: bool = False) -> tuple[ctypes.CDLL, int]:
     """The library of one launch of a Triton kernel, and the bytes of shared memory that a block takes."""
     import triton
 
@@ -144,7 +170,7 @@ def triton_kernel(launch, architecture: int) -> tuple[ctypes.CDLL, int]:
 
     name = f"{launch.kernel}-{key(sources, repr(launch), str(architecture), triton.__version__)}.json"
     made = json.loads(kept(name, compile_it).read_text())
-    return opened(_library(launch.kernel, ptx.translate(made["ptx"]), "triton.cpp")), made["shared"]
+    return opened(_library(launch.kernel, made["ptx"], "triton.cpp", counts=counts)), made["shared"]
 
 
 def forget() -> None:

@@ -27,6 +27,13 @@
 #include <type_traits>
 #include <vector>
 
+#ifdef WSOLKERN_COUNTS  // then launches are counted instead of checked
+#include "counting.h"
+constexpr bool kCounts = true;
+#else
+constexpr bool kCounts = false;
+#endif
+
 #ifndef __x86_64__
 #error "fibers are switched in the machine code of x86-64"
 #endif
@@ -159,6 +166,7 @@ struct Kernel {
 extern const Kernel kernels[];
 extern const int num_kernels;
 extern const Site sites[];
+extern const int num_sites;
 
 struct Settings {
   u64 seed = 1;
@@ -203,6 +211,7 @@ struct Thread {
   // `value`: what a write will put there. `unread`: a bit a byte that a vector comes with and nobody looks at.
   char* access(Kind kind, u64 address, u32 size, u32 site, const void* value = nullptr, u32 unread = 0);
   void barrier(u32 site);
+  void enter(u32 basic_block);  // where launches are counted
   // The values that the lanes named in the mask bring to the same instruction.
   const u32* meet(u32 mask, u32 value, u32 site, bool orders_memory = false);
   u32 shuffle(Shuffle mode, u32 value, u32 b, u32 c, u32 mask, u32 site, bool& in_range);
@@ -307,9 +316,20 @@ struct Block {
   void run(u32 x, u32 y, u32 blocks_x, u32 blocks_y, const void* parameters);
 };
 
+#ifdef WSOLKERN_COUNTS
+inline Counter counter;
+inline void Thread::enter(u32 basic_block) { counter.enter(rank, basic_block); }
+#endif
+
 inline char* Thread::access(Kind kind, u64 address, u32 size, u32 site, const void* value, u32 unread) {
   Block& b = *block;
   char* const p = reinterpret_cast<char*>(address);
+#ifdef WSOLKERN_COUNTS
+  const bool is_shared = p >= b.regions[0].begin && p < b.regions[0].end;
+  counter.access(rank, site, is_shared ? address - u64(shared) : address, size, is_shared, Block::writes(kind),
+                 kind == kAtomicUpdate);
+  return p;
+#endif
   if (b.num_complaints >= b.settings.most_complaints) b.give_up();
   if (++b.num_accesses > b.settings.most_accesses) {
     b.complain(2, "does not end", site, 0, rank, -1, nullptr);
@@ -367,6 +387,10 @@ inline const u32* Thread::meet(u32 mask, u32 value, u32 where, bool orders_memor
   u32* const values = found->values[found->generation & 1];
   values[lane] = value;
   found->arrived |= 1u << lane;
+#ifdef WSOLKERN_COUNTS
+  if (mask == there) counter.close_lane(rank);
+  if (mask == there && found->arrived == mask) counter.close_warp(rank / 32);
+#endif
   if (found->arrived == mask) {
     found->arrived = 0;
     ++found->generation;
@@ -458,7 +482,11 @@ inline void Block::run(u32 x, u32 y, u32 blocks_x, u32 blocks_y, const void* par
   Region& shared = regions[0];
   memset(shared.begin, 0x5a, shared.end - shared.begin);
   memset(shared.written, 0, shared.end - shared.begin);
+#ifdef WSOLKERN_COUNTS
+  counter.begin_block(size, size_t(num_sites));
+#else
   memset(static_cast<void*>(shared.cells), 0, (shared.end - shared.begin) * sizeof(Cell));  // each block has its own
+#endif
   threads.assign(size, Thread{});
   warps.assign((size + 31) / 32, Warp{});
   std::vector<u32> turn(size);
@@ -473,7 +501,7 @@ inline void Block::run(u32 x, u32 y, u32 blocks_x, u32 blocks_y, const void* par
     turn[i] = i;
   }
   while (!is_given_up) {
-    for (u32 i = size - 1; i > 0; --i) std::swap(turn[i], turn[draw() % (i + 1)]);
+    for (u32 i = size - 1; i > 0 && !kCounts; --i) std::swap(turn[i], turn[draw() % (i + 1)]);
     for (bool goes_on = true; goes_on && !is_given_up;) {
       goes_on = false;
       for (const u32 i : turn) {
@@ -495,6 +523,9 @@ inline void Block::run(u32 x, u32 y, u32 blocks_x, u32 blocks_y, const void* par
       if (thread.state != State::kDone) is_all_done = false;
       if (!some || (some->state == State::kDone && thread.state != State::kDone)) some = &thread;
     }
+#ifdef WSOLKERN_COUNTS
+    counter.close_phase(some->site);
+#endif
     if (is_all_done) break;
     for (const Thread& thread : threads)
       if (thread.state != some->state || thread.site != some->site) another = &thread;
@@ -537,20 +568,27 @@ inline std::string simulate(const Kernel& kernel, const void* parameters, u32 bl
   char* const shared = static_cast<char*>(zeros(shared_bytes));
   block.regions = {{shared, shared + shared_bytes, static_cast<u8*>(zeros(shared_bytes))}};
   block.regions.insert(block.regions.end(), regions.begin(), regions.end());
+#ifdef WSOLKERN_COUNTS
+  counter.begin_launch();
+  for (const Region& region : regions) counter.add_memory(region.begin, region.end);
+#endif
   for (Region& region : block.regions)
-    if (!region.is_constant) region.cells = static_cast<Cell*>(zeros((region.end - region.begin) * sizeof(Cell)));
+    if (!region.is_constant && !kCounts)
+      region.cells = static_cast<Cell*>(zeros((region.end - region.begin) * sizeof(Cell)));
   char* const own = const_cast<char*>(static_cast<const char*>(parameters));
   block.regions.push_back({own, own + kernel.num_parameter_bytes, nullptr, -1, 1});
   for (u32 y = 0; y < blocks_y && !block.is_given_up; ++y)
     for (u32 x = 0; x < blocks_x && !block.is_given_up; ++x) block.run(x, y, blocks_x, blocks_y, parameters);
   for (const auto& [at, bytes] : mapped) munmap(at, bytes);
+#ifdef WSOLKERN_COUNTS
+  counter.end_launch();
+#endif
   return block.report;
 }
 
 // What Python sets and reads; this header belongs into one file of a library.
 
 #define EXPORTED extern "C" __attribute__((visibility("default")))
-extern const int num_sites;
 
 inline Settings settings;
 inline std::vector<u64> barriers_reached;
@@ -572,3 +610,9 @@ EXPORTED int count_sites() { return num_sites; }
 EXPORTED const char* site_text(int site) { return sites[site].text; }
 EXPORTED const char* site_kernel(int site) { return sites[site].kernel; }
 EXPORTED u64 times_reached(int site) { return size_t(site) < barriers_reached.size() ? barriers_reached[site] : 0; }
+#ifdef WSOLKERN_COUNTS
+EXPORTED const char* take_counts() {
+  last_report = counter.take(sites);
+  return last_report.c_str();
+}
+#endif

@@ -5,7 +5,7 @@ Source: PTX ISA 9.0, chapter "Instruction Set". Registers are unsigned numbers, 
 """
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 
 C_TYPES = {f"{kind}{bits}": f"{c}{bits}_t" for kind, c in (("s", "int"), ("u", "uint"), ("b", "uint")) for bits in
            (8, 16, 32, 64)} | {"f32": "float", "f64": "double", "pred": "bool"}  # fmt: skip
@@ -20,6 +20,14 @@ COMPARISONS = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": "
 LOGIC = {"and": "&", "or": "|", "xor": "^"}
 ARITHMETIC = {"add": "+", "sub": "-", "mul": "*", **LOGIC}
 
+# Issue slots of what ptxas makes of an instruction, roughly; 1 of all others. (Pattern, slots), the first that fits.
+ISSUE_SLOTS = [
+    (r"cvta", 0), (r"div\.u32", 18), (r"div\.s32", 22), (r"div\.u64", 70), (r"div\.s64", 80), (r"div", 30),
+    (r"rem", 20), (r"mul\.lo\.[su]64$", 4), (r"(add|sub|and|or|xor|shl|shr|selp|setp|min|max|not)\b.*[sub]64$", 2),
+    (r"(add|mul|fma|setp|min|max)\b.*f64$", 2),
+]  # fmt: skip
+# Those that only the integer units execute, of which a multiprocessor has 64.
+INTEGER = r"(add|sub|and|or|xor|not|shl|shr|shf|setp|selp|min|max|lop3|prmt|bfe|bfi)\b.*[sub](16|32|64)$"
 HELPERS = ("block.h:", "standard.py:", "sm_60_atomic_functions.hpp:")
 
 
@@ -27,8 +35,19 @@ class Unknown(Exception):
     """An instruction that this translation does not know; its text is the message."""
 
 
-def translate(ptx: str) -> str:
-    """C++ for all kernels of a module, to be compiled after machine.h was included."""
+def issue_slots(opcode: str) -> int:
+    """How many instructions of the machine a scheduler issues for one of PTX."""
+    return next((slots for pattern, slots in ISSUE_SLOTS if re.match(pattern, opcode)), 1)
+
+
+def translate(ptx: str, *, counts: bool = False, only: str = "") -> str:
+    """C++ for all kernels of a module, to be compiled after machine.h was included.
+
+    Args:
+        ptx: Of the module.
+        counts: Whether it also tells counting.h which basic blocks its threads come to.
+        only: What the names of the kernels must have in them.
+    """
     ptx = re.sub(r"/\*.*?\*/", "", ptx, flags=re.DOTALL)
     ptx = re.sub(r"(?m)^\s*\.loc\b([^\n]*)$", _places_in, ptx)
     ptx = re.sub(r"//[^\n]*", "", ptx)
@@ -42,16 +61,28 @@ def translate(ptx: str) -> str:
             raise Unknown(f"shared memory of a fixed size: {name}")  # none has any; it would lie before the rest
         shared[name] = end
     sites = ['{"", false, ""}']
-    functions, table = [], []
+    functions, table, shares, owners = [], [], [], []
     for found in re.finditer(r"\.entry\s+([\w$]+)\s*\((.*?)\)([^{]*)\{", ptx, re.DOTALL):
         name, parameters, directives = found.groups()
         name = (re.search(r"[a-z_]+_kernel(?:ILb[01])?", name) or [name])[0]  # of a mangled one the part that tells
-        kernel = _Kernel(name, parameters, ptx[found.end() : _closing(ptx, found.end())], shared, sites, files)
+        if not re.search(only, name):
+            continue
+        body = ptx[found.end() : _closing(ptx, found.end())]
+        kernel = _Kernel(name, parameters, body, shared, sites, files, len(owners) if counts else None)
+        for block, places in enumerate(kernel.blocks, len(owners)):
+            shares += [f'{{{block}, {", ".join(map(str, kinds))}, "{at}"}}' for at, kinds in places.items()]
+        owners += [f'"{name}"'] * len(kernel.blocks)
         threads = re.search(r"\.(?:reqntid|maxntid)\s+(\d+)", directives)
         functions.append(f"static void kernel_{len(table)}(Thread& t) {{\n{kernel.code}\n}}\n")
         table.append(f'{{"{name}", kernel_{len(table)}, {kernel.num_bytes}, {threads[1] if threads else 256}}}')
     if len(sites) > 65535:
         raise Unknown("more memory accesses than a cell can name")
+    if counts:
+        functions.append(
+            f"const Share shares[] = {{{', '.join(shares)}}};\nconst int num_shares = {len(shares)};\n"
+            f"const char* const kernels_of_blocks[] = {{{', '.join(owners)}}};\n"
+            f"const int num_basic_blocks = {len(owners)};\n"
+        )
     return (
         "".join(functions)
         + f"const Kernel kernels[] = {{{', '.join(table)}}};\nconst int num_kernels = {len(table)};\n"
@@ -80,15 +111,27 @@ def _operands(text: str) -> list[str]:
 
 
 class _Kernel:
-    """One kernel's code; ``sites`` grows by the accesses and barriers it has."""
+    """One kernel's code; ``sites`` grows by the accesses and barriers it has.
+
+    With ``first_block``, the number of its first basic block, the code says which of them a thread comes to; ``blocks``
+    has the issue slots of each by place: all of them, those of float64, those of the integer units.
+    """
 
     def __init__(
-        self, name: str, parameters: str, body: str, shared: dict[str, int], sites: list[str], files: dict[str, str]
+        self,
+        name: str,
+        parameters: str,
+        body: str,
+        shared: dict[str, int],
+        sites: list[str],
+        files: dict[str, str],
+        first_block: int | None,
     ):
         self.name = name
         self.shared, self.sites, self.files, self.registers, self.parameters = shared, sites, files, {}, {}
         self.places: list[tuple[str, str]] = []  # files and lines that led to the next instruction, innermost first
         self.ends_places = False
+        self.first_block, self.blocks = first_block, []
         self.num_bytes = 0
         for align, dtype, name, count in re.findall(
             r"\.param\s+(?:\.align\s+(\d+)\s+)?\.(\w+)\s+(?:\.ptr\s+(?:\.global\s+)?(?:\.align\s+\d+\s+)?)?([\w$]+)"
@@ -103,10 +146,10 @@ class _Kernel:
         for declared in re.finditer(r"\.reg\s+\.(\w+)\s+([^;]+);", body):
             self._declare(*declared.groups())
         self.mentions = Counter(re.findall(r"%\w+", body))
-        lines = []
+        lines = [self._new_block()]
         for statement in re.sub(r"\.reg\s+[^;]+;", "", body).split(";"):
             while label := re.match(r"\s*(?:([$\w]+)\s*:(?!:)|[{}])", statement):
-                lines += [f"{_c_name(label[1])}:;"] if label[1] else []
+                lines += [f"{_c_name(label[1])}:;", self._new_block()] if label[1] else []
                 statement = statement[label.end() :]
             statement = " ".join(statement.split())
             if statement.startswith(".loc"):
@@ -114,6 +157,8 @@ class _Kernel:
             elif statement and not statement.startswith(".pragma"):
                 lines.append(self._statement(statement))
                 self.ends_places = True
+                if re.match(r"(@\S+ )?(bra|bar\.sync|barrier)\b", statement):
+                    lines.append(self._new_block())
         used = set(re.findall(r"\bv_\w+", " ".join(lines)))
         registers = [
             f"{'bool' if bits == 1 else f'uint{bits}_t'} {_c_name(name)} = 0;"
@@ -121,6 +166,12 @@ class _Kernel:
             if _c_name(name) in used
         ]
         self.code = "\n".join(registers + lines)
+
+    def _new_block(self) -> str:
+        if self.first_block is None:
+            return ""
+        self.blocks.append(defaultdict(lambda: (0, 0, 0)))
+        return f"t.enter({self.first_block + len(self.blocks) - 1});"
 
     def _declare(self, dtype: str, names: str) -> None:
         bits = 1 if dtype == "pred" else int(dtype[1:])
@@ -148,6 +199,10 @@ class _Kernel:
         guard, text = re.fullmatch(r"(?:@(!?%\w+)\s+)?(.*)", text).groups()
         opcode, _, rest = text.partition(" ")
         name, *modifiers = opcode.split(".")
+        if self.blocks:
+            more = issue_slots(opcode)
+            kinds = more, more * opcode.endswith("f64"), more * bool(re.match(INTEGER, opcode))
+            self.blocks[-1][self._place()] = tuple(map(sum, zip(self.blocks[-1][self._place()], kinds, strict=True)))
         translated = getattr(self, f"_{name}", None)
         code = translated(modifiers, *_operands(rest)) if translated else None
         if code is None:
@@ -281,7 +336,7 @@ class _Kernel:
         return f"goto {_c_name(label)};"
 
     def _ret(self, modifiers):
-        return "return;"
+        return "return;" if self.first_block is None else f"t.site = {self._site()}; return;"
 
     _exit = _ret
 

@@ -8,13 +8,14 @@ import ctypes
 import os
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import torch
-from shared import stand_in
 
 from benchmarks.compile_table import Launch, launch_of
+from tests.shared import stand_in
 from wsolkern.ops import backends
 from wsolkern.ops.gpu import cutting, histograms, normalizing, resizing, statistics
 
@@ -34,8 +35,8 @@ class _Memory(ctypes.Structure):
 class Machine:
     """Runs launches of Triton kernels; ``libraries`` are those that were used, by kernel."""
 
-    def __init__(self, architecture: int, seed: int = 1, turns: int = 16):
-        self.architecture, self.seed, self.turns = architecture, seed, turns
+    def __init__(self, architecture: int, seed: int = 1, turns: int = 16, counts: bool = False):
+        self.architecture, self.seed, self.turns, self.counts = architecture, seed, turns, counts
         self.deleted: tuple[Launch | str | None, int] = None, -1  # whose barrier, and which of its sites that is
         self.most_accesses = MOST_ACCESSES
         self.libraries: dict[Launch | str, ctypes.CDLL] = {}
@@ -60,7 +61,7 @@ class Machine:
         if 0 in grid:
             return
         launch = launch_of(kernel, arguments, constants)
-        library, shared = building.triton_kernel(launch, self.architecture)
+        library, shared = building.triton_kernel(launch, self.architecture, self.counts)
         self.libraries[launch] = library
         self.configure(library, launch)
         parameters = bytearray()
@@ -95,12 +96,25 @@ def _bytes_of(tensor: torch.Tensor) -> np.ndarray:
 
 
 @contextmanager
-def machine(architecture: int, seed: int = 1, turns: int = 16, *, shared_limit: int = 227_000, trees: bool = True):
-    """Within it, backend "cuda" and the functions of wsolkern.ops.gpu run the code compiled for an architecture."""
-    made = Machine(architecture, seed, turns)
+def machine(
+    architecture: int,
+    seed: int = 1,
+    turns: int = 16,
+    *,
+    shared_limit: int = 227_000,
+    trees: bool = True,
+    counts: bool = False,
+    csrc: Path = building.CSRC,
+):
+    """Within it, backend "cuda" and the functions of wsolkern.ops.gpu run the code compiled for an architecture.
+
+    With ``counts`` launches are not checked; what they cost adds up in ``libraries``, see counting.py.
+    ``csrc``: another tree of the CUDA sources.
+    """
+    made = Machine(architecture, seed, 0 if counts else turns, counts)
     environment, modules = {"WSOLKERN_EMULATED_SHARED": str(shared_limit)}, {}
     if trees:
-        library = building.trees(architecture)
+        library = building.trees(architecture, counts, csrc)
         modules["wsolkern._cuda"] = stand_in(library)
     _forget()
     rooms = (resizing, statistics, normalizing, cutting, histograms)

@@ -5,6 +5,7 @@ Source: none.
 """
 
 import ctypes
+from dataclasses import fields
 from functools import cache
 
 import numpy as np
@@ -17,7 +18,8 @@ from tests.gpu.compiled import building
 if building.missing():
     pytest.skip(f"compiled device code: {building.missing()}", allow_module_level=True)
 
-from tests.gpu.compiled import ptx  # noqa: E402
+from benchmarks import device_cost  # noqa: E402
+from tests.gpu.compiled import counting, ptx  # noqa: E402
 from wsolkern.ops.constants import CONTOURS  # noqa: E402
 
 # How csrc/gpu/cuda.cu launches, told by a runtime that writes down what it is asked
@@ -127,21 +129,23 @@ BODIES = [*(body for body, _ in NOTICED), ADD, ADD_OF_A_BLOCK, STORE, LOOK]
 
 
 @cache
-def kernels() -> ctypes.CDLL:
+def kernels(bodies: tuple[str, ...], counts: bool = False) -> ctypes.CDLL:
     """All of them in one library: each would take g++ a second of its own."""
-    code = "".join(f"{HEAD.replace('NUMBER', str(number))}{body}ret;\n}}\n" for number, body in enumerate(BODIES))
-    return building.opened(building._library("k", ptx.translate(MODULE + code), "triton.cpp"))
+    code = "".join(f"{HEAD.replace('NUMBER', str(number))}{body}ret;\n}}\n" for number, body in enumerate(bodies))
+    return building.opened(building._library("k", MODULE + code, "triton.cpp", counts=counts))
 
 
-def complaint(body: str, *, num_blocks: int = 1, written: bool = True, most_accesses: int = 10**6) -> str:
+def complaint(
+    body: str, *, num_blocks: int = 1, written: bool = True, most_accesses: int = 10**6, library=None, which: int = -1
+) -> str:
     """What the machine says of a kernel with 256 bytes of shared and 256 of global memory and 64 threads a block."""
-    library = kernels()
+    if library is None:
+        library, which = kernels(tuple(BODIES)), BODIES.index(body)
     library.configure(1, 16, -1, most_accesses, 1000)
     memory, flags = np.zeros(64, np.int32), np.zeros(256, np.uint8)
     begin = memory.ctypes.data
     region = (ctypes.c_void_p * 3)(begin, begin + 256, None if written else flags.ctypes.data)
     parameters = (ctypes.c_uint64 * 1)(begin)
-    which = BODIES.index(body)
     return library.run(parameters, num_blocks, 1, ctypes.c_size_t(256), region, 1, which).decode()
 
 
@@ -159,6 +163,69 @@ def test_what_the_machine_notices_between_blocks_and_launches():
     assert "reads what nobody wrote" in complaint(LOOK, written=False)
 
 
+# What a launch costs
+
+COSTS = [  # each of its two warps executes HEAD's 9 instructions, one of which is 64 bits wide, and a return
+    ("", 22, 11, 0, 0, 0),
+    ("bar.sync 0; bar.sync 0;", 26, 13, 0, 0, 2),
+    ("@%p2 bra A; add.u32 %r5, %r1, 1; A: add.u32 %r5, %r1, 2;", 28, 14, 0, 0, 0),  # one lane of a warp
+    ("@%p1 bra A; add.u32 %r5, %r1, 1; A:", 25, 13, 0, 0, 0),  # the first warp as a whole
+    ("st.shared.u32 [%r4], %r1;", 24, 12, 2, 0, 0),
+    ("and.b32 %r5, %r1, 3; st.shared.u8 [%r5], 1;", 26, 13, 2, 0, 0),
+    ("and.b32 %r5, %r1, 1; shl.b32 %r5, %r5, 7; st.shared.u32 [%r5], 1;", 28, 14, 4, 0, 0),  # two words of a bank
+    ("ld.global.u32 %r5, [%rd3];", 24, 12, 0, 8, 0),
+    ("ld.global.u32 %r5, [%rd1];", 24, 12, 0, 2, 0),
+]  # fmt: skip
+# A lane that is done with the first part is in the second before the others are.
+TWO_PARTS = (
+    "@%p2 bra A; add.u32 %r5, %r1, 1; A: shfl.sync.idx.b32 %r5, %r1, 0, 31, -1;@%p2 bra B; B: add.u32 %r5, %r1, 1;"
+)
+COUNTED = [*(body for body, *_ in COSTS), TWO_PARTS]
+
+
+def cost(body: str) -> counting.Count:
+    """What the kernel of :func:`complaint` costs, counted instead of checked."""
+    library = kernels(tuple(COUNTED), counts=True)
+    assert complaint(body, library=library, which=COUNTED.index(body)) == ""
+    total = counting.take(library).total()
+    assert counting.take(library).total() == counting.Count()
+    return total
+
+
+@pytest.mark.parametrize(("body", "slots", "longest", "wavefronts", "sectors", "barriers"), COSTS)
+def test_what_a_launch_costs(body, slots, longest, wavefronts, sectors, barriers):
+    found = cost(body)
+    counted = found.slots, found.longest_slots, found.wavefronts, found.sectors, found.barriers
+    assert counted == (slots, longest, wavefronts, sectors, barriers)
+
+
+def test_lanes_that_meet_within_a_phase_are_counted_once_for_each_part():
+    """The parts are not mixed."""
+    assert cost(TWO_PARTS).slots == 22 + 2 * 5
+
+
 def test_an_instruction_that_is_not_known_is_refused():
     with pytest.raises(ptx.Unknown, match="sin.approx.f32"):
         ptx.translate(MODULE + HEAD.replace("NUMBER", "0") + "sin.approx.f32 %r5, %r1;\n}\n")
+
+
+def test_maps_per_second_follow_from_what_is_counted():
+    """A row of the estimate, bounded by what it has most of, on a device with room for two of its blocks."""
+    a_map = dict.fromkeys([each.name for each in fields(counting.Count)] + ["bytes_read", "bytes_written"], 0.0)
+    a_map |= {"cycles": 1000.0, "longest_slots": 800.0, "barriers": 10.0, "doubles": 400.0}
+    every = {device.architecture for device in device_cost.DEVICES}
+    row = device_cost.Row("k", "", "", a_map, dict.fromkeys(every, 32), dict.fromkeys(every, 100 << 10), 1024)
+    row.estimate()
+    for device in device_cost.DEVICES:
+        found = row.cycles[device.name]
+        resident = 1 if device.name == "A100" else 2  # by shared memory
+        assert found["resident blocks"] == resident
+        assert found["latency"] == (800 * device_cost.ARITHMETIC / device_cost.OVERLAP + 300) / resident
+        assert found["doubles"] == 200 * 32 / device.double_lanes
+        assert row.bound(device.name) == max((found["latency"], "latency"), (1000, "issue"))
+
+
+@pytest.mark.slow
+def test_the_estimate_on_one_map(capsys):
+    device_cost.main(["--by", "kernel", "--kind", "CAM-like 7x7", "--maps", "1"])
+    assert "estimate" in capsys.readouterr().out
