@@ -32,8 +32,7 @@ if platform.machine().lower() in ("x86_64", "amd64"):
         del FLAGS["avx512"]  # what checks itself is for this computer, and building it takes a minute
 HEADERS = sorted(str(header) for header in Path("csrc").rglob("*.h"))
 
-# Machine code for these, and PTX of the last for what comes after it. WSOLKERN_CUDA_ARCHS="90" builds for one only.
-CUDA_ARCHS = os.environ.get("WSOLKERN_CUDA_ARCHS", "75 80 86 89 90 100 120").split()
+ALL_CUDA_ARCHS = ["75", "80", "86", "89", "90", "100", "120"]
 CUDA = "wsolkern._cuda"
 HOST_FLAGS = "-fPIC,-fvisibility=hidden,-ffp-contract=off,-Wall,-Wextra"
 NVCC_FLAGS = ["-std=c++20", "-O3", "-fmad=false", f"-Xcompiler={HOST_FLAGS}", "--cudart=static", "--threads=0"]
@@ -53,7 +52,9 @@ class BuildSideBySide(build_ext):
         compilers = (os.environ.get("CXX", "").split()[:1] or ["c++"])[0], "g++", "clang++"
         if not any(map(shutil.which, compilers)):
             raise SystemExit(NEEDS_COMPILER)
-        names = ", ".join(ext.name.removeprefix("wsolkern.") for ext in self.extensions)
+        names = ", ".join(
+            described_cuda() if ext.name == CUDA else ext.name.removeprefix("wsolkern.") for ext in self.extensions
+        )
         print(f"wsolkern: compiling {names} side by side; about a minute on two cores", file=sys.stderr, flush=True)
         super().run()
 
@@ -72,8 +73,9 @@ class BuildSideBySide(build_ext):
         """One call of nvcc. Where it fails, an installation that does not insist on CUDA goes on without."""
         out = Path(self.get_ext_fullpath(ext.name))
         out.parent.mkdir(parents=True, exist_ok=True)
-        targets = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in CUDA_ARCHS]
-        targets.append(f"-gencode=arch=compute_{CUDA_ARCHS[-1]},code=compute_{CUDA_ARCHS[-1]}")
+        machine_code, ptx = cuda_targets()
+        targets = [f"-gencode=arch=compute_{arch},code=sm_{arch}" for arch in machine_code]
+        targets.append(f"-gencode=arch=compute_{ptx},code=compute_{ptx}")
         includes = [f"-I{folder}" for folder in (pybind11.get_include(), *ext.include_dirs, *self.include_dirs)]
         command = [
             nvcc(),
@@ -96,6 +98,31 @@ def nvcc() -> "str | None":
     """Path of the CUDA compiler."""
     home = os.environ.get("CUDA_HOME")
     return shutil.which("nvcc", path=os.path.join(home, "bin")) if home else shutil.which("nvcc")
+
+
+def cuda_targets() -> "tuple[list[str], str]":
+    """What the CUDA core is built for: architectures with machine code of their own, and that of the PTX for the rest.
+
+    WSOLKERN_CUDA_ARCHS="80 90" is machine code for these, and PTX of the last for what comes after it; "all" is every
+    architecture, as CI and wheels have it. By default: the cards of this machine, and PTX of the oldest architecture,
+    which a driver compiles for any other card when it first runs there.
+    """
+    wanted = os.environ.get("WSOLKERN_CUDA_ARCHS", "")
+    if named := ALL_CUDA_ARCHS if wanted == "all" else wanted.split():
+        return named, named[-1]
+    try:
+        query = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
+        cards = subprocess.run(query, capture_output=True, text=True, check=True, timeout=60).stdout
+        known = subprocess.run([nvcc(), "--list-gpu-arch"], capture_output=True, text=True, check=True).stdout.split()
+    except (OSError, subprocess.SubprocessError):
+        return [], ALL_CUDA_ARCHS[0]  # no driver, no card
+    present = sorted({card.strip().replace(".", "") for card in cards.splitlines()})
+    return [card for card in present if f"compute_{card}" in known], ALL_CUDA_ARCHS[0]
+
+
+def described_cuda() -> str:
+    machine_code, ptx = cuda_targets()
+    return f"_cuda ({', '.join(f'sm_{arch}' for arch in machine_code) or 'no machine code'}, PTX of compute_{ptx})"
 
 
 def extension(isa: str) -> Pybind11Extension:

@@ -5,23 +5,26 @@ Source: none.
 """
 
 import os
-import shlex
+import random
 import signal
-import subprocess
 import sys
-import sysconfig
-from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import typer.testing
+from kept import emulated
 from shared import slow_but, stand_in
 
 from wsolkern import BackendUnavailable
 from wsolkern.ops import backends
+from wsolkern.studies import timing
 
-CSRC = Path(__file__).parent.parent / "csrc"
-FLAGS = "WSOLKERN_EMULATED_FLAGS"
+if "PYTEST_XDIST_WORKER" in os.environ:  # each core has a worker: more threads would only wait, and spin meanwhile
+    torch.set_num_threads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 HAS_GPU = torch.cuda.is_available()
 if not HAS_GPU:  # Triton reads it when a kernel is defined
     os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -33,11 +36,36 @@ except BackendUnavailable:  # then every test that needs one fails and says so
 
 
 @pytest.fixture(autouse=True, scope="session")
-def no_waiting_for_disks():
-    """What tests write need not outlive a loss of power; a third of their time would go into that."""
+def no_waste_of_time():
+    """What tests write need not outlive a loss of power; they build the commands once, and time no large copies."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
+        patch.setattr(typer.testing, "_get_command", cache(typer.main.get_command))
+        patch.setattr(timing, "_COPIED_BYTES", 1 << 20)
         yield
+
+
+def pytest_make_parametrize_id(config, val, argname):
+    """A test of random things has its seed in its name."""
+    return f"seed={val}" if argname == "seed" else None
+
+
+@pytest.fixture(params=slow_but([0], [0, 1, 2]))
+def seed(request) -> int:
+    """What random things begin with; a test with others than these is parametrized by ``seed`` itself."""
+    return request.param
+
+
+@pytest.fixture
+def rng(seed) -> np.random.Generator:
+    """Random arrays."""
+    return np.random.default_rng(seed)
+
+
+@pytest.fixture
+def draws(seed) -> random.Random:
+    """Random choices."""
+    return random.Random(seed)
 
 
 @pytest.fixture(params=slow_but(ISAS[-1:], ISAS), ids=lambda isa: f"cpu-{isa}")
@@ -70,40 +98,12 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device; this machine has none"))
 
 
-@pytest.fixture(scope="session")
-def emulated_core(tmp_path_factory) -> Path:
-    """The CUDA extension compiled for the host: blocks of real threads; WSOLKERN_EMULATED_FLAGS adds compiler flags."""
-    import pybind11
-
-    folder = tmp_path_factory.mktemp("emulated")
-    compiler = [os.environ.get("CXX", "g++"), "-fPIC", "-pthread", *shlex.split(os.environ.get(FLAGS, ""))]
-    flags = ["-std=c++20", "-O1", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-DWSOLKERN_MODULE=_emulated"]
-    flags += [f"-I{each}" for each in (pybind11.get_include(), sysconfig.get_path("include"), CSRC)]
-    # A sanitizer that is preloaded into Python is of no use to the compiler.
-    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
-
-    def run(*arguments: str) -> None:
-        subprocess.run([*compiler, *arguments], check=True, stdout=sys.stderr, env=environment)
-
-    names = "module", "emulated"
-    objects = [str(folder / f"{name}.o") for name in names]
-    with ThreadPoolExecutor() as threads:
-        work = [
-            threads.submit(run, *flags, "-c", str(CSRC / "gpu" / f"{name}.cpp"), "-o", each)
-            for name, each in zip(names, objects, strict=True)
-        ]
-        for each in work:
-            each.result()
-    run("-shared", *objects, "-o", str(folder / "_emulated.so"))
-    return folder / "_emulated.so"
-
-
 @pytest.fixture(params=[pytest.param("gpu", marks=pytest.mark.gpu) if HAS_GPU else "emulated"])
 def cuda(request, monkeypatch):
     """The backend "cuda": on the device of this machine or, if it has none, on the stand-in for one."""
     pytest.importorskip("triton")
     if request.param == "emulated":
-        monkeypatch.setitem(sys.modules, "wsolkern._cuda", stand_in(request.getfixturevalue("emulated_core")))
+        monkeypatch.setitem(sys.modules, "wsolkern._cuda", stand_in(emulated()))
         backends.device_module.cache_clear()
         backends.missing_for_cuda.cache_clear()
     yield request.param

@@ -59,8 +59,11 @@ def write_split(
 
 
 def stand_in(library: Path) -> ModuleType:
-    """A stand-in for the CUDA extension, to be put in its place among Python's modules."""
-    spec = spec_from_file_location("_emulated", library)
+    """A stand-in for the CUDA extension, to be put in its place among Python's modules.
+
+    Its name has its file's in it: pybind11 gives a name that it knows the module that it has.
+    """
+    spec = spec_from_file_location(f"{library.stem}._emulated", library)
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -6,7 +6,6 @@ Source: none.
 
 import json
 
-import numpy as np
 import pytest
 
 from benchmarks import cpu_rows, folder, harness, inputs
@@ -28,8 +27,7 @@ def test_calls_take_turns_and_the_first_round_warms_up():
     assert called == ["a", "b"] * 4 and found.shape == (3, 2) and (found >= 0).all()
 
 
-def test_a_count_that_is_one_off_has_no_speed(monkeypatch):
-    rng = np.random.default_rng(0)
+def test_a_count_that_is_one_off_has_no_speed(monkeypatch, rng):
     boxes = inputs.synthetic_boxes(rng, 1)
     kind = inputs.Inputs("a kind", inputs.cam_like(rng, boxes, 7), boxes)
     row = cpu_rows.pixel_row("a work", kind, ["max"])

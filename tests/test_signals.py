@@ -12,6 +12,7 @@ import textwrap
 import threading
 import time
 from contextlib import contextmanager
+from itertools import product
 
 import numpy as np
 import pytest
@@ -70,12 +71,14 @@ LONG = {
 }
 
 
-@pytest.mark.parametrize("threads", slow_but(["3"], ["1", "3"]))
-@pytest.mark.parametrize("work", LONG.values(), ids=LONG)
+FEW = [("hits", "3"), ("masks", "3"), ("score maps", "3")]
+
+
+@pytest.mark.parametrize(("work", "threads"), slow_but(FEW, product(LONG, ["3", "1"])))
 def test_ctrl_c_in_a_native_call(work, threads, monkeypatch):
     monkeypatch.setenv("WSOLKERN_NUM_THREADS", threads)
     with signal_after(0.6) as sent, pytest.raises(KeyboardInterrupt):
-        work()
+        LONG[work]()
         time.sleep(10)
     assert time.monotonic() - sent[0] < PATIENCE
 
@@ -292,7 +295,8 @@ def test_a_search_is_interrupted():
     assert time.monotonic() - sent[0] < PATIENCE
 
 
-@pytest.mark.parametrize("number", slow_but([signal.SIGTERM], [signal.SIGINT, signal.SIGTERM]))
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_search_for_missing_maps_is_interrupted(tmp_path, number):
     metadata, ids = tmp_path / "metadata", [f"folder/{index}.jpg" for index in range(100_000)]
     (tmp_path / "maps").mkdir()

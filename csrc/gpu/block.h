@@ -88,7 +88,16 @@ class Warp {
   }
   template <class F>
   WSOLKERN_DEVICE uint32_t max(F&& f) const {  // of f(lane)
+#if __CUDA_ARCH__ >= 800
     return __reduce_max_sync(~0u, f(lane()));
+#else
+    uint32_t most = f(lane());
+    for (uint32_t step = kLanes / 2; step; step /= 2) {
+      const uint32_t other = __shfl_xor_sync(~0u, most, step);
+      most = other > most ? other : most;
+    }
+    return most;
+#endif
   }
   // values[lane] becomes values[0] + ... + values[lane], where + is `join`; returns the last.
   template <class T, class Join>

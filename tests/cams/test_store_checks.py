@@ -8,7 +8,6 @@ import hashlib
 import json
 import multiprocessing
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -445,14 +444,14 @@ def drop_and_add(path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_kills_while_maps_are_replaced_leave_a_whole_store(tmp_path):
-    rng = random.Random(0)
+@pytest.mark.parametrize("seed", [0])
+def test_kills_while_maps_are_replaced_leave_a_whole_store(tmp_path, draws):
     store = write_store(tmp_path / "store", manifest=PLAIN)
     seen = set()
     for _ in range(40):
         process = multiprocessing.get_context("fork").Process(target=drop_and_add, args=(store,))
         process.start()
-        time.sleep(rng.random() * 0.02)
+        time.sleep(draws.random() * 0.02)
         process.kill()
         process.join()
         found = CamStore(store)

@@ -19,6 +19,8 @@ from typer.testing import CliRunner
 from wsolkern import Evaluator, normalize
 from wsolkern.cli import app, terminal
 from wsolkern.datasets import load_mask
+from wsolkern.ops import backends
+from wsolkern.studies import installation
 
 NUM_IMAGES = 13
 IDS = [f"part/{index}.jpg" for index in range(NUM_IMAGES)]
@@ -222,6 +224,38 @@ def test_doctor_finds_this_installation_sound():
     assert states["core generic"] == states["self-test"] == states["threads"] == "ok"
     assert "broken" not in states.values()
     assert "self-test" in run("doctor").stdout
+
+
+def findings_of(*parts: str) -> list[tuple[str, str, str]]:
+    """What doctor says of some parts: its state, what it found, the advice."""
+    everything = json.loads(CliRunner().invoke(app, ["doctor", "--json", "-"]).stdout)["findings"]
+    return [(each["state"], each["detail"], each["fix"]) for each in everything if each["part"] in parts]
+
+
+def test_doctor_names_what_the_environment_has_wrong(monkeypatch):
+    monkeypatch.setenv("WSOLKERN_ISA", "avx9")
+    monkeypatch.setenv("WSOLKERN_NUM_THREADS", "many")
+    core, threads = findings_of("core", "threads")
+    assert core[0] == "broken" and "found 'avx9'" in core[1] and core[2] == "unset WSOLKERN_ISA"
+    assert threads[0] == "broken" and "found 'many'" in threads[1] and threads[2] == "unset WSOLKERN_NUM_THREADS"
+
+
+def test_doctor_compares_a_device_with_the_reference(monkeypatch):
+    """A card whose core is missing after all, and one that gives the reference's bits."""
+    monkeypatch.setattr(backends, "missing_for_cuda", lambda: None)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda index: f"card {index}")
+    monkeypatch.setitem(sys.modules, "wsolkern._cuda", None)
+    ((state, detail, fix),) = findings_of("CUDA")
+    assert state == "broken" and detail.startswith("card 0: ") and "WSOLKERN_CUDA=1 pip install" in fix
+    monkeypatch.setattr(installation, "_compare_with_reference", lambda backend: 1)
+    assert findings_of("CUDA") == [("ok", "card 0: CAMs on a GPU are evaluated there, equal to the reference", "")]
+
+
+def test_doctor_says_how_to_mend_a_damaged_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    ((state, detail, fix),) = findings_of("safetensors")
+    assert state == "broken" and "ModuleNotFoundError" in detail and fix.endswith("--force-reinstall safetensors")
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,8 @@ def started(*arguments, prelude: str = "", **how):
     code = f"{prelude}\nfrom wsolkern.cli import main; main()"
     how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "timeout": 60} | how
     environment = {**os.environ, **how.pop("env", {})}
+    if prelude == FULL:  # what measures coverage would write a file of its own
+        environment = {name: value for name, value in environment.items() if not name.startswith("COVERAGE")}
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.run(command, env=environment, **how)
 

@@ -442,8 +442,7 @@ def test_tables_say_what_was_chosen_and_mark_differences(val, test):
     assert len(rows) == 2 + len(content["choices"]) and len({row.count("|") for row in rows}) == 1
 
 
-def test_columns_mark_what_excludes_zero_and_narrow_terminals_get_two_tables():
-    rng = np.random.default_rng(0)
+def test_columns_mark_what_excludes_zero_and_narrow_terminals_get_two_tables(rng):
     choices = select(result({"max": [4, 4, 4], "minmax": [2, 2, 2], "pas:0.9": [4, 4, 4]}), "MaxBoxAccV2")
     resampled = np.stack([rng.uniform(60, 61, 100), rng.uniform(50, 51, 100), rng.uniform(60, 61, 100)], axis=1)
     figures = Bootstrap("MaxBoxAccV2", 6, 0, 0.95, parse_all("max minmax pas:0.9"), resampled.mean(axis=0), resampled)

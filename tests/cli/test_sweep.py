@@ -6,7 +6,6 @@ Source: the Evaluator, one normalization at a time, is what a sweep must equal.
 
 import csv
 import json
-import random
 import signal
 import subprocess
 import sys
@@ -188,12 +187,13 @@ def test_ctrl_c_keeps_what_is_done(metadata, store, tmp_path, monkeypatch, named
 
 
 @pytest.mark.slow
-def test_going_on_after_sigkill(metadata, store, tmp_path):
-    state, rng = tmp_path / "state", random.Random(0)
+@pytest.mark.parametrize("seed", [0])
+def test_going_on_after_sigkill(metadata, store, tmp_path, draws):
+    state = tmp_path / "state"
     arguments = store, "--metadata", metadata, "--resume", state
     for _ in range(3):  # tests/metrics/test_counting.py kills sixty times, below the command line
-        process = start(rng.randint(1, 9), *arguments)
-        time.sleep(rng.uniform(0, 0.03))
+        process = start(draws.randint(1, 9), *arguments)
+        time.sleep(draws.uniform(0, 0.03))
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert process.returncode == -signal.SIGKILL

@@ -270,8 +270,7 @@ class TestMaskEvaluator:
 
 
 class TestFunctions:
-    def test_iou_equals_the_oracle(self):
-        rng = np.random.default_rng(0)
+    def test_iou_equals_the_oracle(self, rng):
         a, b = (np.sort(rng.integers(0, 12, (n, 2, 2)), axis=1).reshape(n, 4) for n in (40, 30))
         expected = [[oracle.iou(x, y) for y in b.tolist()] for x in a.tolist()]
         np.testing.assert_array_equal(evaluation.calculate_multiple_iou(a, b), expected)
@@ -419,6 +418,10 @@ class TestEvaluateWsol:
             "--split", "test", "--multi_contour_eval", "--multi_iou_eval", "True", "--iou_threshold_list", "70", "30"
         )
         assert done.stdout.splitlines()[-1] == f"localization: {np.average([maxima[2], maxima[0]])}", done.stderr
+        failed = run("--multi_contour_eval", "perhaps")
+        assert (
+            failed.returncode == 2 and "--multi_contour_eval: expected True or False, found 'perhaps'" in failed.stderr
+        )
         failed = run("--split", "val")
         assert failed.returncode == 1 and "image_ids.txt: no such file" in failed.stderr
         assert "Traceback" not in failed.stderr and failed.stdout == ""

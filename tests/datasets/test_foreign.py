@@ -8,7 +8,6 @@ import io
 import json
 import os
 import pickle
-import random
 import re
 import string
 import subprocess
@@ -206,19 +205,19 @@ def test_what_does_not_fit_in_memory_is_refused(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", ["counts", "state"])
-def test_no_changed_byte_is_believed(tmp_path, whole, kind):
+def test_no_changed_byte_is_believed(tmp_path, whole, kind, draws):
     """Every bit of a file counts: flipped, cut, doubled, overwritten."""
-    rng, content = random.Random(0), whole[kind]
+    content = whole[kind]
     believed = []
-    for place in rng.sample(range(len(content)), 300):
+    for place in draws.sample(range(len(content)), 300):
         flipped = bytearray(content)
-        flipped[place] ^= 1 << rng.randrange(8)
+        flipped[place] ^= 1 << draws.randrange(8)
         if not refused(kind, tmp_path / "some-file", bytes(flipped), must=False):
             believed.append(flipped)
     for _ in range(200):
-        start, length = rng.randrange(len(content)), rng.randrange(1, 60)
-        middle = rng.choice([b"", rng.randbytes(length), content[:length], b"\0" * length, b"9" * length])
-        changed = content[:start] + middle + content[start + rng.choice([0, length]) :]
+        start, length = draws.randrange(len(content)), draws.randrange(1, 60)
+        middle = draws.choice([b"", draws.randbytes(length), content[:length], b"\0" * length, b"9" * length])
+        changed = content[:start] + middle + content[start + draws.choice([0, length]) :]
         if changed != content and not refused(kind, tmp_path / "some-file", changed, must=False):
             believed.append(changed)
     for length in range(0, len(content), 17):
@@ -242,30 +241,29 @@ ODD += [{"a": 1}, [6, 7, 8], ["minmax"] * 300, "\ud800", "٣", json.loads("[" * 
 
 
 @pytest.mark.parametrize("kind", ["counts", "state"])
-def test_other_content_with_its_right_hash_is_refused(tmp_path, whole, kind):
+def test_other_content_with_its_right_hash_is_refused(tmp_path, whole, kind, draws):
     """Headers and arrays are changed and sealed again, so that all that is behind the hash is reached."""
-    rng = random.Random(1)
     header, arrays = unsealed(whole[kind])
     num_read = 0
     for _ in range(1200):
         about, changed = dict(header), dict(arrays)
-        for _ in range(rng.choice([1, 1, 2])):
-            what = rng.choice(["replace", "drop", "add", "array", "array", "array", "drop_array"])
-            name, field = rng.choice(list(arrays)), rng.choice(list(header))
+        for _ in range(draws.choice([1, 1, 2])):
+            what = draws.choice(["replace", "drop", "add", "array", "array", "array", "drop_array"])
+            name, field = draws.choice(list(arrays)), draws.choice(list(header))
             if what == "replace":
-                about[field] = rng.choice(ODD)
+                about[field] = draws.choice(ODD)
             elif what == "drop":
                 about.pop(field, None)
             elif what == "add":
-                about["more"] = rng.choice(ODD)
+                about["more"] = draws.choice(ODD)
             elif what == "drop_array":
                 changed.pop(name, None)
             else:
                 values = arrays[name]
                 changed[name] = np.ascontiguousarray(
-                    rng.choice(
+                    draws.choice(
                         [
-                            lambda v: v.astype(rng.choice(["f4", "f2", "i4", "u1", "u8", "?", "f8"])),
+                            lambda v: v.astype(draws.choice(["f4", "f2", "i4", "u1", "u8", "?", "f8"])),
                             lambda v: v[..., : v.shape[-1] // 2],
                             lambda v: v[None],
                             lambda v: v.reshape(-1),
@@ -474,12 +472,12 @@ def test_other_recipes_are_refused_by_name(tmp_path, content):
     assert refused("recipe", tmp_path / "some-file", content)
 
 
-def test_recipes_changed_at_random_are_read_or_refused(tmp_path, whole):
-    rng, content, num_refused = random.Random(2), whole["recipe"], 0
+def test_recipes_changed_at_random_are_read_or_refused(tmp_path, whole, draws):
+    content, num_refused = whole["recipe"], 0
     pool = (string.printable + "\x00\x7fé٣").encode()
     for _ in range(600):
-        start, length = rng.randrange(len(content)), rng.randrange(1, 5)
-        middle = bytes(rng.choices(pool, k=rng.randrange(4)))
+        start, length = draws.randrange(len(content)), draws.randrange(1, 5)
+        middle = bytes(draws.choices(pool, k=draws.randrange(4)))
         changed = content[:start] + middle + content[start + length :]
         num_refused += refused("recipe", tmp_path / "some-file", changed, must=False)
     assert num_refused > 300

@@ -36,7 +36,7 @@ _FENCE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 # Programs of contributors: that they are written as they are called is all that is looked at, and the files they name.
-_OTHERS = {"ruff", "clang-format", "pytest", "pre-commit", "mkdocs"}
+_OTHERS = {"ruff", "clang-format", "pytest", "pre-commit", "mkdocs", "sudo"}
 
 
 class BrokenBlock(AssertionError):

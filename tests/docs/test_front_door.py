@@ -6,6 +6,7 @@ Source: none.
 
 import ast
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from xml.etree import ElementTree
 
 import pytest
 import typer
-from code_blocks import ROOT, pages
+from code_blocks import ROOT, check_command, commands, pages
 
 import wsolkern
 from wsolkern.cli import app
@@ -155,10 +156,20 @@ def test_files_that_pages_name_are_there():
                 assert (ROOT / span).exists(), f"{page.name}: {span}"
 
 
-def test_linters_have_one_version():
+def read_yaml(path: str):
+    return pytest.importorskip("yaml", reason="needs the extra test").safe_load((ROOT / path).read_text())
+
+
+def test_linters_have_one_version_and_the_same_files():
     pinned = dict(re.findall(r"^([\w-]+)==([\w.]+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
-    revisions = re.findall(r"rev: v(\S+)", (ROOT / ".pre-commit-config.yaml").read_text())
-    assert revisions == [pinned["ruff"], pinned["clang-format"]]
+    ruff, clang_format = read_yaml(".pre-commit-config.yaml")["repos"]
+    assert (ruff["rev"], clang_format["rev"]) == (f"v{pinned['ruff']}", f"v{pinned['clang-format']}")
+    assert [hook["id"] for hook in ruff["hooks"]] == ["ruff-check", "ruff-format"]
+    (hook,) = clang_format["hooks"]
+    names = [path.relative_to(ROOT).as_posix() for path in (ROOT / "csrc").rglob("*.*")]
+    assert hook["id"] == "clang-format" and names and all(re.search(hook["files"], name) for name in names)
+    assert {Path(name).suffix for name in names} == {".h", ".cpp", ".cu"}  # of the types c, c++ and cuda
+    assert hook["types_or"] == ["c", "c++", "cuda"]
 
 
 def test_the_citation_has_the_version():
@@ -166,10 +177,27 @@ def test_the_citation_has_the_version():
 
 
 def test_ci_runs_what_contributors_run():
-    text = (ROOT / ".github/workflows/ci.yml").read_text()
-    assert "run: .ci/run\n" in text
+    jobs = read_yaml(".github/workflows/ci.yml")["jobs"]
+    steps = [step for job in jobs.values() for step in job["steps"]]
+    run = [step["run"] for step in steps if "run" in step]
+    assert ".ci/run" in run
+    for command in (command for text in run for command in commands(text)):
+        check_command(command)
     supported = re.search(r'requires-python = ">=(.*)"', (ROOT / "pyproject.toml").read_text())[1]
-    assert f'python: ["{supported}"' in text
+    assert jobs["run"]["strategy"]["matrix"]["python"][0] == supported
+    inputs = {"actions/checkout@v4": set(), "actions/setup-python@v5": {"python-version", "cache"}}
+    for step in steps:
+        if "uses" in step:
+            assert inputs[step["uses"]] | {"cache-dependency-path"} >= set(step.get("with", {}))
+            assert (ROOT / step.get("with", {}).get("cache-dependency-path", ".")).exists()
+
+
+def test_what_ci_runs_can_be_executed():
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    named = set(re.findall(r"(?:tests|csrc|wsolkern)/[\w/.]+\.(?:py|h|cpp|cu)", script.read_text()))
+    assert named and all((ROOT / name).exists() for name in named)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import scipy.ndimage
 import torch
 
-from benchmarks import gpu, gpu_peers, inputs
+from benchmarks import gpu, gpu_first, gpu_peers, inputs
 from benchmarks.harness import WrongResult
 
 ROOT = Path(__file__).parents[2]
@@ -125,9 +126,8 @@ def test_what_the_profiler_wrote(device):
     assert device.parse_ncu("==ERROR== no permission\n") == {}
 
 
-def test_boxes_of_labels_are_those_of_contours():
+def test_boxes_of_labels_are_those_of_contours(rng):
     """With SciPy in place of CuPy, whose functions have the same names."""
-    rng = np.random.default_rng(0)
     cams = np.stack([rng.random((24, 24)), rng.integers(0, 3, (24, 24))]).astype(np.float32)
     peer = gpu_peers.labels(cams, "minmax", (24, 24), 60, np, scipy.ndimage)
     assert peer.num_maps == 2 and peer.maps_per_second > 0
@@ -157,6 +157,54 @@ def test_a_target():
 def test_the_script_is_valid_and_executable():
     subprocess.run(["bash", "-n", SCRIPT], check=True)
     assert os.access(SCRIPT, os.X_OK)
+
+
+def run_plan(folder: Path, plan: str) -> tuple[subprocess.CompletedProcess, list[str]]:
+    """The script with other steps: what it printed, and the lines it wrote of them."""
+    (folder / "plan").write_text(plan)
+    environment = {**os.environ, "OUT": str(folder / "out"), "WSOLKERN_GPU_PLAN": str(folder / "plan")}
+    done = subprocess.run([SCRIPT], env=environment, capture_output=True, text=True)
+    return done, (folder / "out" / "steps.tsv").read_text().splitlines()
+
+
+def test_a_step_that_fails_loses_no_other(tmp_path):
+    plan = """
+    step build 9 - echo built
+    step fault 9 build bash -c 'echo before; kill -SEGV $$'
+    step slow 1 build sleep 9
+    step after 9 build grep -c . "$steps"
+    step upon 9 build,fault echo never
+    step tool 9 build,a-program-that-is-nowhere echo never
+    """
+    done, lines = run_plan(tmp_path, plan)
+    assert done.returncode == 1
+    rows = [line.split("\t") for line in lines]
+    assert [row[:2] for row in rows] == [
+        ["build", "0"], ["fault", "139"], ["slow", "124"], ["after", "0"], ["upon", "-"], ["tool", "-"],
+    ]  # fmt: skip
+    assert rows[3][3] == "3"  # each step is written before the next begins
+    assert (tmp_path / "out" / "fault.log").read_text().startswith("before")
+    summary = done.stdout.partition("s in all")[2]
+    for line in (
+        "build .*ok: built",
+        "fault .*failed: exit code 139",
+        "slow .*failed: ran longer than 1 s",
+        "after .*ok: 3",
+        "upon .*skipped: fault is not ok",
+        "tool .*skipped: a-program-that-is-nowhere is not on PATH",
+    ):
+        assert re.search(line, summary), line
+
+
+def test_skipped_steps_are_no_failure(tmp_path):
+    done, lines = run_plan(tmp_path, "step one 9 - true\nstep two 9 a-program-that-is-nowhere true\n")
+    assert done.returncode == 0 and len(lines) == 2
+
+
+@pytest.mark.parametrize("what", list(gpu_first.CHECKS))
+def test_the_first_steps_compare_with_the_cpu_engine(cuda, what, capsys):
+    gpu_first.main([what])
+    assert "equal to the CPU engine" in capsys.readouterr().out
 
 
 @pytest.mark.slow

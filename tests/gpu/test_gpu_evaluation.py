@@ -260,8 +260,7 @@ def test_the_callers_stream_and_a_cuda_graph():
 
 
 @pytest.mark.gpu
-def test_large_batches_of_large_maps():
-    rng = np.random.default_rng(0)
+def test_large_batches_of_large_maps(rng):
     cams = rng.standard_normal((300, 9, 9))
     boxes = np.sort(rng.integers(0, 300, (300, 2, 2)), axis=1).reshape(300, 1, 4)
     for size in ((224, 224), (300, 310)):

@@ -127,8 +127,7 @@ def test_order_statistics_that_the_cells_do_not_tell_apart(name, monkeypatch):
     assert_equal(affine(resized, normalizations), affine_reference(f, normalizations))
 
 
-def test_an_outlier_that_spoils_the_cells():
-    rng = np.random.default_rng(0)
+def test_an_outlier_that_spoils_the_cells(rng):
     f = rng.standard_normal((2, 24, 25))
     f[0, 3, 4], f[1, 5] = 1e300, 1e-300
     f[1, 6:12] = 0
@@ -278,8 +277,7 @@ def test_a_pixel_at_infinity_has_the_highest_level():
 
 
 @pytest.mark.slow
-def test_histograms_of_score_maps_and_their_sum():
-    rng = np.random.default_rng(0)
+def test_histograms_of_score_maps_and_their_sum(rng):
     scores = rng.integers(0, 21, (34, 9, 8)) / 20
     scores[0], scores[1] = 0, 1
     masks = rng.choice(np.array([0, 1, 255], np.uint8), scores.shape)
@@ -295,6 +293,7 @@ def test_histograms_of_score_maps_and_their_sum():
         assert_equal(found, wanted[:, :3])
 
 
+@pytest.mark.slow
 def test_summed_histograms_of_several_normalizations():
     cams, size = cams_of_one_size(7, (8, 9), seed=5), (21, 20)
     masks = np.random.default_rng(5).choice(np.array([0, 1, 255], np.uint8), (7, *size))

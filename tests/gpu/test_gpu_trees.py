@@ -121,7 +121,7 @@ def random_maps(rng, shape):
 
 @pytest.mark.slow
 @BOTH_PATHS
-@pytest.mark.parametrize("seed", range(50), ids="seed{}".format)
+@pytest.mark.parametrize("seed", range(50))
 def test_five_thousand_maps(path, seed, monkeypatch):
     """50 of them with each seed, on both paths."""
     monkeypatch.setenv("WSOLKERN_EMULATED_THREADS", str(2 + seed % 3))
@@ -136,8 +136,7 @@ def test_five_thousand_maps(path, seed, monkeypatch):
 
 
 @pytest.mark.parametrize("size", [(224, 224), pytest.param((256, 257), marks=pytest.mark.slow), (1, 4096), (4096, 1)])
-def test_full_size_equals_the_cpu(cuda, size):
-    rng = np.random.default_rng(0)
+def test_full_size_equals_the_cpu(cuda, size, rng):
     cams = cams_of_one_size(3, (14, 14), seed=2)
     cams[2] = np.round(cams[0] * 3)
     noise = rng.random((1, *size))

@@ -116,7 +116,7 @@ def plain_figures(metric: str, indices, thresholds) -> list[float]:
 def test_every_resample_equals_an_evaluator_fed_with_its_images(metric, thresholds):
     found = computed(metric, thresholds=thresholds)
     assert found.figures.tolist() == plain_figures(metric, range(NUM_IMAGES), thresholds)
-    rng = np.random.default_rng(5)
+    rng = np.random.default_rng(5)  # as the bootstrap draws
     for resampled in found.resampled:
         drawn = rng.integers(NUM_IMAGES, size=NUM_IMAGES)
         assert resampled.tolist() == plain_figures(metric, drawn, thresholds)

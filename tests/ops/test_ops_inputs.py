@@ -1,6 +1,8 @@
 """What the public functions take, what they give back, what they refuse, and which machine code they run."""
 
 import pickle
+import sys
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -291,6 +293,26 @@ def test_bad_tensors_are_named():
 def test_cuda_says_what_is_missing():
     with pytest.raises(BackendUnavailable, match='backend "cuda": PyTorch finds no CUDA device'):
         hits_of(backend="cuda")
+
+
+@pytest.mark.parametrize("thresholds", [[[0.1], [0.1, 0.2]], "most", {0.1: 0.2}, [None]])
+def test_thresholds_that_are_no_row_of_numbers_are_named(thresholds):
+    with pytest.raises(ValueError, match="thresholds: expected"):
+        hits_of(thresholds=thresholds)
+
+
+def test_a_device_module_of_an_older_version_is_to_be_built_again(monkeypatch):
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("triton")
+    monkeypatch.setitem(sys.modules, "wsolkern._cuda", ModuleType("wsolkern._cuda"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for found in (backends.device_module, backends.missing_for_cuda):
+        monkeypatch.setattr(backends, found.__name__, found.__wrapped__)
+    message = "it was built by an older wsolkern"
+    with pytest.raises(BackendUnavailable, match=f"{message}: WSOLKERN_CUDA=1 pip install"):
+        hits_of(backend="cuda")
+    with pytest.raises(ImportError, match=message):
+        backends.device_of(None)
 
 
 def test_the_best_instruction_set_is_chosen(monkeypatch):

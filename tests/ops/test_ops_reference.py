@@ -37,8 +37,7 @@ def test_resize_reference_equals_opencv(name):
         np.testing.assert_array_equal(resize_reference(f[None], size)[0], oracle.resize(f, size))
 
 
-def test_resize_reference_equals_opencv_between_any_sizes():
-    rng = np.random.default_rng(0)
+def test_resize_reference_equals_opencv_between_any_sizes(rng):
     for _ in range(300):
         source, size = rng.integers(1, 80, 2), tuple(rng.integers(1, 260, 2).tolist())
         f = rng.standard_normal(source)
@@ -88,8 +87,7 @@ def test_box_hits_reference_equals_opencv(name):
             np.testing.assert_array_equal(hits[c, m, 0], expected, err_msg=f"{normalization}, largest {largest}")
 
 
-def test_ious_reference_equals_the_definition():
-    rng = np.random.default_rng(0)
+def test_ious_reference_equals_the_definition(rng):
     a, b = (np.sort(rng.integers(-5, 40, (60, 2, 2)), axis=1).reshape(60, 4) for _ in range(2))
     expected = [[oracle.iou(each, other) for other in b.tolist()] for each in a.tolist()]
     np.testing.assert_array_equal(ious_reference(a, b), expected)

@@ -389,6 +389,17 @@ def test_a_step_by_hand(place, tmp_path):
 # Runs.
 
 
+def test_a_checkpoint_that_is_no_runs_is_not_gone_on_from(place, tmp_path, undisturbed):
+    shutil.copytree(undisturbed, tmp_path / "run")
+    path = tmp_path / "run" / "last_checkpoint.pth.tar"
+    content = torch.load(path, weights_only=True)
+    del content["wsolkern"]
+    torch.save(content, path)
+    recipe = Recipe.read(tmp_path / "run" / "recipe.toml", {})
+    with pytest.raises(ValueError, match="expected a checkpoint of wsolkern train, found one to begin another run"):
+        train(recipe, data_of(place), tmp_path / "run")
+
+
 def test_a_run_and_its_files(place, tmp_path, undisturbed):
     rows = rows_of(undisturbed)
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]

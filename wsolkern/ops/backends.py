@@ -151,8 +151,15 @@ def missing_for_cuda() -> Missing | None:
 
 @cache
 def device_module() -> ModuleType:
-    """The CUDA extension. Its ``works_on`` is the kind of device whose memory it takes: "cuda"."""
-    return import_module("wsolkern._cuda")
+    """The CUDA extension. Its ``works_on`` is the kind of device whose memory it takes: "cuda".
+
+    Raises:
+        ImportError: It is not built, or was built by an older wsolkern.
+    """
+    module = import_module("wsolkern._cuda")
+    if not hasattr(module, "works_on"):
+        raise ImportError("it was built by an older wsolkern")
+    return module
 
 
 def device_of(value: object) -> Any:

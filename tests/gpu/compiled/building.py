@@ -1,11 +1,10 @@
 """The compiled device code as libraries of the host: built once for each content and architecture, and kept.
 
 In: csrc/gpu/cuda.cu, or a launch of a Triton kernel. Out: a shared library in which machine.h runs and checks it.
-Source: ptx.py translates; the folder is WSOLKERN_COMPILED_CACHE, or "compiled" in pytest's cache.
+Source: ptx.py translates, tests/kept.py keeps.
 """
 
 import ctypes
-import hashlib
 import json
 import os
 import pickle
@@ -13,20 +12,19 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import tempfile
 from functools import cache
 from pathlib import Path
+
+from tests.kept import CSRC, CXX, ROOT, bindings, content, folder, kept, key, run
 
 from . import ptx
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[2]
-CSRC = ROOT / "csrc"
 COUNTING = HERE / "counting.h"
 ROOMS = ROOT / "wsolkern" / "ops" / "gpu"
 ARCHITECTURES = (80, 90)
 GXX = [
-    os.environ.get("CXX", "g++"), "-std=c++20", "-O1", "-fPIC", "-shared", "-ffp-contract=off", "-fno-strict-aliasing",
+    CXX, "-std=c++20", "-O1", "-fPIC", "-shared", "-ffp-contract=off", "-fno-strict-aliasing",
     "-fno-gnu-unique", "-fvisibility=hidden", "-pthread", "-w",
 ]  # fmt: skip
 
@@ -44,33 +42,6 @@ def missing() -> str:
     return ""
 
 
-def _folder() -> Path:
-    folder = Path(os.environ.get("WSOLKERN_COMPILED_CACHE") or ROOT / ".pytest_cache" / "compiled")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _key(*parts: bytes | str) -> str:
-    return hashlib.sha256(b"\0".join(p.encode() if isinstance(p, str) else p for p in parts)).hexdigest()[:24]
-
-
-def _kept(name: str, make) -> Path:
-    """A file of the cache; ``make`` writes it first if it is not there."""
-    path = _folder() / name
-    if not path.exists():
-        with tempfile.TemporaryDirectory(dir=_folder()) as folder:
-            new = Path(folder) / name
-            make(new)
-            new.replace(path)
-    return path
-
-
-def _run(command: list, **how) -> None:
-    done = subprocess.run([str(each) for each in command], capture_output=True, text=True, **how)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(map(str, command))}:\n{done.stdout[-2000:]}{done.stderr[-4000:]}")
-
-
 def _library(name: str, ptx_code: str, stand_in: str, *more, counts: bool = False, only: str = "") -> Path:
     """Compiles translated kernels together with the file that launches them."""
     machine = (HERE / "machine.h").read_text()
@@ -83,9 +54,9 @@ def _library(name: str, ptx_code: str, stand_in: str, *more, counts: bool = Fals
     def make(path: Path) -> None:
         source = path.with_suffix(".cpp")
         source.write_text(code)
-        _run([*GXX, source, *more, "-o", path])
+        run([*GXX, source, *more, "-o", path])
 
-    return _kept(f"{name}-{_key(code, *GXX, *map(str, more), *sources)}.so", make)
+    return kept(f"{name}-{key(code, *GXX, *map(str, more), *sources)}.so", make)
 
 
 def opened(path: Path) -> ctypes.CDLL:
@@ -101,45 +72,55 @@ def opened(path: Path) -> ctypes.CDLL:
     return library
 
 
+def _nvcc(architecture: int, csrc: Path) -> tuple[str, list]:
+    """A name for what nvcc makes of csrc/gpu/cuda.cu, and the command for PTX."""
+    target = f"-gencode=arch=compute_{architecture},code=compute_{architecture}"
+    command = ["nvcc", "-std=c++20", "-O3", "-fmad=false", "-lineinfo", target, "-Xcompiler=-fPIC", f"-I{csrc}"]
+    return f"cuda-{key(content(csrc), *command)}", command
+
+
+def _object(architecture: int, csrc: Path = CSRC) -> Path:
+    """The object that holds the PTX and the host's side; the PTX lies beside it."""
+    name, command = _nvcc(architecture, csrc)
+
+    def compile_it(path: Path) -> None:
+        run([*command, "--keep", f"--keep-dir={path.parent}", "-c", csrc / "gpu" / "cuda.cu", "-o", path])
+        (path.parent / "cuda.ptx").replace(folder() / f"{name}.ptx")
+
+    return kept(f"{name}.o", compile_it)
+
+
+def cuda_ptx(architecture: int, csrc: Path = CSRC) -> Path:
+    """What nvcc makes of csrc/gpu/cuda.cu."""
+    return _object(architecture, csrc).with_suffix(".ptx")
+
+
+def cubin(architecture: int, csrc: Path = CSRC) -> Path:
+    """The machine code of it."""
+    name, command = _nvcc(architecture, csrc)
+    command = [f"-arch=sm_{architecture}" if each.startswith("-gencode") else each for each in command]
+    source = csrc / "gpu" / "cuda.cu"
+    return kept(f"{name}.cubin", lambda path: run([*command, "-cubin", source, "-o", path]))
+
+
 @cache
 def trees(architecture: int, counts: bool = False, csrc: Path = CSRC) -> Path:
     """The Python module of the device code, with the kernels of csrc/gpu/cuda.cu as nvcc compiles them.
 
     With ``counts`` those of maps that fit shared memory, counted instead of checked.
     """
-    import pybind11
-
-    content = b"".join(each.read_bytes() for each in sorted(csrc.rglob("*")) if each.is_file())
-    command = [
-        "nvcc",
-        "-std=c++20",
-        "-O3",
-        "-fmad=false",
-        "-lineinfo",
-        f"-arch=sm_{architecture}",
-        f"-I{csrc}",
-        "-ptx",
-        csrc / "gpu" / "cuda.cu",
-    ]
-    made = _kept(f"cuda-{_key(content, *map(str, command))}.ptx", lambda path: _run([*command, "-o", path]))
-    includes = [f"-I{each}" for each in (pybind11.get_include(), sysconfig.get_path("include"), csrc)]
-    flags = ["-DWSOLKERN_MODULE=_emulated", f"-DWSOLKERN_CONTENT=0x{_key(content)[:8]}", *includes]
     how = {"counts": True, "only": "^(?!list_boxes_kernel|evaluate_batch_kernelILb0)"} if counts else {}
-    return _library("trees", made.read_text(), "trees.cpp", csrc / "gpu" / "module.cpp", *flags, **how)
+    made = cuda_ptx(architecture, csrc).read_text()
+    return _library("trees", made, "trees.cpp", bindings(csrc=csrc), f"-I{csrc}", **how)
 
 
 @cache
 def launching() -> Path:
     """The Python module of the device code, on a CUDA runtime that only writes down what it is asked."""
-    import pybind11
-
-    content = b"".join(each.read_bytes() for each in [*sorted(CSRC.rglob("*.*")), HERE / "runtime.cpp"])
-    includes = [f"-I{each}" for each in (pybind11.get_include(), sysconfig.get_path("include"), CSRC)]
-    sources = [CSRC / "gpu" / "cuda.cu", CSRC / "gpu" / "module.cpp", HERE / "runtime.cpp"]
-    command = ["nvcc", "-std=c++20", "-O1", "-gencode=arch=compute_90,code=compute_90", "--cudart=none", "-shared"]
-    command += ["-Xcompiler=-fPIC", "-DWSOLKERN_MODULE=_launching", *includes, *sources]
-    made = f"launching-{_key(content, *map(str, command))}"
-    return _kept(f"{made}.so", lambda path: _run([*command, "-o", path]))
+    command = ["nvcc", "-std=c++20", "-O1", "--cudart=none", "-shared", "-Xcompiler=-fPIC", HERE / "runtime.cpp"]
+    command += [_object(90), bindings()]
+    name = f"launching-{key((HERE / 'runtime.cpp').read_bytes(), *map(str, command))}.so"
+    return kept(name, lambda path: run([*command, "-o", path]))
 
 
 _BY_TRITON = """
@@ -187,6 +168,12 @@ def triton_kernel(launch, architecture: int, counts: bool = False) -> tuple[ctyp
             raise RuntimeError(f"Triton does not compile {launch.kernel}: {answer['error']}")
         path.write_text(json.dumps(answer))
 
-    name = f"{launch.kernel}-{_key(sources, repr(launch), str(architecture), triton.__version__)}.json"
-    made = json.loads(_kept(name, compile_it).read_text())
+    name = f"{launch.kernel}-{key(sources, repr(launch), str(architecture), triton.__version__)}.json"
+    made = json.loads(kept(name, compile_it).read_text())
     return opened(_library(launch.kernel, made["ptx"], "triton.cpp", counts=counts)), made["shared"]
+
+
+def forget() -> None:
+    """What was opened is to be built with other flags."""
+    trees.cache_clear()
+    triton_kernel.cache_clear()

@@ -18,8 +18,9 @@
 
 struct Share {  // of the issue slots of a basic block
   uint32_t block;
-  uint32_t slots, doubles;  // what its instructions at this place become in machine code; those of float64 of them
-  const char* place;        // file and line
+  uint32_t slots;              // of what its instructions at this place become in machine code
+  uint32_t doubles, integers;  // those of float64, and of the integer units
+  const char* place;           // file and line
 };
 extern const Share shares[];
 extern const int num_shares;
@@ -141,7 +142,7 @@ class Counter {
       if (executions_[i]) line("block", {i, executions_[i], lane_executions_[i]}, kernels_of_blocks[i]);
     for (int i = 0; i < num_shares; ++i)
       if (const Share& each = shares[i]; executions_.size() > each.block && executions_[each.block])
-        line("share", {each.block, each.slots, each.doubles}, each.place);
+        line("share", {each.block, each.slots, each.doubles, each.integers}, each.place);
     for (size_t i = 0; i < accesses_.size(); ++i)
       if (const Accesses& each = accesses_[i]; each.requests)
         line("access", {i, each.requests, each.wavefronts, each.sectors},

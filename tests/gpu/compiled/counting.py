@@ -22,6 +22,8 @@ class Count:
     """The same, for each lane that executes it."""
     doubles: float = 0.0
     """Of the slots, those of float64 arithmetic and comparisons."""
+    integers: float = 0.0
+    """Those of the integer units."""
     cycles: float = 0.0
     """Of whole phases only: slots of the busiest of four schedulers, which have every fourth warp each."""
     barriers: float = 0.0
@@ -122,8 +124,9 @@ def read(text: str) -> Counts:
         elif kind == "block":
             blocks[numbers[0]] = where[0], *numbers[1:]
         elif kind == "share":
-            (_, slots, doubles), (kernel, warps, lanes) = numbers, blocks[numbers[0]]
-            _of(counts.lines, kernel, where[0]).add(slots=slots * warps, lanes=slots * lanes, doubles=doubles * warps)
+            (_, slots, *kinds), (kernel, warps, lanes) = numbers, blocks[numbers[0]]
+            line = _of(counts.lines, kernel, where[0])
+            line.add(slots=slots * warps, lanes=slots * lanes, doubles=kinds[0] * warps, integers=kinds[1] * warps)
         elif kind == "access":
             _, requests, wavefronts, sectors = numbers
             kinds = ("shared_requests", "wavefronts") if wavefronts else ("global_requests", "sectors")

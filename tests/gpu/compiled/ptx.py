@@ -26,6 +26,8 @@ ISSUE_SLOTS = [
     (r"rem", 20), (r"mul\.lo\.[su]64$", 4), (r"(add|sub|and|or|xor|shl|shr|selp|setp|min|max|not)\b.*[sub]64$", 2),
     (r"(add|mul|fma|setp|min|max)\b.*f64$", 2),
 ]  # fmt: skip
+# Those that only the integer units execute, of which a multiprocessor has 64.
+INTEGER = r"(add|sub|and|or|xor|not|shl|shr|shf|setp|selp|min|max|lop3|prmt|bfe|bfi)\b.*[sub](16|32|64)$"
 HELPERS = ("block.h:", "standard.py:", "sm_60_atomic_functions.hpp:")
 
 
@@ -68,7 +70,7 @@ def translate(ptx: str, *, counts: bool = False, only: str = "") -> str:
         body = ptx[found.end() : _closing(ptx, found.end())]
         kernel = _Kernel(name, parameters, body, shared, sites, files, len(owners) if counts else None)
         for block, places in enumerate(kernel.blocks, len(owners)):
-            shares += [f'{{{block}, {slots}, {doubles}, "{at}"}}' for at, (slots, doubles) in places.items()]
+            shares += [f'{{{block}, {", ".join(map(str, kinds))}, "{at}"}}' for at, kinds in places.items()]
         owners += [f'"{name}"'] * len(kernel.blocks)
         threads = re.search(r"\.(?:reqntid|maxntid)\s+(\d+)", directives)
         functions.append(f"static void kernel_{len(table)}(Thread& t) {{\n{kernel.code}\n}}\n")
@@ -112,7 +114,7 @@ class _Kernel:
     """One kernel's code; ``sites`` grows by the accesses and barriers it has.
 
     With ``first_block``, the number of its first basic block, the code says which of them a thread comes to; ``blocks``
-    has the issue slots of each by place, all of them and those of float64.
+    has the issue slots of each by place: all of them, those of float64, those of the integer units.
     """
 
     def __init__(
@@ -168,7 +170,7 @@ class _Kernel:
     def _new_block(self) -> str:
         if self.first_block is None:
             return ""
-        self.blocks.append(defaultdict(lambda: (0, 0)))
+        self.blocks.append(defaultdict(lambda: (0, 0, 0)))
         return f"t.enter({self.first_block + len(self.blocks) - 1});"
 
     def _declare(self, dtype: str, names: str) -> None:
@@ -198,9 +200,9 @@ class _Kernel:
         opcode, _, rest = text.partition(" ")
         name, *modifiers = opcode.split(".")
         if self.blocks:
-            slots, doubles = self.blocks[-1][self._place()]
             more = issue_slots(opcode)
-            self.blocks[-1][self._place()] = slots + more, doubles + more * opcode.endswith("f64")
+            kinds = more, more * opcode.endswith("f64"), more * bool(re.match(INTEGER, opcode))
+            self.blocks[-1][self._place()] = tuple(map(sum, zip(self.blocks[-1][self._place()], kinds, strict=True)))
         translated = getattr(self, f"_{name}", None)
         code = translated(modifiers, *_operands(rest)) if translated else None
         if code is None:

@@ -76,7 +76,8 @@ class Machine:
         memory = (_Memory * len(tensors))(*(self._memory(each) for each in tensors))
         buffer = (ctypes.c_char * (len(parameters) + 16)).from_buffer(parameters + bytearray(16))
         begin = ctypes.addressof(buffer)
-        report = library.run(ctypes.c_void_p(begin), *(*grid, 1)[:2], ctypes.c_size_t(shared), memory, len(memory))
+        sizes = *(*grid, 1)[:2], ctypes.c_size_t(shared)
+        report = library.run(ctypes.c_void_p(begin), *sizes, memory, len(memory), 0)
         if report:
             raise Broken(report.decode())
 

@@ -1,0 +1,53 @@
+"""The device code as nvcc and Triton compile it, run on the host: every case, on two architectures.
+
+In: the table of cases. Out: the reference's bits, and not one complaint of the machine.
+Source: none.
+"""
+
+import pytest
+
+from tests.gpu.compiled import building
+
+if building.missing():
+    pytest.skip(f"compiled device code: {building.missing()}", allow_module_level=True)
+
+from tests.gpu.compiled import checking  # noqa: E402
+from tests.gpu.compiled.running import machine  # noqa: E402
+from wsolkern.ops.gpu import statistics  # noqa: E402
+
+pytestmark = pytest.mark.slow
+
+ARCHITECTURES = pytest.mark.parametrize("architecture", building.ARCHITECTURES, ids=lambda each: f"sm_{each}")
+# Levels and links in shared memory, and all of it in scratch memory.
+PATHS = pytest.mark.parametrize("shared_limit", [232_448, 0], ids=["shared", "scratch"])
+
+
+def test_order_statistics_at_the_size_of_an_evaluation():
+    """PaS and IVR, whose gathered pixels an earlier version wrote outside of its memory."""
+    with machine(90, trees=False):
+        checking.check_kernels(checking.FULL, "affine")
+
+
+@ARCHITECTURES
+@pytest.mark.parametrize("name", [*checking.SMALL, checking.FULL])
+def test_the_kernels_of_triton_on_every_case(name, architecture):
+    with machine(architecture, seed=architecture + len(name), trees=False):
+        checking.check_kernels(name)
+
+
+@ARCHITECTURES
+@PATHS
+@pytest.mark.parametrize("name", [*checking.SMALL, checking.FULL])
+def test_the_trees_on_every_case(name, shared_limit, architecture):
+    with machine(architecture, seed=architecture + len(name), shared_limit=shared_limit):
+        checking.check_trees(name)
+
+
+@ARCHITECTURES
+@pytest.mark.parametrize("name", ["cam_13x17", "noise", "plateaus_4_levels", "mixed_magnitudes", "half_inf"])
+def test_order_statistics_by_radix(name, architecture, monkeypatch):
+    """Cells and groups so small that most ranks are found by radix, and that no group has room but the first."""
+    for constant, value in (("CELLS", 16), ("GROUP", 32), ("GATHERED", 32)):
+        monkeypatch.setattr(statistics, constant, value)
+    with machine(architecture, seed=len(name), trees=False):
+        checking.check_kernels(name, "affine")
