@@ -123,8 +123,8 @@ class Row:
 def main(arguments: "list[str] | None" = None) -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.device_cost", description=__doc__.splitlines()[0])
-    parser.add_argument("--by", choices=("kernel", "file", "line", "phase"), help="the parts of the trees alone")
-    parser.add_argument("--kernel", choices=("trees",), default="trees", help="with --by: which")
+    parser.add_argument("--by", choices=("kernel", "file", "line", "phase"), help="the parts of one kernel")
+    parser.add_argument("--kernel", default="trees", help="with --by: which, such as _affine (default: %(default)s)")
     parser.add_argument("--kind", default="demo 14x14", help='such as "white noise" (default: %(default)s)')
     parser.add_argument("--maps", type=int, default=12, metavar="N", help="how many (default: %(default)s)")
     parser.add_argument("--contours", choices=("all", "largest", "both"), default="all", help="all: V2; both: V1 too")
@@ -143,8 +143,14 @@ def main(arguments: "list[str] | None" = None) -> None:
         raise SystemExit(f"compiled device code: {missing}")
     if options.by:
         kind, normalizations = maps_of(options.kind, options.maps), MANY if options.many else ONE
-        counts = cost_of_trees(kind, normalizations, options.contours, options.architecture, options.csrc)
-        title = f"estimate, a map: trees, {options.kind}, {options.contours}, {len(normalizations)} norm."
+        if options.kernel == "trees":
+            counts = cost_of_trees(kind, normalizations, options.contours, options.architecture, options.csrc)
+        else:
+            counts = cost_of_triton(kind, normalizations, options.architecture).get(options.kernel)
+        if counts is None:
+            parser.error(f"--kernel: nothing launches {options.kernel}")
+        title = f"estimate, a map: {options.kernel}, {options.kind}, {len(normalizations)} norm."
+        title += f", contours {options.contours}" * (options.kernel == "trees")
         show(counts, options.by, len(kind.cams), title)
         return
     rows = []
@@ -165,25 +171,31 @@ def main(arguments: "list[str] | None" = None) -> None:
 
 def rows_of(kind: inputs.Inputs, architecture: int, csrc: Path = building.CSRC) -> list[Row]:
     """What every kernel costs for maps of a kind, with one normalization and with many."""
-    cams, num_maps = torch.from_numpy(np.ascontiguousarray(kind.cams)), len(kind.cams)
-    masks = torch.from_numpy(kind.masks())
-    edges = torch.from_numpy(np.append(ops.DEFAULT_THRESHOLDS, 1.0))
-    rows = []
+    num_maps, rows = len(kind.cams), []
     for names in (ONE, MANY):
-        work = f"{len(names)} norm."
-        with machine(architecture, counts=True, trees=False) as made:
-            resized = resizing.prepare(cams, SIZE)
-            affines = statistics.affine(resized, ops.inputs.ranks(parse_all(names), SIZE[0] * SIZE[1]))
-            cutting.level_image(resized, affines)
-            histograms.pixel_histograms(resized, affines, masks, edges, summed=True)
-            for launch, library in made.libraries.items():
-                counts = counting.take(library)
-                if counts.num_launches:
-                    rows.append(_row(launch.kernel, work, kind.name, counts, num_maps, _of_triton(launch), 256))
+        work, launches = f"{len(names)} norm.", {}
+        for kernel, counts in cost_of_triton(kind, names, architecture, launches).items():
+            rows.append(_row(kernel, work, kind.name, counts, num_maps, _of_triton(launches[kernel]), 256))
         for contours, name in (("all", "trees, V2"), ("both", "trees, V1 and V2")):
             counts = cost_of_trees(kind, names, contours, architecture, csrc)
             rows.append(_row(name, work, kind.name, counts, num_maps, *_of_trees(csrc)))
     return rows
+
+
+def cost_of_triton(
+    kind: inputs.Inputs, normalizations: tuple[str, ...], architecture: int, launches: "dict | None" = None
+) -> dict[str, counting.Counts]:
+    """CAMs to level images and to histograms, by kernel; ``launches`` gets what each was compiled for."""
+    cams, masks = (torch.from_numpy(np.ascontiguousarray(each)) for each in (kind.cams, kind.masks()))
+    edges = torch.from_numpy(np.append(ops.DEFAULT_THRESHOLDS, 1.0))
+    with machine(architecture, counts=True, trees=False) as made:
+        resized = resizing.prepare(cams, SIZE)
+        affines = statistics.affine(resized, ops.inputs.ranks(parse_all(normalizations), SIZE[0] * SIZE[1]))
+        cutting.level_image(resized, affines)
+        histograms.pixel_histograms(resized, affines, masks, edges, summed=True)
+        if launches is not None:
+            launches |= {launch.kernel: launch for launch in made.libraries}
+        return {launch.kernel: counting.take(library) for launch, library in made.libraries.items()}
 
 
 def _row(kernel: str, work: str, kind: str, counts: counting.Counts, num_maps: int, resources: dict, threads: int):

@@ -147,8 +147,8 @@ def complaint(
     if library is None:
         library, which = kernels(tuple(BODIES)), BODIES.index(body)
     library.configure(1, 16, -1, most_accesses, 1000)
-    memory, flags = np.zeros(64, np.int32), np.zeros(256, np.uint8)
-    begin = memory.ctypes.data
+    memory, flags = np.zeros(64 + 8, np.int32), np.zeros(256, np.uint8)
+    begin = -(-memory.ctypes.data // 32) * 32  # whole sectors
     region = (ctypes.c_void_p * 3)(begin, begin + 256, None if written else flags.ctypes.data)
     parameters = (ctypes.c_uint64 * 1)(begin)
     return library.run(parameters, num_blocks, 1, ctypes.c_size_t(256), region, 1, which).decode()
