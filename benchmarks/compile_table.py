@@ -190,7 +190,9 @@ def source_of(launch: Launch) -> ASTSource:
 
 def compiled(launch: Launch, architecture: int) -> Row:
     """Compile one kernel for one architecture, and read what it needs from the machine code."""
-    result = triton.compile(source_of(launch), target=GPUTarget("cuda", architecture, 32), options=launching.OPTIONS)
+    result = triton.compile(
+        source_of(launch), target=GPUTarget("cuda", architecture, 32), options=launching.options(launch.kernel)
+    )
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(result.asm["cubin"])
         file.flush()

@@ -19,7 +19,7 @@ import triton.language as tl
 from wsolkern.ops.gpu.launching import constant, launch
 from wsolkern.ops.taps import taps
 
-TILE = 2048  # pixels of a tile at most: 8 a thread, so that float64 values stay in registers
+TILE = 2048  # pixels of a tile at most: 16 a thread (of 128), so that float64 values stay in registers
 WIDE_TILE = 256  # columns of a tile; more only where there are not rows enough
 
 
