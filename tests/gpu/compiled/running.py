@@ -12,9 +12,9 @@ from unittest import mock
 
 import numpy as np
 import torch
-from shared import stand_in
 
 from benchmarks.compile_table import Launch, launch_of
+from tests.shared import stand_in
 from wsolkern.ops import backends
 from wsolkern.ops.gpu import cutting, histograms, normalizing, resizing, statistics
 
