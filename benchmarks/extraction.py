@@ -22,8 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import harness
+from wsolkern import machine
 from wsolkern.cams import CamStore, CamWriter, Manifest, cam_model, extract
-from wsolkern.cli import options
 from wsolkern.datasets import ImageFolder, Preprocessing
 from wsolkern.demo.photographs import load_crops
 from wsolkern.models import build
@@ -65,7 +65,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.extraction", description=__doc__.splitlines()[0])
     parser.add_argument("--save", action="store_true", help="write a JSON file to benchmarks/results")
     arguments = parser.parse_args()
-    options.keep_freed_memory()  # as the command does
+    machine.keep_freed_memory()  # as the command does
     harness.use_cores([min(os.sched_getaffinity(0))])
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:

@@ -12,7 +12,10 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "wsolkern"
 # In the order of a batch's way, then what stands beside and above it.
-_ROOMS = ["", "datasets", "models", "cams", "ops", "metrics", "studies", "report", "training", "profiling", "compat"]
+_ROOMS = [
+    *("", "datasets", "models", "cams", "ops", "metrics", "studies", "studies.stores", "report"),
+    *("training", "profiling", "compat"),
+]
 
 
 def on_page_markdown(markdown: str, page, config, files) -> str:
@@ -56,8 +59,9 @@ def public_names() -> Iterator[str]:
 
 def public(room: str) -> list[str]:
     """What ``__all__`` of a room lists, without importing it; nothing if there is no such room or list."""
-    file = PACKAGE / room / "__init__.py"
-    file = file if file.is_file() else PACKAGE / f"{room}.py"
+    path = room.replace(".", "/")
+    file = PACKAGE / path / "__init__.py"
+    file = file if file.is_file() else PACKAGE / f"{path}.py"
     for statement in ast.parse(file.read_text()).body if file.is_file() else ():
         if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "__all__":
             return ast.literal_eval(statement.value)

@@ -32,9 +32,9 @@ from wsolkern.metrics import Evaluator
 from wsolkern.metrics.bootstrap import BootstrapEvaluator
 from wsolkern.metrics.selection import select
 from wsolkern.models import METHODS, build
-from wsolkern.report.paper import canonical
 from wsolkern.report.tables import plain_table
 from wsolkern.studies.counting import count_maps, evaluator_for
+from wsolkern.studies.paper import canonical
 from wsolkern.training import Recipe
 
 NORMALIZATIONS = "minmax max pas:0.9 ivr:0.00..0.95/0.05"
@@ -153,10 +153,10 @@ class Job:
             evaluator = evaluator_for(val, NORMALIZATIONS)
             _count(evaluator, val, self.out / method / "val")
             on_val = evaluator.compute()
-            own = next(choice for choice in select(on_val, METRIC) if choice.family == "ivr")
-            cams = cams or own.normalization
+            own = next(str(choice.normalization) for choice in select(on_val, METRIC) if choice.family == "ivr")
+            cams = cams or own
             test = load_metadata(self._split("test"))
-            names = list(dict.fromkeys((*FIXED, cams, own.normalization)))
+            names = list(dict.fromkeys((*FIXED, cams, own)))
             counts = evaluator_for(test, names)
             on_test = BootstrapEvaluator(counts.protocol, counts.truth, METRIC, test.image_ids)
             _count(on_test, test, self.out / method / "test")
@@ -168,7 +168,7 @@ class Job:
                     "best_epoch": _best_epoch(self.out / method / "run"),
                     "test": {name: figures[name].figure for name in names},
                     "ivr_of_cam": cams,
-                    "ivr_own": own.normalization,
+                    "ivr_own": own,
                     "ivr_of_cam_minus_minmax": [difference.figure, *difference.interval],
                     "val": {row.name: row.max_box_acc_v2 for row in on_val},
                 }

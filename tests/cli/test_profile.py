@@ -300,7 +300,7 @@ WRONG = {
     "no_metadata": (["STORE"], "expected a store or folder with --metadata"),
     "no_function": (["--run", "functions_to_profile"], "--run: expected package.module:function, found"),
     "no_module": (["--run", "nothing_of_that_name:work"], "No module named 'nothing_of_that_name'"),
-    "no_attribute": (["--run", "functions_to_profile:play"], "has no attribute 'play'"),
+    "no_attribute": (["--run", "functions_to_profile:play"], "--run: functions_to_profile has no play"),
     "no_callable": (["--run", "functions_to_profile:number"], "to be a function, found int"),
     "device": (["STORE", "--metadata", "METADATA", "--device", "tpu"], "--device: expected cpu or cuda, found 'tpu'"),
     "normalization": (["STORE", "--metadata", "METADATA", "-n", "maximum"], "normalization 'maximum'"),

@@ -22,7 +22,7 @@ from wsolkern.metrics import NormalizationResult, Result
 from wsolkern.metrics.bootstrap import Bootstrap, BootstrapEvaluator
 from wsolkern.metrics.result import SCORE_MAPS
 from wsolkern.metrics.selection import best, select
-from wsolkern.normalization import Normalization
+from wsolkern.normalization import Normalization, parse_all
 from wsolkern.report import selection as report
 
 IOUS = (0.3, 0.5, 0.7)
@@ -62,7 +62,7 @@ def result(counts: dict[str, list], num_images: int = 6, iou_thresholds=IOUS) ->
 
 
 def chosen(counts: dict, metric: str = "MaxBoxAccV2", **how) -> list[str]:
-    return [choice.normalization for choice in select(result(counts, **how), metric)]
+    return [str(choice.normalization) for choice in select(result(counts, **how), metric)]
 
 
 def test_the_best_percentile_of_every_family_is_chosen():
@@ -77,15 +77,20 @@ def test_the_best_percentile_of_every_family_is_chosen():
     }
     choices = select(result(counts), "MaxBoxAccV2")
     assert [choice.family for choice in choices] == ["ivr", "minmax", "ivr+pas", "pas"]
-    assert [choice.normalization for choice in choices] == ["ivr:0.25", "minmax", "ivr:0.25+pas:0.9", "pas:0.9"]
+    assert tuple(choice.normalization for choice in choices) == parse_all("ivr:0.25 minmax ivr:0.25+pas:0.9 pas:0.9")
     ivr = choices[0]
-    assert ivr.curve == (
-        ("ivr:0.0", result(counts)["ivr:0.0"].max_box_acc_v2),
-        ("ivr:0.25", result(counts)["ivr:0.25"].max_box_acc_v2),
-        ("ivr:0.5", result(counts)["ivr:0.5"].max_box_acc_v2),
-    )
+    candidates = parse_all("ivr:0 ivr:0.25 ivr:0.5")
+    assert ivr.curve == tuple((each, result(counts)[each].max_box_acc_v2) for each in candidates)
     assert (ivr.figure, ivr.thresholds) == (ivr.curve[1][1], dict.fromkeys(IOUS, 0.25))
     assert best(choices) is choices[0]
+
+
+def test_a_choice_as_json_names_normalizations_by_their_strings():
+    (choice,) = select(result({"ivr:0.1": [4, 0, 0], "ivr:.20": [2, 3, 0]}), "MaxBoxAcc")
+    assert json.dumps(choice.to_dict()) == (
+        '{"normalization": "ivr:0.2", "family": "ivr", "figure": 50.0, "thresholds": {"0.5": 0.5}, "curve": '
+        '[{"normalization": "ivr:0.1", "figure": 0.0}, {"normalization": "ivr:0.2", "figure": 50.0}]}'
+    )
 
 
 def test_each_metric_chooses_by_its_own_figure():
@@ -113,7 +118,7 @@ def test_means_that_differ_in_their_last_bits_tie():
     assert first < second < first + 1e-9
     assert chosen(counts) == ["ivr:0.1"]
     choices = select(result({"max": [1, 1, 5], "minmax": [5, 1, 1]}), "MaxBoxAccV2")
-    assert best(choices).normalization == "max"
+    assert str(best(choices).normalization) == "max"
 
 
 @pytest.mark.parametrize(
@@ -441,7 +446,7 @@ def test_columns_mark_what_excludes_zero_and_narrow_terminals_get_two_tables():
     rng = np.random.default_rng(0)
     choices = select(result({"max": [4, 4, 4], "minmax": [2, 2, 2], "pas:0.9": [4, 4, 4]}), "MaxBoxAccV2")
     resampled = np.stack([rng.uniform(60, 61, 100), rng.uniform(50, 51, 100), rng.uniform(60, 61, 100)], axis=1)
-    figures = Bootstrap("MaxBoxAccV2", 6, 0, 0.95, ("max", "minmax", "pas:0.9"), resampled.mean(axis=0), resampled)
+    figures = Bootstrap("MaxBoxAccV2", 6, 0, 0.95, parse_all("max minmax pas:0.9"), resampled.mean(axis=0), resampled)
     shown = report.columns(choices, figures, fixed=False)
     cells = dict(shown)
     assert cells["minus max"][0] == "" and cells["minus max"][1].endswith("*") and cells["minus max"][1][0] == "-"
@@ -449,7 +454,7 @@ def test_columns_mark_what_excludes_zero_and_narrow_terminals_get_two_tables():
     (whole,) = report.rich_tables(shown, 200)
     first, second = report.rich_tables(shown, 60)
     assert len(whole.columns) == len(first.columns) + len(second.columns) - 1
-    one = Bootstrap("MaxBoxAccV2", 6, 0, 0.95, ("max",), figures.figures[:1], resampled[:, :1])
+    one = Bootstrap("MaxBoxAccV2", 6, 0, 0.95, parse_all("max"), figures.figures[:1], resampled[:, :1])
     alone = report.columns(choices[:1], one, fixed=True)
     assert [heading for heading, _ in alone] == [
         "normalization",

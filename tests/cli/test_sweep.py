@@ -22,6 +22,7 @@ from wsolkern import Evaluator
 from wsolkern.cams import CamStore, CamWriter, Manifest
 from wsolkern.cli import app, terminal
 from wsolkern.datasets import load_mask, load_metadata
+from wsolkern.metrics.curves import PercentileCurve
 from wsolkern.normalization import parse_all
 from wsolkern.report import curves
 
@@ -201,5 +202,5 @@ def test_going_on_after_sigkill(metadata, store, tmp_path):
 
 
 def test_a_flat_curve_has_a_table():
-    curve = curves.PercentileCurve("ivr:P", "PxAP", np.array([0.1, 0.2]), np.array([50.0, 50.0]))
+    curve = PercentileCurve("ivr:P", "PxAP", np.array([0.1, 0.2]), np.array([50.0, 50.0]))
     assert curve.peak == 0 and curves.curve_table(curve).row_count == 2

@@ -21,12 +21,13 @@ from wsolkern import Evaluator
 from wsolkern.cams import CamWriter, Manifest
 from wsolkern.cli import app, terminal
 from wsolkern.datasets import load_mask
-from wsolkern.report import paper
+from wsolkern.report import paper as report
+from wsolkern.studies import paper
 
 NUM_IMAGES = 8
 IDS = [f"part/{index}.jpg" for index in range(NUM_IMAGES)]
 SETTINGS = ("--size", "40", "--interval", "0.05")
-LINES = list(csv.DictReader(io.StringIO(files("wsolkern.report").joinpath("kim2021.csv").read_text())))
+LINES = list(csv.DictReader(io.StringIO(files("wsolkern.studies").joinpath("kim2021.csv").read_text())))
 LABELS = {"min-max": "minmax", "max": "max", "PaS": "pas", "IVR": "ivr"}
 
 
@@ -92,7 +93,7 @@ def test_every_published_number_is_in_its_place(table, layout):
 
 
 def test_published_tables_are_in_the_papers_order():
-    headings, rows = markdown_rows(paper.markdown(paper.arrange([], "backbones")))
+    headings, rows = markdown_rows(report.markdown(paper.arrange([], "backbones")))
     assert [method for method, family in rows if family == "max"] == ["CAM", "HaS", "ACoL", "SPG", "ADL", "CutMix"]
     assert [family for _, family in rows][:4] == ["minmax", "max", "pas", "ivr"]
     assert headings[:4] == [f"ImageNet MaxBoxAccV2 {each}" for each in ("VGG16", "InceptionV3", "ResNet50", "Mean")]
@@ -101,7 +102,7 @@ def test_published_tables_are_in_the_papers_order():
 
 def test_csv_of_the_published_tables_is_the_data():
     found = list(csv.DictReader(io.StringIO(run("--published", "--format", "csv").stdout)))
-    assert list(found[0]) == list(paper.CSV_COLUMNS)
+    assert list(found[0]) == list(paper.COLUMNS)
     names = ("method", "normalization", "dataset", "backbone", "metric", "published")
     source = ("method", "norm", "dataset", "backbone", "metric", "value")
     assert sorted([line[name] for name in names] for line in found) == sorted(
@@ -117,7 +118,7 @@ def latex_rows(text: str) -> list[list[str]]:
 @pytest.mark.parametrize("layout", paper.LAYOUTS)
 def test_latex_is_balanced_and_holds_every_number(layout):
     table = paper.arrange([], layout)
-    text = paper.latex(table, ["50 % of A_B & C"])
+    text = report.latex(table, ["50 % of A_B & C"])
     (spec,) = re.findall(r"\\begin{tabular}{(\w+)}", text)
     titles, headings, *rows = latex_rows(text)
     spans = [int(each) for each in re.findall(r"\\multicolumn{(\d+)}", " ".join(titles))]
@@ -134,8 +135,8 @@ def test_latex_is_balanced_and_holds_every_number(layout):
 
 def test_text_fits_the_terminal():
     table = paper.arrange([], "backbones")
-    (whole,) = paper.rich_tables(table, 200)
-    apart = paper.rich_tables(table, 80)
+    (whole,) = report.rich_tables(table, 200)
+    apart = report.rich_tables(table, 80)
     assert len(apart) == 3 and sum(len(each.columns) - 2 for each in apart) == len(whole.columns) - 2
     assert {each.row_count for each in (whole, *apart)} == {24}
     text = run("--published").stdout
@@ -174,7 +175,7 @@ def test_unknown_names_come_after_the_papers():
         *(("CUB", "VGG16"), ("CUB", "ResNet50"), ("CUB", "ViT")),
         ("Birds", "VGG16"),
     ]
-    assert len(paper.markdown(table).splitlines()) == 2 + 4
+    assert len(report.markdown(table).splitlines()) == 2 + 4
 
 
 def test_means_need_every_backbone():
@@ -182,7 +183,7 @@ def test_means_need_every_backbone():
         *(figure("CAM", "max", "VGG16", 50.0), figure("CAM", "max", "ResNet50", 61.0)),
         figure("HaS", "max", "ResNet50", 70.0),
     ]
-    headings, rows = markdown_rows(paper.markdown(paper.arrange(figures, "backbones")))
+    headings, rows = markdown_rows(report.markdown(paper.arrange(figures, "backbones")))
     assert headings == ["CUB MaxBoxAccV2 VGG16", "CUB MaxBoxAccV2 ResNet50", "CUB MaxBoxAccV2 Mean"]
     assert rows == {
         ("CAM", "max"): ["**50.00**", "**61.00**", "**55.50**"],
@@ -205,7 +206,7 @@ def test_best_is_what_prints_the_most():
         figure("CAM", family, "VGG16", value)
         for family, value in zip(LABELS.values(), (1, 9.004, 9.001, 9), strict=True)
     ]
-    _, rows = markdown_rows(paper.markdown(paper.arrange(figures, "backbones")))
+    _, rows = markdown_rows(report.markdown(paper.arrange(figures, "backbones")))
     assert [cells for cells in rows.values()] == [["1.00"], ["**9.00**"], ["**9.00**"], ["**9.00**"]]
 
 
@@ -216,12 +217,12 @@ def test_the_papers_numbers_stand_beside_ours():
         figure("New", "max", "VGG16", 1.0),
     ]
     table = paper.arrange(figures, "backbones", published=True)
-    _, rows = markdown_rows(paper.markdown(table))
+    _, rows = markdown_rows(report.markdown(table))
     assert rows["CAM", "ivr"] == ["**66.00** (65.27, +0.73)"] and rows["CAM", "max"] == ["64.00 (64.54, -0.54)"]
     assert rows["New", "max"] == ["**1.00**"]
-    assert r"64.00 (64.54, $-$0.54)" in paper.latex(table)
+    assert r"64.00 (64.54, $-$0.54)" in report.latex(table)
     found = {
-        line["method"] + line["normalization"]: line for line in csv.DictReader(io.StringIO(paper.csv_text([table])))
+        line["method"] + line["normalization"]: line for line in csv.DictReader(io.StringIO(report.csv_text([table])))
     }
     assert [found["CAMivr"][name] for name in ("value", "published", "difference")] == ["66.0", "65.27", "0.73"]
     assert [found["Newmax"][name] for name in ("value", "published", "difference")] == ["1.0", "", ""]
@@ -229,7 +230,7 @@ def test_the_papers_numbers_stand_beside_ours():
 
 def test_missing_cells_are_empty_in_the_csv():
     table = paper.arrange([figure("CAM", "max", "VGG16", 1.0), figure("HaS", "max", "ViT", 2.0)], "backbones")
-    lines = list(csv.DictReader(io.StringIO(paper.csv_text([table]))))
+    lines = list(csv.DictReader(io.StringIO(report.csv_text([table]))))
     assert [(line["method"], line["backbone"], line["value"]) for line in lines] == [
         *(("CAM", "VGG16", "1.0"), ("CAM", "ViT", "")),
         *(("HaS", "VGG16", ""), ("HaS", "ViT", "2.0")),

@@ -11,11 +11,11 @@ from shared import slow_but
 pytest.importorskip("triton")
 
 from wsolkern import BackendUnavailable, Evaluator, ops  # noqa: E402
-from wsolkern.cli import doctor  # noqa: E402
 from wsolkern.errors import ImageError  # noqa: E402
 from wsolkern.metrics.evaluator import _Counts  # noqa: E402
 from wsolkern.ops import backends, inputs  # noqa: E402
 from wsolkern.ops.gpu import cutting, evaluation, resizing, statistics  # noqa: E402
+from wsolkern.studies import installation  # noqa: E402
 
 NORMALIZATIONS = ("minmax", "max", "pas:0.9", "ivr:0.3+pas:0.8")
 
@@ -120,7 +120,7 @@ def test_a_device_that_cannot_run_the_kernels_is_named_once(cuda, monkeypatch):
         ) as all_:
             assert [backends.resolve("auto", on_gpu) for _ in range(3)] == ["cpu"] * 3
         assert len(all_) == 1
-        found = doctor._cuda()
+        found = installation._cuda()
         assert found.state == "missing" and "no kernel image is available" in found.detail and "driver" in found.fix
 
 

@@ -14,6 +14,8 @@ from cases import CASES, evaluation_size, truth_boxes
 
 from wsolkern.metrics import Evaluator, GroundTruth, Protocol, bootstrap
 from wsolkern.metrics.bootstrap import Bootstrap, BootstrapEvaluator, percentile_interval, resamples
+from wsolkern.metrics.metric import Metric
+from wsolkern.normalization import parse_all
 from wsolkern.ops import DEFAULT_THRESHOLDS, box_hits
 
 SIZE = (40, 48)
@@ -190,10 +192,24 @@ def test_equal_normalizations_differ_by_exactly_nothing(metric):
     assert not difference.excludes_zero and found["minmax"].interval[0] < found["minmax"].interval[1]
 
 
+def test_json_names_normalizations_by_their_strings():
+    resampled = np.array([[50.0, 52.0], [51.0, 50.0], [52.0, 53.0]])
+    found = Bootstrap(Metric.PXAP, 7, 5, 0.5, parse_all("max ivr:0.450+pas:.9"), resampled[1], resampled)
+    assert json.dumps(found.to_dict()) == (
+        '{"metric": "PxAP", "num_images": 7, "num_resamples": 3, "seed": 5, "confidence": 0.5, "normalizations": '
+        '[{"normalization": "max", "figure": 51.0, "interval": [50.0, 52.0]}, '
+        '{"normalization": "ivr:0.45+pas:0.9", "figure": 50.0, "interval": [50.0, 53.0]}], "differences": '
+        '[{"first": "max", "second": "ivr:0.45+pas:0.9", "figure": 1.0, "interval": [-2.0, 1.0], '
+        '"share_above": 0.3333333333333333, "excludes_zero": false}]}'
+    )
+    with pytest.raises(KeyError, match=r"no normalization 'pas:0.5'; there are max, ivr:0.45\+pas:0.9"):
+        found["pas:.5"]
+
+
 def test_differences_are_paired_and_change_their_sign():
     found = computed("MaxBoxAccV2", 200)
     forth, back = found.difference("max", "ivr:.450"), found.difference("ivr:0.45", "max")
-    assert (forth.first, forth.second) == (back.second, back.first) == ("max", "ivr:0.45")
+    assert (forth.first, forth.second) == (back.second, back.first) == parse_all("max ivr:0.45")
     assert (forth.figure, forth.interval) == (-back.figure, (-back.interval[1], -back.interval[0]))
     paired = found.resampled[:, 1] - found.resampled[:, 2]
     assert forth.share_above == (paired > 1e-6).mean() and back.share_above == (paired < -1e-6).mean()
@@ -202,7 +218,7 @@ def test_differences_are_paired_and_change_their_sign():
 
 def test_differences_in_the_last_bits_are_none():
     resampled = np.array([[0.1 + 0.2, 0.3]] * 50)
-    found = Bootstrap("MaxBoxAccV2", 10, 0, 0.95, ("minmax", "max"), resampled[0], resampled)
+    found = Bootstrap("MaxBoxAccV2", 10, 0, 0.95, parse_all("minmax max"), resampled[0], resampled)
     difference = found.difference("minmax", "max")
     assert resampled[0, 0] > resampled[0, 1]
     assert (difference.figure, difference.interval, difference.share_above) == (0.0, (0.0, 0.0), 0.0)
@@ -212,7 +228,7 @@ def test_differences_in_the_last_bits_are_none():
 def test_clear_differences_exclude_zero():
     rng = np.random.default_rng(0)
     resampled = np.stack([rng.uniform(60, 61, 100), rng.uniform(50, 51, 100)], axis=1)
-    found = Bootstrap("MaxBoxAccV2", 10, 0, 0.95, ("minmax", "max"), resampled.mean(axis=0), resampled)
+    found = Bootstrap("MaxBoxAccV2", 10, 0, 0.95, parse_all("minmax max"), resampled.mean(axis=0), resampled)
     better, worse = found.difference("minmax", "max"), found.difference("max", "minmax")
     assert better.excludes_zero and better.share_above == 1.0 and better.interval[0] > 9
     assert worse.excludes_zero and worse.share_above == 0.0

@@ -20,9 +20,11 @@ from wsolkern import Evaluator, box_hits, normalize, threshold_boxes
 from wsolkern.cams import CamWriter, Manifest
 from wsolkern.cli import app, terminal
 from wsolkern.metrics.diagnostics import Comparison, compare, diagnose, extremes, localized
+from wsolkern.metrics.metric import Metric
+from wsolkern.normalization import Normalization
 from wsolkern.ops.boxes import ious_reference
-from wsolkern.report import paper
-from wsolkern.report.diagnostics import RATIO_FOR_MAX, recommend
+from wsolkern.studies import paper
+from wsolkern.studies.recommendation import RATIO_FOR_MAX, recommend
 
 NUM_IMAGES = 12
 IDS = [f"part/{index}.jpg" for index in range(NUM_IMAGES)]
@@ -203,13 +205,19 @@ def test_comparison_is_the_results():
     found = result(maps(), ALL)
     figures = {row.name: row.max_box_acc_v2 for row in found}
     best = max((name for name in figures if name.startswith("ivr")), key=figures.get)
-    assert compare(found, "MaxBoxAccV2") == Comparison("MaxBoxAccV2", figures["max"], figures[best], best)
+    assert compare(found, "MaxBoxAccV2") == Comparison(
+        "MaxBoxAccV2", figures["max"], figures[best], Normalization.parse(best)
+    )
     with pytest.raises(ValueError, match="expected rows of max and ivr, found none of ivr"):
         compare(result(maps(), ["max"]), "MaxBoxAccV2")
-    equal = Comparison("PxAP", 50.0, 50.0, "ivr:0.1")
-    assert (equal.better, equal.margin) == ("max", 0)
-    assert (Comparison("PxAP", 50.0, 51.5, "ivr:0.1").better, Comparison("PxAP", 51.5, 50.0, "ivr:0.1").better) == (
-        *("ivr:0.1", "max"),
+    best_ivr, maximum = Normalization("ivr", ivr=0.1), Normalization("max")
+    equal = Comparison(Metric.PXAP, 50.0, 50.0, best_ivr)
+    assert (equal.better, equal.margin) == (maximum, 0)
+    assert Comparison(Metric.PXAP, 51.5, 50.0, best_ivr).better == maximum
+    better = Comparison(Metric.PXAP, 50.0, 51.5, best_ivr)
+    assert better.better == best_ivr
+    assert json.dumps(better.to_dict()) == (
+        '{"metric": "PxAP", "max": 50.0, "ivr": 51.5, "best_ivr": "ivr:0.1", "better": "ivr:0.1", "margin": 1.5}'
     )
 
 
@@ -279,14 +287,10 @@ def test_command_measures_against_boxes(tmp_path, metadata):
     (entry,) = report(store(tmp_path, "a", cams), "--metadata", metadata)["stores"]
     counted = result(cams, ALL)
     comparison = compare(counted, "MaxBoxAccV2")
-    assert entry["measured"] == {
-        **vars(comparison),
-        "better": comparison.better,
-        "margin": comparison.margin,
-    }
+    assert entry["measured"] == comparison.to_dict()
     for name, number in entry["num_localized"].items():
         assert 100 * number / NUM_IMAGES == counted[name].max_box_acc_v2_per_iou[0.7]
-    assert list(entry["num_localized"]) == ["minmax", "max", "pas:0.9", comparison.best_ivr]
+    assert list(entry["num_localized"]) == ["minmax", "max", "pas:0.9", str(comparison.best_ivr)]
     assert {name: entry[name] for name in expected(cams)} == expected(cams)
     text = run(tmp_path / "a", "--metadata", metadata).stdout
     assert f"MaxBoxAccV2 {comparison.max:.2f} with max, {comparison.ivr:.2f} with {comparison.best_ivr}" in text

@@ -185,4 +185,4 @@ def test_results_print_on_a_screen():
 def test_help_prints_no_thousand_thresholds(of):
     shown = pydoc.plain(pydoc.render_doc(of))
     assert "=DEFAULT_THRESHOLDS" in shown.replace(" = ", "=") and "0.001" not in shown
-    assert max(map(len, shown.splitlines())) < 1000
+    assert max(map(len, shown.splitlines())) < 500

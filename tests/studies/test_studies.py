@@ -6,6 +6,7 @@ Source: the commands, and the same study done in one go.
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -288,7 +289,7 @@ def test_errors_name_the_argument_and_the_option(made):
 
 def test_importing_studies_loads_no_command_line():
     code = (
-        "import sys; from wsolkern.studies import diagnose, evaluate, profile, select, sweep, table;"
+        "import sys; from wsolkern.studies import diagnose, doctor, evaluate, profile, select, stores, sweep, table;"
         "print([name for name in ('typer', 'rich', 'torch', 'matplotlib', 'wsolkern.cli') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
@@ -296,3 +297,14 @@ def test_importing_studies_loads_no_command_line():
     code = "import sys, wsolkern; wsolkern.studies; print([n for n in ('numpy', 'torch') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_studies_know_no_report():
+    """What is computed stands below what shows it: report imports studies, never the other way."""
+    found: set[str] = set()
+    for room, above in (("metrics", ("studies", "report", "cli")), ("studies", ("report", "training", "cli"))):
+        for file in (Path(studies.__file__).parents[1] / room).glob("*.py"):
+            imported = re.findall(r"(?m)^\s*(?:from|import) wsolkern[. ](?:import )?(\w+)", file.read_text())
+            assert not set(imported) & set(above), file
+            found |= set(imported)
+    assert {"metrics", "ops", "cams", "normalization"} <= found

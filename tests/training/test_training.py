@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +29,12 @@ from wsolkern import models
 from wsolkern.cams import CamStore, Ranks, open_maps
 from wsolkern.cli import app
 from wsolkern.datasets import load_metadata
+from wsolkern.errors import ArgumentError
 from wsolkern.methods import acol, cutmix, has, spg
 from wsolkern.methods.adl import ADL
 from wsolkern.models.heads import AcolNetwork, CamNetwork, SpgNetwork, initialize
 from wsolkern.studies.counting import count_maps, evaluator_for
-from wsolkern.training import Recipe, TrainingData, augmentation, optimization, train
+from wsolkern.training import Recipe, TrainingData, augmentation, optimization, train, train_together
 from wsolkern.training.recipe import default_options
 from wsolkern.training.shards import ShardSum
 
@@ -487,6 +489,27 @@ def test_stopped_after_every_batch(place, tmp_path, undisturbed):
     assert len(stops) == 12 and stops[-1] == (3, 4, 4)
     assert_same(state_of(tmp_path / "run"), state_of(undisturbed))
     assert rows_of(tmp_path / "run") == rows_of(undisturbed)
+
+
+def test_a_process_without_others_tells_what_it_does(place, tmp_path):
+    """Without torchrun: remarks, an interrupt that says where the run goes on, and the outcome as JSON."""
+    recipe, data = Recipe.read(None, SMALL | {"epochs": 1}), data_of(place)
+    data = replace(data, labels={name: each for name, each in data.labels.items() if each})
+    told: dict[str, list] = {"on_remark": [], "on_epoch": []}
+    how = {"on_remark": told["on_remark"].append, "on_epoch": told["on_epoch"].append}
+
+    def interrupt(epoch: int, done: int, total: int) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt, match="^from the last checkpoint in .*run$"):
+        train_together(recipe, data, tmp_path / "run", on_batch=interrupt, **how)
+    outcome = train_together(recipe, data, tmp_path / "run", **how)
+    assert told["on_remark"] == 2 * data.remarks and len(data.remarks) == 1
+    assert told["on_epoch"] == outcome.log == json.loads(json.dumps(outcome.to_dict()))["log"]
+    assert len(outcome.log) == 1 and not outcome.was_finished
+    assert train_together(recipe, data, tmp_path / "run").was_finished
+    with pytest.raises(ArgumentError, match="^device: expected cpu or cuda"):
+        train_together(recipe, data, tmp_path / "run", device="tpu")
 
 
 @pytest.mark.slow

@@ -12,13 +12,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from wsolkern import machine
 from wsolkern.cams.manifest import Manifest
 from wsolkern.cams.meeting import Meeting
 from wsolkern.cams.merging import merge_stores
 from wsolkern.cams.store import CamStore
 from wsolkern.cams.writer import CamWriter
 from wsolkern.errors import DatasetError
+from wsolkern.interrupts import interrupts_raise
+
+if TYPE_CHECKING:
+    import torch
 
 _SET_BY = "torchrun sets it; unset it to run in one process"
 
@@ -75,6 +81,27 @@ class Ranks:
             raise
         finally:
             meeting.leave(why)
+
+    @classmethod
+    @contextmanager
+    def joined_on(cls, device: str) -> Iterator[tuple["Ranks", "torch.device"]]:
+        """As :meth:`joined`, each process with its share of this machine's cores and, of GPUs, one of its own.
+
+        SIGTERM raises KeyboardInterrupt in the block, as SIGINT does.
+
+        Args:
+            device: "cpu" or "cuda".
+
+        Yields:
+            The processes, and the device of this one.
+
+        Raises:
+            ArgumentError, DeviceUnavailable: As :func:`wsolkern.machine.place_of`.
+        """
+        with interrupts_raise(), cls.joined() as ranks:
+            if ranks.num_local > 1:
+                machine.share_cores(ranks.num_local)
+            yield ranks, machine.place_of(device, ranks.local_rank)
 
     def gather(self, value) -> list:
         """Every rank's value, in their order; returns when all ranks have given one."""

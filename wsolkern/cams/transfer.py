@@ -78,7 +78,7 @@ def export_maps(
     *,
     nwc: bool = False,
     progress: Callable[[int], object],
-) -> None:
+) -> int:
     """Writes a store as one .npy file an image, over what is there; each file whole or not at all.
 
     Args:
@@ -88,6 +88,9 @@ def export_maps(
         size: Height and width of score maps, in pixels.
         nwc: Take the NWC maps.
         progress: Called with the number of maps that are written.
+
+    Returns:
+        How many maps were written.
 
     Raises:
         ArgumentError: The store has no NWC maps, or holds score maps, which are normalized already.
@@ -113,12 +116,13 @@ def export_maps(
             write_whole(path, file.getvalue(), one_of_many=True)
         num_done += len(maps)
         progress(num_done)
+    return num_done
 
 
 def ids_of_files(folder: Path) -> tuple[str, ...]:
     """What the files below a folder are named, without the suffix that says that they are maps."""
     if folder.is_file():
-        raise ValueError(f"--metadata: needed for image ids, because {folder} is one file for all maps")
+        raise ArgumentError("metadata", f"needed for image ids, because {folder} is one file for all maps")
     paths = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.suffix in MAP_SUFFIXES)
     image_ids = tuple(dict.fromkeys(path.with_suffix("").as_posix() for path in paths))
     if not image_ids:

@@ -20,19 +20,14 @@ from wsolkern.cli import (
     profile,
     select,
     store,
+    streams,
     sweep,
     table,
     terminal,
     train,
 )
 
-app = typer.Typer(
-    name="wsolkern",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    rich_markup_mode="markdown",
-)
+app = terminal.group("wsolkern", pretty_exceptions_enable=False)
 for command in (
     train.train,
     extract.extract,
@@ -95,5 +90,5 @@ def _app_options(
 
 def main() -> None:
     """The entry point."""
-    terminal.prepare_streams()
+    streams.prepare_streams()
     app()

@@ -8,13 +8,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wsolkern.cli import terminal
+from wsolkern.cli import streams, terminal
 from wsolkern.files import write_whole
 from wsolkern.targets import check_folder, check_targets
+
+if TYPE_CHECKING:
+    from wsolkern.demo import Demonstration
 
 
 def demo(
@@ -40,6 +43,7 @@ def demo(
     """
     with terminal.errors_as_messages():
         from wsolkern.report.drawing import check_picture
+        from wsolkern.report.tables import markdown_table
 
         if resolution % 32:
             raise ValueError(f"--resolution: expected a multiple of 32, found {resolution}")
@@ -53,81 +57,39 @@ def demo(
         out.mkdir(parents=True, exist_ok=True)
         files = [out / name for name in ("results.json", "results.md", *(["localizations.png"] if picture else []))]
         check_targets({"--json": json_file, **{f"--out {each.name}": each for each in files}}, [out])
-        _run(out, resolution, picture, json_file)
+        with _missing_extra(), terminal.showing_progress() as progress:
+            found = photographs.demonstrate(out, resolution, progress=progress)
+        picture_file = out / "localizations.png" if picture else None
+        terminal.deliver(
+            picture_file and (lambda: _draw(picture_file, found)),
+            None if json_file == "-" else lambda: _print(out, found, picture_file),
+            lambda: terminal.write_json(found.to_dict(), str(out / "results.json")),
+            lambda: write_whole(out / "results.md", markdown_table(found.result).encode()),
+            json_file and (lambda: terminal.write_json(found.to_dict(), json_file)),
+        )
 
 
-def _run(out: Path, resolution: int, picture: bool, json_file: str | None) -> None:
-    """All stages."""
-    seconds: dict[str, float] = {}
+def _draw(path: Path, found: "Demonstration") -> None:
+    started = time.perf_counter()
+    with _missing_extra():
+        from wsolkern.report.pictures import Localized, draw_localizations
 
-    @contextmanager
-    def stage(name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        seconds[name] = time.perf_counter() - started
-
-    with stage("loading the libraries"), _missing_extra():
-        import torch  # noqa: F401  (so that its share of the time is not the classifier's)
-
-        import wsolkern
-        from wsolkern import demo as photographs
-        from wsolkern.metrics import Evaluator
-        from wsolkern.report.tables import markdown_table
-
-    crops = photographs.load_crops()
-    with stage("classifier and CAMs"), _missing_extra(), terminal.progress_bar() as bar:
-        task = bar.add_task("class activation maps", total=len(crops))
-        found = photographs.crop_cams(crops, resolution, progress=lambda done: bar.update(task, completed=done))
-    with stage("writing metadata and CAMs"):
-        photographs.write_dataset(out, crops, found)
-    with stage("evaluating"):
-        boxes = photographs.crop_boxes(crops)
-        image_ids = [crop.image_id for crop in crops]
-        evaluator = Evaluator(boxes=dict(zip(image_ids, boxes, strict=True)))
-        evaluator.update(found.cams, image_ids)
-        result = evaluator.compute()
-
-    def draw() -> None:
-        with stage("drawing"), _missing_extra():
-            from wsolkern.report.pictures import Localized, draw_localizations
-
-            shown = [crop.photograph.name for crop in crops]
-            first = sorted({name: shown.index(name) for name in shown}.values())
-            images = [
-                Localized(crops[i].photograph.class_name, crops[i].pixels(), found.cams[i], boxes[i]) for i in first
-            ]
-            draw_localizations(out / "localizations.png", images, result)
-
-    def content() -> dict:
-        return {
-            "wsolkern": wsolkern.__version__,
-            "classifier": f"EfficientNet-Lite0 at {resolution} pixels",
-            "cam_size": list(found.cams.shape[1:]),
-            "seconds": {name: round(value, 3) for name, value in seconds.items()},
-            **result.to_dict(curves=True),
-        }
-
-    num_photographs = len(set(crop.photograph.path() for crop in crops))
-    steps = [draw] if picture else []
-    if json_file != "-":
-        steps.append(lambda: _print(out, result, found.cams.shape, num_photographs, picture, seconds))
-    steps.append(lambda: terminal.write_json(content(), str(out / "results.json")))
-    steps.append(lambda: write_whole(out / "results.md", markdown_table(result).encode()))
-    if json_file is not None:
-        steps.append(lambda: terminal.write_json(content(), json_file))
-    terminal.deliver(*steps)
+        images = [
+            Localized(crop.photograph.class_name, crop.pixels(), found.look.cams[place], found.boxes[place])
+            for place, crop in ((place, found.crops[place]) for place in found.first_crops)
+        ]
+        draw_localizations(path, images, found.result)
+    found.seconds["drawing"] = time.perf_counter() - started
 
 
-def _print(out: Path, result, shape, num_photographs: int, picture: bool, seconds: dict[str, float]) -> None:
-    title = (
-        f"{result.num_images} images from {num_photographs} photographs, CAMs of {shape[1]}x{shape[2]}, "
-        f"{len(result.thresholds)} thresholds, metrics in percent"
-    )
-    terminal.print_result(result, title)
+def _print(out: Path, found: "Demonstration", picture: Path | None) -> None:
+    height, width = found.look.cams.shape[1:]
+    title = f"{found.result.num_images} images from {found.num_photographs} photographs, CAMs of {height}x{width}"
+    terminal.print_result(found.result, title)
     cams, metadata = out / "cams", out / "metadata"
     halves = [f"--{split} {cams} --{split}-metadata {metadata / split}" for split in ("val", "test")]
     written = {
-        "picture": out / "localizations.png" if picture else None,
+        "picture": picture,
         "results": f"{out / 'results.json'}, {out / 'results.md'}",
         "CAMs, a store": cams,
         "metadata": f"{metadata}; half of the photographs each: {metadata / 'val'}, {metadata / 'test'}",
@@ -135,15 +97,14 @@ def _print(out: Path, result, shape, num_photographs: int, picture: bool, second
         "all percentiles of IVR": f"wsolkern sweep {cams} --metadata {metadata}",
         "one chosen, and tested": f"wsolkern select {' '.join(halves)}",
     }
-    console = terminal.stdout()
-    with terminal.printing():
+    with streams.printing() as console:
         for name, where in written.items():
             if where is not None:
                 console.print(f"{name:<26} {where}")
         console.print()
-        for name, value in seconds.items():
+        for name, value in found.seconds.items():
             console.print(f"{name:<26} {value:6.2f} s")
-        console.print(f"{'in all':<26} {sum(seconds.values()):6.2f} s")
+        console.print(f"{'in all':<26} {sum(found.seconds.values()):6.2f} s")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wsolkern import machine
-from wsolkern.cli import options, studying, terminal
+from wsolkern.cli import options, streams, studying, terminal
 from wsolkern.targets import check_targets
 
 if TYPE_CHECKING:
@@ -64,12 +64,7 @@ def diagnose(
         if mask_root is not None and metadata is None:
             raise ValueError("--mask-root: expected --metadata with it, whose mask paths start there")
         split = metadata and studying.load_split(
-            metadata,
-            mask_root,
-            targets,
-            box_format=box_format,
-            box_rounding=box_rounding,
-            allow_missing_ignore=allow_missing_ignore,
+            metadata, mask_root, targets, box_format, box_rounding, allow_missing_ignore
         )
         evaluated = options.parse_size(size)
         with studying.running() as progress:
@@ -85,24 +80,23 @@ def diagnose(
             )
         studying.warn(found.warnings)
         runs = [each.extremes for each in found.stores]
-        steps = []
-        if json_file != "-":
-            steps.append(lambda: _print(found.stores))
-        if json_file is not None:
-            steps.append(lambda: terminal.write_json(found.to_dict(), json_file))
-        if csv_file is not None:
-            steps.append(lambda: diagnostics.write_csv(csv_file, runs))
-        if plot is not None:
-            steps.append(lambda: diagnostics.draw_extremes(plot, runs))
         problems = {each.extremes.name: each.problems for each in found.stores}
-        terminal.deliver(*steps, found.save, lambda: studying.finish_stores(problems, "maps or shards", allow_missing))
+        terminal.deliver_result(
+            json_file,
+            found.to_dict,
+            lambda: _print(found.stores),
+            csv_file and (lambda: diagnostics.write_csv(csv_file, runs)),
+            plot and (lambda: diagnostics.draw_extremes(plot, runs)),
+            found.save,
+            lambda: studying.finish_stores(problems, "maps or shards", allow_missing),
+        )
 
 
 def _print(examined: "tuple[StoreDiagnosis, ...]") -> None:
     from wsolkern.report import diagnostics
+    from wsolkern.studies.recommendation import CAVEAT
 
-    console = terminal.stdout()
-    with terminal.printing():
+    with streams.printing() as console:
         console.print(diagnostics.rich_table([each.extremes for each in examined]))
         for each in examined:
             found, measured = each.extremes.diagnosis, each.comparison
@@ -120,4 +114,4 @@ def _print(examined: "tuple[StoreDiagnosis, ...]") -> None:
                 lines["measured"] = f"{ahead}: {measured.metric} {figures}"
             for name, text in lines.items():
                 console.print(f"  {name:<30} {text}")
-        console.print(diagnostics.CAVEAT)
+        console.print(CAVEAT)

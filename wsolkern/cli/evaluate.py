@@ -56,7 +56,6 @@ def evaluate(
     """
     with terminal.errors_as_messages():
         from wsolkern import studies
-        from wsolkern.report.tables import markdown_table
 
         machine.use_threads(threads)
         if (cams is None) == (score_maps is None):
@@ -66,14 +65,7 @@ def evaluate(
         maps, targets = cams or score_maps, {"--json": json_file, "--resume": resume}
         check_targets(targets, (maps, metadata))
         how = options.evaluation(size, iou_thresholds, interval)
-        split = studying.load_split(
-            metadata,
-            mask_root,
-            targets,
-            box_format=box_format,
-            box_rounding=box_rounding,
-            allow_missing_ignore=allow_missing_ignore,
-        )
+        split = studying.load_split(metadata, mask_root, targets, box_format, box_rounding, allow_missing_ignore)
         with studying.running(studying.state_name(maps)) as progress:
             found = studies.evaluate(
                 maps,
@@ -88,19 +80,11 @@ def evaluate(
             )
         studying.warn(found.counted.warnings)
 
-        def show() -> None:
-            result = found.result
-            if markdown:
-                terminal.print_text(markdown_table(result))
-            else:
-                what = f"{result.num_images:,} images of {split.folder}"
-                terminal.print_result(result, f"{what}, {len(result.thresholds)} thresholds, metrics in percent")
-
-        steps = []
-        if json_file != "-":
-            steps.append(show)
-        if json_file is not None:
-            steps.append(lambda: terminal.write_json(found.to_dict(curves=curves), json_file))
-        steps.append(found.counted.save)
-        steps.append(lambda: studying.finish(len(split.image_ids), found.counted.problems, allow_missing))
-        terminal.deliver(*steps)
+        title = f"{found.result.num_images:,} images of {split.folder}"
+        terminal.deliver_result(
+            json_file,
+            lambda: found.to_dict(curves=curves),
+            lambda: terminal.print_result(found.result, title, markdown=markdown),
+            found.counted.save,
+            lambda: studying.finish(len(split.image_ids), found.counted.problems, allow_missing),
+        )

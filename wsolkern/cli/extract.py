@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wsolkern import machine
-from wsolkern.cli import options, studying, terminal
+from wsolkern.cli import options, streams, studying, terminal
+from wsolkern.cli.options import optional
+from wsolkern.functions import find_modules_here
 from wsolkern.targets import check_folder
 
 if TYPE_CHECKING:
@@ -27,43 +29,28 @@ def extract(
             show_default=False,
         ),
     ],
-    images: Annotated[
-        Path, typer.Option(metavar="DATA_ROOT", help="Folder that image ids are paths below.", show_default=False)
-    ],
+    images: options.DataRoot,
     out: Annotated[
         Path,
         typer.Option(
             "--out", "-o", metavar="STORE", help="Store to write; one that is there goes on.", show_default=False
         ),
     ],
-    metadata: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="SPLIT_FOLDER",
-            help="Folder of the split, for image ids and classes; without it, each folder in DATA_ROOT is a class.",
-        ),
-    ] = None,
-    argument: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--argument", "-a", metavar="NAME=VALUE", help="For MODEL's function, such as num_classes=200; repeatable."
-        ),
-    ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="State dict of torch or .safetensors; wrappers such as 'state_dict' and 'module.' are found.",
-        ),
-    ] = None,
-    features: Annotated[
-        str | None,
-        typer.Option(metavar="PATH", help="Module whose output is pooled, such as layer4; found if left out."),
-    ] = None,
-    head: Annotated[
-        str | None,
-        typer.Option(metavar="PATH", help="Linear or 1x1 Conv2d that makes the logits, such as fc; found if left out."),
-    ] = None,
+    metadata: optional(
+        Path,
+        "Folder of the split, for image ids and classes; without it, each folder in DATA_ROOT is a class.",
+        metavar="SPLIT_FOLDER",
+    ) = None,
+    argument: options.arguments("For MODEL's function, such as num_classes=200; repeatable.") = None,
+    weights: optional(
+        Path,
+        "State dict of torch or .safetensors; wrappers such as 'state_dict' and 'module.' are found.",
+        metavar="FILE",
+    ) = None,
+    features: optional(str, "Module whose output is pooled, such as layer4; found if left out.", metavar="PATH") = None,
+    head: optional(
+        str, "Linear or 1x1 Conv2d that makes the logits, such as fc; found if left out.", metavar="PATH"
+    ) = None,
     classes: Annotated[
         str, typer.Option(metavar="labels|predicted", help="Which class of an image its CAM is of.")
     ] = "labels",
@@ -79,19 +66,13 @@ def extract(
     white: Annotated[
         float, typer.Option(help="What a pixel value of 255 is in units of --mean and --std: 1 or 255.")
     ] = 1.0,
-    device: Annotated[
-        str, typer.Option(help="cpu or cuda; under torchrun each process takes a GPU of its own.")
-    ] = "cpu",
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Images a forward pass; default: 1 a core on a CPU, 64 on a GPU.")
-    ] = None,
+    device: options.RankDevice = "cpu",
+    batch_size: optional(int, "Images a forward pass; default: 1 a core on a CPU, 64 on a GPU.", min=1) = None,
     precision: Annotated[str, typer.Option(help="float32, or mixed precision with bfloat16 or float16.")] = "float32",
-    dataset: Annotated[str | None, typer.Option(help="For the manifest; default: from the metadata's path.")] = None,
-    split: Annotated[str | None, typer.Option(help="For the manifest; default: from the metadata's path.")] = None,
+    dataset: optional(str, "For the manifest; default: from the metadata's path.") = None,
+    split: optional(str, "For the manifest; default: from the metadata's path.") = None,
     method: Annotated[str, typer.Option(help="For the manifest.")] = "CAM",
-    backbone: Annotated[
-        str | None, typer.Option(help="For the manifest; default: the model's own word, or its class.")
-    ] = None,
+    backbone: optional(str, "For the manifest; default: the model's own word, or its class.") = None,
     with_hash: Annotated[
         bool,
         typer.Option(
@@ -118,9 +99,13 @@ def extract(
 
         check_folder("--out", out)
         preprocessing = Preprocessing(
-            options.parse_size(size), interpolation, _parse_three("--mean", mean), _parse_three("--std", std), white
+            options.parse_size(size),
+            interpolation,
+            options.parse_channels("--mean", mean),
+            options.parse_channels("--std", std),
+            white,
         )
-        options.find_modules_here()
+        find_modules_here()
         try:
             with studying.running() as progress:
                 found = studies.extract(
@@ -144,26 +129,15 @@ def extract(
                     backbone=backbone,
                     with_hash=with_hash,
                     any_image_size=any_image_size,
-                    on_note=lambda text: terminal.stderr().print(text),
+                    on_note=lambda text: streams.stderr().print(text),
                     on_outdated=lambda old: terminal.list_problems("CAMs no longer fit and are made again", old),
                     progress=progress,
                 )
         except KeyboardInterrupt as error:
-            terminal.stderr().print(f"interrupted: {error}; the same command goes on")
+            streams.stderr().print(f"interrupted: {error}; the same command goes on")
             raise typer.Exit(terminal.INTERRUPTED) from None
         if found is not None:
             _finish(found, allow_missing)
-
-
-def _parse_three(option: str, text: str) -> tuple[float, ...]:
-    """Three numbers; one stands for all."""
-    try:
-        numbers = tuple(map(float, text.replace(",", " ").split()))
-    except ValueError:
-        numbers = ()
-    if len(numbers) not in (1, 3):
-        raise ValueError(f"{option}: expected three numbers or one, found {text!r}")
-    return numbers * (3 // len(numbers))
 
 
 def _finish(found: "Extraction", allow_missing: bool) -> None:
@@ -172,11 +146,10 @@ def _finish(found: "Extraction", allow_missing: bool) -> None:
     Raises:
         typer.Exit: Something was, and that is not allowed.
     """
-    with terminal.printing():
-        terminal.stdout().print(f"{found.store}: {found.num_maps:,} CAMs")
+    streams.say(f"{found.store}: {found.num_maps:,} CAMs")
     if found.others:
         text = f"{found.store}: {len(found.others):,} of them are of images that were not asked for now"
-        terminal.stderr().print(f"{text}, such as {found.others[0]!r}")
+        streams.stderr().print(f"{text}, such as {found.others[0]!r}")
     terminal.list_problems(f"of {found.num_images:,} images were left out", found.problems)
     if found.problems and not allow_missing:
         raise typer.Exit(terminal.PROBLEMS)

@@ -9,18 +9,12 @@ from typing import Annotated
 
 import typer
 
-from wsolkern.cli import terminal
+from wsolkern.cli import streams, terminal
 from wsolkern.targets import check_folder
 
 _MOST = 100_000  # images of a split: their names have five digits
 
-app = typer.Typer(
-    name="make-dataset",
-    help="Make a data set from what installed packages hold; nothing is downloaded.",
-    no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    rich_markup_mode="markdown",
-)
+app = terminal.group("make-dataset", help="Make a data set from what installed packages hold; nothing is downloaded.")
 
 
 @app.callback()
@@ -49,11 +43,10 @@ def digits(
 
         check_folder("OUT", out)
         counts = {"train": train, "val": val, "test": test}
-        with terminal.progress_bar() as bar:
-            task = bar.add_task("digits", total=sum(counts.values()))
-            make_digits(out, counts, size=size, seed=seed, progress=lambda done: bar.update(task, completed=done))
-        console = terminal.stdout()
-        with terminal.printing():
+        total = sum(counts.values())
+        with terminal.showing_progress() as progress:
+            make_digits(out, counts, size=size, seed=seed, progress=lambda done: progress("digits", done, total))
+        with streams.printing() as console:
             console.print(f"{out}: {', '.join(f'{number:,} {name}' for name, number in counts.items())}")
             for kind in ("boxes", "masks"):
                 console.print(f"{kind}: {out / 'metadata' / f'digits-{kind}'}")

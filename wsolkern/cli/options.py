@@ -5,9 +5,7 @@ Source: none.
 """
 
 import json
-import os
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,6 +28,7 @@ Metadata = Annotated[
         "class_labels.txt, such as metadata/CUB/test."
     ),
 ]
+Store = Annotated[Path, typer.Argument(metavar="STORE", help="Folder of a CAM store.", show_default=False)]
 MaskRoot = Annotated[
     Path | None, typer.Option(help="Folder that the mask paths of localization.txt start from (PxAP).")
 ]
@@ -63,6 +62,10 @@ Interval = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="cpu or cuda: where the maps are evaluated.")]
+DataRoot = Annotated[
+    Path, typer.Option(metavar="DATA_ROOT", help="Folder that image ids are paths below.", show_default=False)
+]
+RankDevice = Annotated[str, typer.Option(help="cpu or cuda; under torchrun each process takes a GPU of its own.")]
 AllowMissing = Annotated[
     bool, typer.Option("--allow-missing", help="Exit with 0 even if maps are missing or unreadable.")
 ]
@@ -98,6 +101,16 @@ Resume = Annotated[
         "that were missing are tried again.",
     ),
 ]
+
+
+def optional(kind: type, text: str, *names: str, **how) -> object:
+    """The type of an option that may be left out, which its help says what comes of."""
+    return Annotated[kind | None, typer.Option(*names, help=text, show_default=False, **how)]
+
+
+def arguments(text: str) -> object:
+    """The type of --argument, repeatable; :func:`parse_arguments` reads it."""
+    return optional(list[str], text, "--argument", "-a", metavar="NAME=VALUE")
 
 
 def normalizations(default: str) -> object:
@@ -143,6 +156,17 @@ def parse_size(text: str) -> tuple[int, int]:
             f"--size: expected SIDE or HEIGHTxWIDTH in pixels, integers from 1 to {MAX_SIDE}, found {text!r}"
         )
     return size
+
+
+def parse_channels(name: str, text: str) -> tuple[float, ...]:
+    """Three numbers, for red, green and blue; one stands for all. ``name`` is the option's, for the error."""
+    try:
+        numbers = tuple(map(float, text.replace(",", " ").split()))
+    except ValueError:
+        numbers = ()
+    if len(numbers) not in (1, 3):
+        raise ValueError(f"{name}: expected three numbers or one, found {text!r}")
+    return numbers * (3 // len(numbers))
 
 
 def parse_fractions(name: str, text: str) -> list[float]:
@@ -207,7 +231,7 @@ def parse_percentiles(texts: list[str]) -> dict[tuple[str, str] | None, float]:
 
 def parse_folders(texts: list[str]) -> dict[str, Path]:
     """--mask-root by data set."""
-    from wsolkern.report import paper
+    from wsolkern.studies import paper
 
     roots = {}
     for text in texts:
@@ -216,9 +240,3 @@ def parse_folders(texts: list[str]) -> dict[str, Path]:
             raise ArgumentError("mask_roots", "expected DATASET=DIR, as in OpenImages=dataset/OpenImages", text)
         roots[paper.canonical(dataset)] = Path(folder)
     return roots
-
-
-def find_modules_here() -> None:
-    """Lets package.module:function name a module in the current folder."""
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())

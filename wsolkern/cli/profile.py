@@ -12,8 +12,9 @@ from typing import Annotated
 import typer
 
 from wsolkern import defaults, machine
-from wsolkern.cli import options, studying, terminal
+from wsolkern.cli import options, streams, studying, terminal
 from wsolkern.files import write_whole
+from wsolkern.functions import find_function, find_modules_here
 from wsolkern.targets import check_targets
 
 
@@ -89,14 +90,7 @@ def profile(
         if run is not None:
             found = studies.profile_function(_function(run), name=run, **how)
         else:
-            split = studying.load_split(
-                metadata,
-                mask_root,
-                targets,
-                box_format=box_format,
-                box_rounding=box_rounding,
-                allow_missing_ignore=allow_missing_ignore,
-            )
+            split = studying.load_split(metadata, mask_root, targets, box_format, box_rounding, allow_missing_ignore)
             with studying.running():
                 found = studies.profile(
                     maps,
@@ -111,24 +105,20 @@ def profile(
                     **how,
                 )
         studying.warn(found.warnings)
-        counted, steps = found.counted, []
+        counted = found.counted
 
         def show() -> None:
             what = run or f"{counted.num_images:,} images of {counted.split.folder}"
-            with terminal.printing():
-                terminal.stdout().print(
-                    report.rich_table(found.findings, what), *report.lines(found.findings), sep="\n"
-                )
+            with streams.printing() as console:
+                console.print(report.rich_table(found.findings, what), *report.lines(found.findings), sep="\n")
 
-        if json_file != "-":
-            steps.append(show)
-        if json_file is not None:
-            steps.append(lambda: terminal.write_json(found.to_dict(), json_file))
-        if trace is not None:
-            steps.append(lambda: write_whole(trace, found.trace))
-        if counted is not None:
-            steps.append(lambda: studying.finish(len(counted.split.image_ids), counted.problems, allow_missing))
-        terminal.deliver(*steps)
+        terminal.deliver_result(
+            json_file,
+            found.to_dict,
+            show,
+            trace and (lambda: write_whole(trace, found.trace)),
+            counted and (lambda: studying.finish(len(counted.split.image_ids), counted.problems, allow_missing)),
+        )
 
 
 def _function(name: str) -> Callable[[], None]:
@@ -137,17 +127,8 @@ def _function(name: str) -> Callable[[], None]:
     Raises:
         ValueError, ImportError: There is no such function.
     """
-    import pkgutil
-
-    if not all(name.partition(":")):
-        raise ValueError(f"--run: expected package.module:function, found {name!r}")
-    options.find_modules_here()
-    try:
-        function = pkgutil.resolve_name(name)
-    except AttributeError as error:
-        raise ValueError(f"--run: {error}") from error
-    if not callable(function):
-        raise ValueError(f"--run: expected {name} to be a function, found {type(function).__name__}")
+    find_modules_here()
+    function = find_function("--run", name)
 
     def work() -> None:
         try:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from wsolkern import defaults, machine
-from wsolkern.cli import options, studying, terminal
+from wsolkern.cli import options, streams, studying, terminal
 from wsolkern.files import write_whole
 from wsolkern.targets import check_targets
 
@@ -76,14 +76,7 @@ def select(
         check_targets(targets, (val, val_metadata, test, test_metadata))
         how = options.evaluation(size, iou_thresholds, interval)
         splits = [
-            studying.load_split(
-                folder,
-                mask_root,
-                targets,
-                box_format=box_format,
-                box_rounding=box_rounding,
-                allow_missing_ignore=allow_missing_ignore,
-            )
+            studying.load_split(folder, mask_root, targets, box_format, box_rounding, allow_missing_ignore)
             for folder in (val_metadata, test_metadata)
         ]
         with studying.running() as progress:
@@ -116,20 +109,15 @@ def select(
             lines = report.caption(found.choices, found.figures, *images, fixed=select_threshold)
             shown = report.columns(found.choices, found.figures, fixed=select_threshold)
             if markdown:
-                terminal.print_text(report.markdown(lines, shown))
+                streams.print_text(report.markdown(lines, shown))
             else:
-                console = terminal.stdout()
-                with terminal.printing():
+                with streams.printing() as console:
                     console.print(*lines, *report.rich_tables(shown, console.width), sep="\n")
 
-        steps = []
-        if json_file != "-":
-            steps.append(show)
-        if json_file is not None:
-            steps.append(lambda: terminal.write_json(found.to_dict(), json_file))
-        if csv_file is not None:
-            text = report.csv_text(found.choices, found.figures, fixed=select_threshold)
-            steps.append(lambda: write_whole(csv_file, text.encode()))
-        terminal.deliver(*steps, found.val.save, found.test.save)
+        def write() -> None:
+            write_whole(csv_file, report.csv_text(found.choices, found.figures, fixed=select_threshold).encode())
+
+        saves = found.val.save, found.test.save
+        terminal.deliver_result(json_file, found.to_dict, show, csv_file and write, *saves)
     if not allow_missing and any(on.problems for on in both):
         raise typer.Exit(terminal.PROBLEMS)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from wsolkern.cli import terminal
+from wsolkern.cli import streams, terminal
 from wsolkern.errors import message
 from wsolkern.targets import Targets, check_masks
 
@@ -33,21 +33,9 @@ def running(keep: Callable[["Interrupted"], str] | None = None) -> Iterator[Call
     from wsolkern.interrupts import interrupts_raise
     from wsolkern.studies import Interrupted, NothingCounted
 
-    bar, tasks = terminal.progress_bar(), {}
-
-    def progress(what: str, done: int, total: int) -> None:
-        bar.start()  # not before: what is refused at once shows no bar
-        if what not in tasks:
-            tasks[what] = bar.add_task(what, total=total)
-        bar.update(tasks[what], completed=done)
-
     try:
-        with interrupts_raise():
-            try:
-                yield progress
-            finally:
-                if tasks:
-                    bar.stop()
+        with interrupts_raise(), terminal.showing_progress() as progress:
+            yield progress
     except NothingCounted as error:
         terminal.list_problems(f"of {error.num_all:,} maps were left out", error.problems)
         raise
@@ -56,7 +44,8 @@ def running(keep: Callable[["Interrupted"], str] | None = None) -> Iterator[Call
         where = f" in {kept}; go on with --resume {kept}" if kept else " and are lost"
         if not kept and keep is None:
             where += "; --resume STATE would have kept them"
-        terminal.stderr().print(f"interrupted: {str(error).removeprefix('evaluating: ')}{where}")
+        what = "" if error.what == "evaluating" else f"{error.what}: "
+        streams.stderr().print(f"interrupted: {what}{error.in_short}{where}")
         raise typer.Exit(terminal.INTERRUPTED) from None
 
 
@@ -75,7 +64,7 @@ def _keep(error: "Interrupted", name: str) -> Path | None:
             error.counting.save(path)
             return path
         except OSError as failure:
-            terminal.stderr().print(f"error: {message(failure)}", style="red")
+            streams.stderr().print(f"error: {message(failure)}", style="red")
     return None
 
 
@@ -83,7 +72,6 @@ def load_split(
     folder: Path,
     mask_root: Path | None,
     targets: Targets,
-    *,
     box_format: str,
     box_rounding: str,
     allow_missing_ignore: bool,
@@ -114,12 +102,10 @@ def expect_ignore_masks(split: "Metadata", mask_root: Path | None, allow_missing
 def warn(texts) -> None:
     """Prints warnings on standard error."""
     for text in texts:
-        terminal.stderr().print(text, style="yellow")
+        streams.stderr().print(text, style="yellow")
 
 
-def finish(
-    num_all: int, problems: Mapping[str, str], allow_missing: bool, more: str = "; --json FILE lists all"
-) -> None:
+def finish(num_all: int, problems: Mapping[str, str], allow_missing: bool) -> None:
     """Lists what was left out and ends the command accordingly.
 
     Raises:
@@ -136,4 +122,11 @@ def finish_stores(problems: Mapping[str, Mapping[str, str]], what: str, allow_mi
         for name, reason in islice(found.items(), 1):
             warn([f"{store}: {len(found):,} {what} were left out, the first is {name}: {reason}"])
     if any(problems.values()) and not allow_missing:
+        raise typer.Exit(terminal.PROBLEMS)
+
+
+def finish_shards(what: str, problems: Mapping[str, str]) -> None:
+    """Lists what of a store was left out, under ``what``; raises typer.Exit if there is anything."""
+    terminal.list_problems(what, problems)
+    if problems:
         raise typer.Exit(terminal.PROBLEMS)

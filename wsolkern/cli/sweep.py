@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from wsolkern import defaults, machine
-from wsolkern.cli import options, studying, terminal
+from wsolkern.cli import options, streams, studying, terminal
 from wsolkern.targets import check_targets
 
 
@@ -54,26 +54,20 @@ def sweep(
     """
     with terminal.errors_as_messages():
         from wsolkern import studies
+        from wsolkern.metrics.curves import has_curve
         from wsolkern.normalization import parse_all
         from wsolkern.report import curves as report
-        from wsolkern.report.tables import markdown_table
+        from wsolkern.report.tables import write_csv
 
         machine.use_threads(threads)
         wanted = tuple(dict.fromkeys(parse_all(normalizations or defaults.CANDIDATES)))
-        if plot is not None and not report.has_curve(map(str, wanted)):
+        if plot is not None and not has_curve(wanted):
             raise ValueError("--plot: expected two percentiles of one normalization at least, found no such two")
         options.check_plot(plot)
         targets = {"--json": json_file, "--csv": csv_file, "--plot": plot, "--resume": resume}
         check_targets(targets, (cams, metadata))
         how = options.evaluation(size, iou_thresholds, interval)
-        split = studying.load_split(
-            metadata,
-            mask_root,
-            targets,
-            box_format=box_format,
-            box_rounding=box_rounding,
-            allow_missing_ignore=allow_missing_ignore,
-        )
+        split = studying.load_split(metadata, mask_root, targets, box_format, box_rounding, allow_missing_ignore)
         with studying.running(studying.state_name(cams)) as progress:
             found = studies.sweep(
                 cams,
@@ -90,25 +84,19 @@ def sweep(
         result, title = found.result, f"{found.result.num_images:,} images of {split.folder}"
 
         def show() -> None:
-            if markdown:
-                terminal.print_text(markdown_table(result))
-            else:
-                terminal.print_result(result, f"{title}, {len(result.thresholds)} thresholds, metrics in percent")
+            terminal.print_result(result, title, markdown=markdown)
+            if not markdown:
                 shown = [each for each in found.percentile_curves if each.metric != "MaxBoxAcc"]
-                console = terminal.stdout()
-                mark = "#" if console.options.ascii_only else "█"
-                with terminal.printing():
+                with streams.printing() as console:
+                    mark = "#" if console.options.ascii_only else "█"
                     console.print(*(report.curve_table(each, mark) for each in shown), sep="")
 
-        steps = []
-        if json_file != "-":
-            steps.append(show)
-        if json_file is not None:
-            steps.append(lambda: terminal.write_json(found.to_dict(curves=curves), json_file))
-        if csv_file is not None:
-            steps.append(lambda: report.write_csv(csv_file, result))
-        if plot is not None:
-            steps.append(lambda: report.draw_percentile_curves(plot, found.percentile_curves, title))
-        steps.append(found.counted.save)
-        steps.append(lambda: studying.finish(len(split.image_ids), found.counted.problems, allow_missing))
-        terminal.deliver(*steps)
+        terminal.deliver_result(
+            json_file,
+            lambda: found.to_dict(curves=curves),
+            show,
+            csv_file and (lambda: write_csv(csv_file, result)),
+            plot and (lambda: report.draw_percentile_curves(plot, found.percentile_curves, title)),
+            found.counted.save,
+            lambda: studying.finish(len(split.image_ids), found.counted.problems, allow_missing),
+        )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wsolkern import machine
-from wsolkern.cli import options, studying, terminal
+from wsolkern.cli import options, streams, studying, terminal
 from wsolkern.files import write_whole
 from wsolkern.targets import check_targets
 
@@ -22,20 +22,9 @@ if TYPE_CHECKING:
 _WIDEST = 10_000  # columns of a file
 
 
-class Layout(str, Enum):
-    """The paper's table 1 and table 2."""
-
-    backbones = "backbones"
-    ious = "ious"
-
-
-class Format(str, Enum):
-    """What a table can be written as."""
-
-    text = "text"
-    markdown = "markdown"
-    latex = "latex"
-    csv = "csv"
+# The paper's table 1 and table 2, and what a table can be written as.
+Layout = Enum("Layout", {each: each for each in ("backbones", "ious")}, type=str)
+Format = Enum("Format", {each: each for each in ("text", "markdown", "latex", "csv")}, type=str)
 
 
 def table(
@@ -115,14 +104,8 @@ def table(
         roots = options.parse_folders(mask_roots or [])
 
         def load(folder: Path, dataset: str):
-            return studying.load_split(
-                folder,
-                roots.get(dataset),
-                targets,
-                box_format=box_format,
-                box_rounding=box_rounding,
-                allow_missing_ignore=allow_missing_ignore,
-            )
+            root = roots.get(dataset)
+            return studying.load_split(folder, root, targets, box_format, box_rounding, allow_missing_ignore)
 
         with studying.running() as progress:
             found = studies.table(
@@ -140,22 +123,22 @@ def table(
                 **options.evaluation(size, iou_thresholds, interval),
             )
         studying.warn(found.warnings)
-        steps = []
-        if out is not None:
-            steps.append(lambda: _write(out, found, format_))
-        elif json_file != "-":
-            steps.append(lambda: _print(found, format_))
-        if json_file is not None:
-            steps.append(lambda: terminal.write_json(found.to_dict(), json_file))
-        terminal.deliver(*steps, found.save, lambda: studying.finish_stores(found.problems, "maps", allow_missing))
+        terminal.deliver_result(
+            json_file,
+            found.to_dict,
+            None if out else lambda: _print(found, format_),
+            out and (lambda: _write(out, found, format_)),
+            found.save,
+            lambda: studying.finish_stores(found.problems, "maps", allow_missing),
+        )
 
 
 def _write(out: Path, found: "Tabulation", format_: Format) -> None:
     """Writes a file; a table that cannot go there is printed after all."""
-    from wsolkern.report import tabulation
+    from wsolkern.report import paper
 
     file = io.StringIO()
-    tabulation.write(terminal.console(file, _WIDEST), found.tables, found.notes, format_.value)
+    paper.write(streams.console(file, _WIDEST), found.tables, found.notes, format_.value)
     try:
         write_whole(out, file.getvalue().encode())
     except OSError:
@@ -164,7 +147,7 @@ def _write(out: Path, found: "Tabulation", format_: Format) -> None:
 
 
 def _print(found: "Tabulation", format_: Format) -> None:
-    from wsolkern.report import tabulation
+    from wsolkern.report import paper
 
-    with terminal.printing():
-        tabulation.write(terminal.stdout(), found.tables, found.notes, format_.value)
+    with streams.printing() as console:
+        paper.write(console, found.tables, found.notes, format_.value)

@@ -1,106 +1,33 @@
-"""What the commands share: where they print, their progress bar, and errors as one line instead of a traceback.
+"""What the commands share: how a result goes out, progress bars, and errors as one line instead of a traceback.
 
-In: nothing. Out: results on standard output, all else on standard error.
+In: results, progress, errors. Out: what :mod:`wsolkern.cli.streams` prints, files, exit codes.
 Source: none.
 """
 
 import json
-import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from functools import cache
+from contextlib import contextmanager
 from inspect import cleandoc
 from io import StringIO
 from itertools import islice
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 import typer
 from typer.core import TyperCommand
 
+from wsolkern.cli.streams import UNREAD, print_text, printing, stderr
 from wsolkern.errors import ArgumentError, BackendUnavailable, message
 from wsolkern.files import write_whole
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.progress import Progress
 
     from wsolkern.metrics import Result
 
-# Exit codes: some maps were left out; nothing could be done, or not all written; Ctrl-C; nobody reads what is printed,
-# as a shell says of other programs then.
-PROBLEMS, FAILED, INTERRUPTED, UNREAD = 1, 2, 130, 141
+# Exit codes: some maps were left out; nothing could be done, or not all written; Ctrl-C.
+PROBLEMS, FAILED, INTERRUPTED = 1, 2, 130
 
 _NUM_LISTED = 10  # problems printed
-_WIDTH = 200  # columns where there is no terminal
-
-
-def stdout() -> "Console":
-    """Where results go; tables are never squeezed to a pipe's 80 columns."""
-    return console(sys.stdout)
-
-
-def stderr() -> "Console":
-    """Where progress and messages go."""
-    return console(_Messages(sys.stderr))
-
-
-def console(file: TextIO, width: int = _WIDTH) -> "Console":
-    """Prints on a file, so many columns wide, or on a terminal, as wide as that is."""
-    found = _plain_console()(file=file)
-    return found if found.is_terminal else _plain_console()(file=file, width=width)
-
-
-@cache
-def _plain_console() -> type["Console"]:
-    """A console that takes no text for a command: [brackets] and :names: stay, control characters are spelled out."""
-    from rich.console import Console
-    from rich.segment import Segment
-
-    from wsolkern.report.plain import visible
-
-    class PlainConsole(Console):
-        def __init__(self, **how):
-            super().__init__(markup=False, emoji=False, highlight=False, soft_wrap=True, **how)
-
-        def render(self, renderable, options=None):
-            for text, style, control in super().render(renderable, options):
-                yield Segment(text if control else visible(text, lines=True), style, control)
-
-        def on_broken_pipe(self) -> None:
-            raise  # the error that rich is handling; `printing` says what comes of it
-
-    return PlainConsole
-
-
-class _Messages:
-    """Standard error: that a message cannot be written, as on a full disk, ends no command."""
-
-    def __init__(self, file: TextIO):
-        self._file = file
-
-    def __getattr__(self, name: str):
-        return getattr(self._file, name)
-
-    def write(self, text: str) -> int:
-        with suppress(OSError):
-            return self._file.write(text)
-        _discard(self._file)
-        return len(text)
-
-    def flush(self) -> None:
-        try:
-            self._file.flush()
-        except OSError:
-            _discard(self._file)
-
-
-def _discard(stream: TextIO) -> None:
-    """Drops what a stream has still to write and all that comes; else it fails again when the process ends."""
-    with suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
 
 
 class Command(TyperCommand):
@@ -119,34 +46,19 @@ class Command(TyperCommand):
         self.format_options(context, formatter)
 
 
-def prepare_streams() -> None:
-    """Lets any text be printed, whatever the encoding, also to a stream that is closed."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # else the next file that is opened would take its place
-            setattr(sys, name, open(os.devnull, "w"))
-        getattr(sys, name).reconfigure(errors="backslashreplace")
+def group(name: str, **about) -> typer.Typer:
+    """Commands under one name; without one of them it prints its help."""
+    help_options = {"help_option_names": ["-h", "--help"]}
+    return typer.Typer(
+        name=name, no_args_is_help=True, context_settings=help_options, rich_markup_mode="markdown", **about
+    )
 
 
-@contextmanager
-def printing() -> Iterator[None]:
-    """What is in the block prints on standard output and does nothing else.
-
-    Raises:
-        OSError: It cannot be written, as on a full disk; the message names it.
-        typer.Exit: Nobody reads it any more, as behind ``| head``.
-    """
-    try:
-        yield
-        sys.stdout.flush()
-    except OSError as error:
-        _discard(sys.stdout)
-        if isinstance(error, BrokenPipeError):
-            raise typer.Exit(UNREAD) from None
-        raise OSError(f"standard output: {message(error)}") from error
-
-
-def deliver(*steps: Callable[[], object]) -> None:
+def deliver(*steps: Callable[[], object] | None) -> None:
     """Takes all steps that a result goes out by, whichever of them fail: printing, files, a list of what is missing.
+
+    Args:
+        steps: What is done, in this order; None, as of a file that is not wanted, is nothing.
 
     Raises:
         typer.Exit: Some did, or ended the command.
@@ -155,7 +67,8 @@ def deliver(*steps: Callable[[], object]) -> None:
     for step in steps:
         try:
             with errors_as_messages():
-                step()
+                if step is not None:
+                    step()
         except typer.Exit as ended:
             codes.add(ended.exit_code)
     for code in (FAILED, PROBLEMS, UNREAD):
@@ -163,19 +76,39 @@ def deliver(*steps: Callable[[], object]) -> None:
             raise typer.Exit(code)
 
 
-def print_result(result: "Result", title: str) -> None:
-    """The table on standard output, as wide as that is."""
-    from wsolkern.report.tables import rich_tables
+def deliver_result(
+    json_file: str | None,
+    content: Callable[[], dict],
+    show: Callable[[], object] | None,
+    *steps: Callable[[], object] | None,
+) -> None:
+    """Takes the steps of a result that goes out as JSON, too; it is not shown where the JSON is printed.
 
-    out = stdout()
-    with printing():
-        out.print(*rich_tables(result, title, out.width), sep="")
+    Args:
+        json_file: Where the JSON goes, "-" for standard output; None: nowhere.
+        content: Gives what it holds.
+        show: Prints the result.
+        steps: What follows, as for :func:`deliver`.
+
+    Raises:
+        typer.Exit: As from there.
+    """
+    deliver(
+        None if json_file == "-" else show,
+        None if json_file is None else lambda: write_json(content(), json_file),
+        *steps,
+    )
 
 
-def print_text(text: str) -> None:
-    """A text that ends its own lines on standard output."""
-    with printing():
-        sys.stdout.write(text)
+def print_result(result: "Result", title: str, *, markdown: bool = False) -> None:
+    """The table on standard output, as wide as that is; as Markdown it has no title."""
+    from wsolkern.report.tables import markdown_table, rich_tables
+
+    if markdown:
+        return print_text(markdown_table(result))
+    about = f"{title}, {len(result.thresholds)} thresholds, metrics in percent"
+    with printing() as console:
+        console.print(*rich_tables(result, about, console.width), sep="")
 
 
 def progress_bar(unit: str = "images") -> "Progress":
@@ -202,6 +135,24 @@ def progress_bar(unit: str = "images") -> "Progress":
         TimeRemainingColumn(),
         console=stderr(),
     )
+
+
+@contextmanager
+def showing_progress(unit: str = "images") -> Iterator[Callable[[str, int, int], None]]:
+    """Gives a study's progress callback; what it tells is a bar for each thing that is being done."""
+    bar, tasks = progress_bar(unit), {}
+
+    def progress(what: str, done: int, total: int) -> None:
+        bar.start()  # not before: what is refused at once shows no bar
+        if what not in tasks:
+            tasks[what] = bar.add_task(what, total=total)
+        bar.update(tasks[what], completed=done)
+
+    try:
+        yield progress
+    finally:
+        if tasks:
+            bar.stop()
 
 
 _spellings: dict[str, str] = {}  # of the command that runs: an argument's name -> how it is typed

@@ -12,22 +12,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wsolkern import defaults, machine
-from wsolkern.cli import options, studying, terminal
+from wsolkern.cli import options, streams, studying, terminal
+from wsolkern.cli.options import optional
+from wsolkern.functions import find_modules_here
 from wsolkern.targets import check_folder
 
 if TYPE_CHECKING:
     from wsolkern.training import Outcome
 
 
-def _setting(text: str, **how) -> object:
-    """An option that overrides the recipe."""
-    return typer.Option(help=text, show_default=False, **how)
-
-
 def train(
-    dataset: Annotated[
-        Path, typer.Option(metavar="DATA_ROOT", help="Folder that image ids are paths below.", show_default=False)
-    ],
+    dataset: options.DataRoot,
     metadata: Annotated[
         Path,
         typer.Option(
@@ -40,63 +35,47 @@ def train(
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="RUN", help="Folder of the run; one that is there goes on.")
     ],
-    recipe: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="TOML with any of the settings below, such as RUN/recipe.toml.")
-    ] = None,
-    backbone: Annotated[
-        str | None, _setting("vgg16, inception_v3, resnet50, tiny, or package.module:function that returns a network.")
-    ] = None,
-    method: Annotated[str | None, _setting("cam, has, acol, spg, adl or cutmix.")] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--argument",
-            "-a",
-            metavar="NAME=VALUE",
-            help="A setting of the method by its published name, such as has_grid_size=8; repeatable.",
-        ),
-    ] = None,
-    num_classes: Annotated[int | None, _setting("Default: as many as train has.")] = None,
-    large_feature_map: Annotated[bool | None, _setting("CAMs of 28 x 28 for 224 x 224 pixels.")] = None,
-    pretrained: Annotated[
-        str | None,
-        _setting("torchvision (ImageNet, from torch hub's folder) or a file of torchvision's weights.", metavar="FILE"),
-    ] = None,
-    epochs: Annotated[int | None, _setting("Default: 40.")] = None,
-    batch_size: Annotated[int | None, _setting("Images a step, over all processes. Default: 64.")] = None,
-    shards: Annotated[
-        int | None,
-        _setting("Parts of a batch that are computed apart: a multiple of the number of processes. Default: 1."),
-    ] = None,
-    lr: Annotated[float | None, _setting("Learning rate. Default: 0.01.")] = None,
-    lr_decay_frequency: Annotated[int | None, _setting("Epochs between two steps of x 0.1. Default: 30.")] = None,
-    lr_classifier_ratio: Annotated[float | None, _setting("Of the classifier's learning rate. Default: 10.")] = None,
-    momentum: Annotated[float | None, _setting("Nesterov's. Default: 0.9.")] = None,
-    weight_decay: Annotated[float | None, _setting("Default: 0.0001.")] = None,
-    resize_size: Annotated[int | None, _setting("Pixels a side before cropping. Default: 256.")] = None,
-    crop_size: Annotated[int | None, _setting("Pixels a side. Default: 224.")] = None,
-    flip_rate: Annotated[float | None, _setting("Probability of mirroring an image. Default: 0.5.")] = None,
-    precision: Annotated[
-        str | None, _setting("float32, or mixed precision with bfloat16 or float16. Default: float32.")
-    ] = None,
-    seed: Annotated[int | None, _setting("Default: 0.")] = None,
-    normalizations: Annotated[
-        str | None,
-        _setting(
-            "What val is evaluated with; the first decides which checkpoint is best. "
-            f"Default: '{defaults.NORMALIZATIONS}'."
-        ),
-    ] = None,
+    recipe: optional(Path, "TOML with any of the settings below, such as RUN/recipe.toml.", metavar="FILE") = None,
+    backbone: optional(
+        str, "vgg16, inception_v3, resnet50, tiny, or package.module:function that returns a network."
+    ) = None,
+    method: optional(str, "cam, has, acol, spg, adl or cutmix.") = None,
+    option: options.arguments(
+        "A setting of the method by its published name, such as has_grid_size=8; repeatable."
+    ) = None,
+    num_classes: optional(int, "Default: as many as train has.") = None,
+    large_feature_map: optional(bool, "CAMs of 28 x 28 for 224 x 224 pixels.") = None,
+    pretrained: optional(
+        str, "torchvision (ImageNet, from torch hub's folder) or a file of torchvision's weights.", metavar="FILE"
+    ) = None,
+    epochs: optional(int, "Default: 40.") = None,
+    batch_size: optional(int, "Images a step, over all processes. Default: 64.") = None,
+    shards: optional(
+        int, "Parts of a batch that are computed apart: a multiple of the number of processes. Default: 1."
+    ) = None,
+    lr: optional(float, "Learning rate. Default: 0.01.") = None,
+    lr_decay_frequency: optional(int, "Epochs between two steps of x 0.1. Default: 30.") = None,
+    lr_classifier_ratio: optional(float, "Of the classifier's learning rate. Default: 10.") = None,
+    momentum: optional(float, "Nesterov's. Default: 0.9.") = None,
+    weight_decay: optional(float, "Default: 0.0001.") = None,
+    resize_size: optional(int, "Pixels a side before cropping. Default: 256.") = None,
+    crop_size: optional(int, "Pixels a side. Default: 224.") = None,
+    flip_rate: optional(float, "Probability of mirroring an image. Default: 0.5.") = None,
+    precision: optional(str, "float32, or mixed precision with bfloat16 or float16. Default: float32.") = None,
+    seed: optional(int, "Default: 0.") = None,
+    normalizations: optional(
+        str,
+        "What val is evaluated with; the first decides which checkpoint is best. "
+        f"Default: '{defaults.NORMALIZATIONS}'.",
+    ) = None,
     mask_root: options.MaskRoot = None,
     allow_missing_ignore: options.AllowMissingIgnore = False,
     any_image_size: options.AnyImageSize = False,
     box_format: options.BoxFormat = "xyxy",
     box_rounding: options.BoxRounding = "none",
-    device: Annotated[
-        str, typer.Option(help="cpu or cuda; under torchrun each process takes a GPU of its own.")
-    ] = "cpu",
+    device: options.RankDevice = "cpu",
     threads: options.Threads = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Threads that read images; default: one a core.")] = None,
+    workers: optional(int, "Threads that read images; default: one a core.", min=1) = None,
     checkpoint_batches: Annotated[
         int, typer.Option(min=0, help="Batches between two checkpoints; 0: before and after each evaluation only.")
     ] = 0,
@@ -114,66 +93,41 @@ def train(
     """
     given = locals()
     with terminal.errors_as_messages():
-        import torch
+        from wsolkern.training import Recipe, TrainingData, train_together
 
-        from wsolkern.cams import Ranks
-        from wsolkern.interrupts import interrupts_raise
-        from wsolkern.training import Recipe, TrainingData
-        from wsolkern.training import train as run
-
-        options.find_modules_here()
+        find_modules_here()
         machine.use_threads(threads)
         check_folder("--out", out)
         settings = {each.name: given[each.name] for each in fields(Recipe) if each.name in given}
         chosen = Recipe.read(recipe, settings | options.parse_arguments(option or []))
-        data = TrainingData.load(
-            dataset,
-            metadata,
-            mask_root,
-            any_image_size=any_image_size,
-            box_format=box_format,
-            box_rounding=box_rounding,
-        )
+        boxes = {"box_format": box_format, "box_rounding": box_rounding}
+        data = TrainingData.load(dataset, metadata, mask_root, any_image_size=any_image_size, **boxes)
         data = replace(data, val=studying.expect_ignore_masks(data.val, mask_root, allow_missing_ignore))
-        with interrupts_raise(), Ranks.joined() as ranks:
-            if ranks.num_local > 1:
-                machine.share_cores(ranks.num_local)
-            place = machine.place_of(device, ranks.local_rank)
-            if place.type == "cuda":
-                torch.cuda.set_device(place)
-            is_first = ranks.rank == 0
-            for remark in data.remarks if is_first else ():
-                terminal.stderr().print(f"{metadata}: {remark}", style="yellow")
+        try:
             with terminal.progress_bar("batches") as bar:
-                task = bar.add_task("training", total=None, visible=is_first)
+                task = bar.add_task("training", total=None, visible=False)
 
                 def on_batch(epoch: int, done: int, total: int) -> None:
-                    bar.update(task, description=f"epoch {epoch}/{chosen.epochs}", completed=done, total=total)
+                    what = f"epoch {epoch}/{chosen.epochs}"
+                    bar.update(task, description=what, completed=done, total=total, visible=True)
 
-                def on_epoch(row: dict) -> None:
-                    if is_first:
-                        bar.console.print(_line(row))
-
-                try:
-                    outcome = run(
-                        chosen,
-                        data,
-                        out,
-                        ranks=ranks,
-                        device=place,
-                        num_readers=workers,
-                        checkpoint_batches=checkpoint_batches,
-                        tensorboard=tensorboard,
-                        on_batch=on_batch,
-                        on_epoch=on_epoch,
-                    )
-                except KeyboardInterrupt:
-                    bar.stop()
-                    if is_first:
-                        text = f"interrupted: the same command goes on from the last checkpoint in {out}"
-                        terminal.stderr().print(text)
-                    raise typer.Exit(terminal.INTERRUPTED) from None
-        if is_first:
+                outcome = train_together(
+                    chosen,
+                    data,
+                    out,
+                    device=device,
+                    num_readers=workers,
+                    checkpoint_batches=checkpoint_batches,
+                    tensorboard=tensorboard,
+                    on_remark=lambda text: studying.warn([f"{metadata}: {text}"]),
+                    on_batch=on_batch,
+                    on_epoch=lambda row: bar.console.print(_line(row)),
+                )
+        except KeyboardInterrupt as error:
+            if str(error):
+                streams.stderr().print(f"interrupted: the same command goes on {error}")
+            raise typer.Exit(terminal.INTERRUPTED) from None
+        if outcome is not None:
             _finish(out, outcome, len(data.labels) + len(data.val.image_ids), allow_missing)
 
 
@@ -189,11 +143,8 @@ def _line(row: dict) -> str:
 def _finish(out: Path, outcome: "Outcome", num_images: int, allow_missing: bool) -> None:
     """Says what has come of it."""
     best, state = outcome.best, "was finished already" if outcome.was_finished else "is finished"
-    with terminal.printing():
-        terminal.stdout().print(
-            f"{out}: {state}, {len(outcome.log)} epochs; best: epoch {best['epoch']} with {outcome.column} "
-            f"{best[outcome.column]:.2f}"
-        )
+    figure = f"{outcome.column} {best[outcome.column]:.2f}"
+    streams.say(f"{out}: {state}, {len(outcome.log)} epochs; best: epoch {best['epoch']} with {figure}")
     terminal.list_problems(f"of {num_images:,} images were left out", outcome.problems)
     if outcome.problems and not allow_missing:
         raise typer.Exit(terminal.PROBLEMS)

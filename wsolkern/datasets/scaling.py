@@ -17,7 +17,7 @@ class UnitRange:
         "change nothing and are the same here, pas and ivr are those of scaled maps: raw maps are needed to compare"
     )
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._all, self._any = True, False
 
     def see(self, maps: np.ndarray) -> None:

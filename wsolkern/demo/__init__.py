@@ -7,18 +7,23 @@ Source: see photographs.json for photographs and boxes, :mod:`wsolkern.models` f
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+import wsolkern
 from wsolkern.cams import CamStore, CamWriter, Manifest, class_activation_maps
 from wsolkern.datasets.metadata import Metadata, scale_boxes
 from wsolkern.demo.photographs import Crop, Photograph, load_crops, load_photographs, split_crops
 from wsolkern.errors import DatasetError
 from wsolkern.files import read_regular
+from wsolkern.metrics import Evaluator, Result
 from wsolkern.models import EfficientNetLite0
 from wsolkern.models.efficientnet_lite import STRIDE
 from wsolkern.ops import backends
@@ -26,11 +31,13 @@ from wsolkern.ops import backends
 __all__ = [
     "Crop",
     "CropCams",
+    "Demonstration",
     "Photograph",
     "check_folder",
     "crop_boxes",
     "crop_cams",
     "demo_cams",
+    "demonstrate",
     "load_crops",
     "load_photographs",
     "split_crops",
@@ -59,6 +66,87 @@ def demo_cams(
     """
     crops = load_crops()
     return crop_cams(crops, resolution).cams, crop_boxes(crops, size), [crop.image_id for crop in crops]
+
+
+@dataclass(frozen=True, eq=False)
+class Demonstration:
+    """What the classifier's maps of the crops are worth."""
+
+    crops: list[Crop]
+    """N images."""
+    look: "CropCams"
+    """Their CAMs and logits."""
+    boxes: list[np.ndarray]
+    """Ground truth per crop, as :func:`crop_boxes` gives it."""
+    result: Result
+    """Under the four normalizations of the paper, at 1000 thresholds."""
+    resolution: int
+    """Side of the classifier's input, in pixels."""
+    seconds: dict[str, float]
+    """What was done -> how long it took."""
+
+    @property
+    def num_photographs(self) -> int:
+        """How many files the crops are of."""
+        return len({crop.photograph.path() for crop in self.crops})
+
+    @property
+    def first_crops(self) -> list[int]:
+        """Of each photograph the place of its first crop."""
+        names = [crop.photograph.name for crop in self.crops]
+        return sorted({name: names.index(name) for name in names}.values())
+
+    def to_dict(self) -> dict:
+        """Settings, times and all figures with their curves, as JSON can hold them."""
+        return {
+            "wsolkern": wsolkern.__version__,
+            "classifier": f"EfficientNet-Lite0 at {self.resolution} pixels",
+            "cam_size": list(self.look.cams.shape[1:]),
+            "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
+            **self.result.to_dict(curves=True),
+        }
+
+
+def demonstrate(
+    out: str | os.PathLike, resolution: int = 448, *, progress: Callable[[str, int, int], object] | None = None
+) -> Demonstration:
+    """Evaluates the classifier on the crops, and writes these as a data set, in place of an earlier demo's.
+
+    Args:
+        out: Folder to write to, as :func:`write_dataset` does.
+        resolution: As for :func:`demo_cams`.
+        progress: Called with "class activation maps", the number of crops done and the number of crops.
+
+    Raises:
+        DatasetError: As :func:`write_dataset`.
+        ImportError: A package of the ``demo`` extra is not installed.
+    """
+    seconds: dict[str, float] = {}
+
+    @contextmanager
+    def timed(name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        seconds[name] = time.perf_counter() - started
+
+    with timed("loading the libraries"):
+        import torch  # noqa: F401  (so that its share of the time is not the classifier's)
+    crops = load_crops()
+
+    def tell(done: int) -> None:
+        if progress is not None:
+            progress("class activation maps", done, len(crops))
+
+    with timed("classifier and CAMs"):
+        found = crop_cams(crops, resolution, progress=tell)
+    with timed("writing metadata and CAMs"):
+        write_dataset(out, crops, found)
+    with timed("evaluating"):
+        boxes, image_ids = crop_boxes(crops), [crop.image_id for crop in crops]
+        evaluator = Evaluator(boxes=dict(zip(image_ids, boxes, strict=True)))
+        evaluator.update(found.cams, image_ids)
+        result = evaluator.compute()
+    return Demonstration(crops, found, boxes, result, resolution, seconds)
 
 
 class CropCams(NamedTuple):

@@ -11,7 +11,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations, islice
 from typing import IO, Any
 
@@ -37,20 +37,23 @@ _BLOCK_BYTES = 16 << 20  # images are summed so many at a time
 class Estimate:
     """A normalization's figure."""
 
-    normalization: str
-    """Its string, as in "ivr:0.45"."""
+    normalization: Normalization
     figure: float
     """The metric on the images themselves, in percent."""
     interval: tuple[float, float]
     """Its percentile interval, in percent."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as JSON can hold it."""
+        return vars(self) | {"normalization": str(self.normalization)}
 
 
 @dataclass(frozen=True)
 class Difference:
     """How much better the first of two normalizations is, on the same images."""
 
-    first: str
-    second: str
+    first: Normalization
+    second: Normalization
     figure: float
     """First minus second, in percentage points."""
     interval: tuple[float, float]
@@ -62,6 +65,11 @@ class Difference:
     def excludes_zero(self) -> bool:
         """Whether the interval says that there is a difference."""
         return self.interval[0] > 0 or self.interval[1] < 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as JSON can hold it."""
+        names = {"first": str(self.first), "second": str(self.second)}
+        return vars(self) | names | {"excludes_zero": self.excludes_zero}
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +84,7 @@ class Bootstrap:
     """What the resamples were drawn with."""
     confidence: float
     """How often an interval shall hold the true figure, a fraction."""
-    normalizations: tuple[str, ...]
+    normalizations: tuple[Normalization, ...]
     """M of them."""
     figures: np.ndarray
     """On the images themselves, float64 [M], in percent."""
@@ -111,18 +119,15 @@ class Bootstrap:
             "num_resamples": len(self.resampled),
             "seed": self.seed,
             "confidence": self.confidence,
-            "normalizations": [asdict(self[name]) for name in self.normalizations],
-            "differences": [
-                asdict(each) | {"excludes_zero": each.excludes_zero}
-                for each in (self.difference(*pair) for pair in combinations(self.normalizations, 2))
-            ],
+            "normalizations": [self[each].to_dict() for each in self.normalizations],
+            "differences": [self.difference(*pair).to_dict() for pair in combinations(self.normalizations, 2)],
         }
 
     def _column(self, normalization: str | Normalization) -> int:
-        name = str(Normalization.parse(normalization))
-        if name not in self.normalizations:
-            raise KeyError(f"no normalization {name!r}; there are {', '.join(self.normalizations)}")
-        return self.normalizations.index(name)
+        wanted = Normalization.parse(normalization)
+        if wanted not in self.normalizations:
+            raise KeyError(f"no normalization {str(wanted)!r}; there are {', '.join(map(str, self.normalizations))}")
+        return self.normalizations.index(wanted)
 
 
 class BootstrapEvaluator:
@@ -296,8 +301,8 @@ class BootstrapEvaluator:
             for row in weights:
                 row[...] = next(draws)[ranks]
             resampled[start : start + len(weights)] = self._figures(weights)
-        names = tuple(self.protocol.names)
-        return Bootstrap(self.metric, num_images, seed, confidence, names, figures, resampled)
+        rows = tuple(self.protocol.normalizations or ())
+        return Bootstrap(self.metric, num_images, seed, confidence, rows, figures, resampled)
 
     def _figures(self, weights: np.ndarray) -> np.ndarray:
         """The metric on images that are there ``weights`` times, float64 [R, M] from [R, N]."""

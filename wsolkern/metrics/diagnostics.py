@@ -6,7 +6,7 @@ Source: Kim et al., arXiv 2107.13221, section 6 (their standard deviations' rati
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from wsolkern.metrics.metric import Metric
 from wsolkern.metrics.result import Result
 from wsolkern.metrics.selection import select
+from wsolkern.normalization import Normalization
 from wsolkern.ops import box_hits, inputs, resize
 
 
@@ -64,6 +65,23 @@ class Diagnosis:
         return asdict(self) | {"ratio": self.ratio if math.isfinite(self.ratio) else None}
 
 
+@dataclass(frozen=True, eq=False)
+class RunExtremes:
+    """The maps of one run."""
+
+    name: str
+    diagnosis: Diagnosis
+    minima: np.ndarray
+    """Minimum of each map at the evaluation size, float64 [N]."""
+    maxima: np.ndarray
+    """Maximum of each map, float64 [N]."""
+    image_ids: Sequence[str] = ()
+    """N ids; for the CSV only."""
+    localized: dict[Normalization, np.ndarray] = field(default_factory=dict)
+    """Normalization -> whether each map's box is right, bool [N]; the same normalizations, or families of them, in
+    the same order for all runs."""
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Max normalization against IVR at its best percentile, as measured."""
@@ -74,18 +92,23 @@ class Comparison:
     """Of max normalization, in percent."""
     ivr: float
     """Of IVR at its best percentile, in percent."""
-    best_ivr: str
-    """That normalization, as in "ivr:0.45"; the lowest percentile of those that are equal."""
+    best_ivr: Normalization
+    """That normalization; the lowest percentile of those that are equal."""
 
     @property
-    def better(self) -> str:
-        """The better of the two; "max", which needs no percentile, if they are equal."""
-        return self.best_ivr if self.ivr > self.max else "max"
+    def better(self) -> Normalization:
+        """The better of the two; max, which needs no percentile, if they are equal."""
+        return self.best_ivr if self.ivr > self.max else Normalization("max")
 
     @property
     def margin(self) -> float:
         """How much better it is, in percentage points."""
         return abs(self.ivr - self.max)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Fields as JSON can hold them, normalizations as strings."""
+        names = {"best_ivr": str(self.best_ivr), "better": str(self.better)}
+        return vars(self) | names | {"margin": self.margin}
 
 
 def extremes(cams: Any, size: tuple[int, int] = (224, 224)) -> tuple[np.ndarray, np.ndarray]:
@@ -164,7 +187,7 @@ def compare(result: Result, metric: str | Metric) -> Comparison:
 def localized(
     cams: Any,
     boxes: Sequence[np.ndarray],
-    thresholds: Mapping[str, float],
+    thresholds: Mapping[str | Normalization, float] | Mapping[Normalization, float],
     *,
     iou_threshold: float,
     size: tuple[int, int],

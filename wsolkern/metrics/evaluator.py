@@ -127,10 +127,10 @@ class Evaluator:
         self,
         normalizations: "Iterable[str | Normalization] | str | None" = defaults.NORMALIZATIONS,
         *,
-        boxes: Boxes | None = None,
-        masks: Masks | None = None,
-        thresholds: Sequence[float] | np.ndarray = DEFAULT_THRESHOLDS,
-        iou_thresholds: Sequence[float] | np.ndarray = defaults.IOU_THRESHOLDS,
+        boxes: "Boxes | None" = None,  # in quotes: help prints an alias by its name
+        masks: "Masks | None" = None,
+        thresholds: "Sequence[float] | np.ndarray" = DEFAULT_THRESHOLDS,
+        iou_thresholds: "Sequence[float] | np.ndarray" = defaults.IOU_THRESHOLDS,
         size: tuple[int, int] = (224, 224),
         backend: str = "auto",
     ):

@@ -145,6 +145,19 @@ class Result:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def by_normalization(self) -> dict[Normalization, NormalizationResult]:
+        """The rows by what they are of.
+
+        Raises:
+            ValueError: One is of no normalization but of score maps.
+        """
+        rows = {}
+        for row in self.rows:
+            if row.normalization is None:
+                raise ValueError(f"result: expected rows of normalizations, found one of {row.name}")
+            rows[row.normalization] = row
+        return rows
+
     def __repr__(self) -> str:
         """A line a row, of some rows at least: it fits on a screen."""
         ious = ", ".join(shorten_list([f"{iou:g}" for iou in self.iou_thresholds]))

@@ -20,23 +20,28 @@ DECIMALS = 9
 class Choice:
     """What was chosen of one family of normalizations."""
 
-    normalization: str
-    """The chosen one, as in "ivr:0.45"."""
-    family: str
-    """Its :attr:`Normalization.name`: "minmax", "max", "pas", "ivr" or "ivr+pas"."""
+    normalization: Normalization
+    """The chosen one."""
     figure: float
     """Its metric on the val split, in percent."""
     thresholds: dict[float, float]
     """Where it is reached: fraction of a map's maximum level, by IoU threshold; empty for PxAP."""
-    curve: tuple[tuple[str, float], ...]
+    curve: tuple[tuple[Normalization, float], ...]
     """All candidates of the family with their figures in percent, by rising percentile."""
 
+    @property
+    def family(self) -> str:
+        """Its :attr:`Normalization.name`: "minmax", "max", "pas", "ivr" or "ivr+pas"."""
+        return self.normalization.name
+
     def to_dict(self) -> dict[str, Any]:
-        """Fields as JSON can hold them, IoU thresholds as strings."""
+        """Fields as JSON can hold them, normalizations and IoU thresholds as strings."""
         return {
-            **vars(self),
+            "normalization": str(self.normalization),
+            "family": self.family,
+            "figure": self.figure,
             "thresholds": {str(iou): threshold for iou, threshold in self.thresholds.items()},
-            "curve": [{"normalization": name, "figure": figure} for name, figure in self.curve],
+            "curve": [{"normalization": str(each), "figure": figure} for each, figure in self.curve],
         }
 
 
@@ -58,18 +63,14 @@ def select(result: Result, metric: str | Metric) -> tuple[Choice, ...]:
     """
     metric = Metric.parse(metric)
     families: dict[str, dict[Normalization, NormalizationResult]] = {}
-    for row in result:
-        candidate = row.normalization
-        if candidate is None:
-            raise ValueError(f"result: expected rows of normalizations, found one of {row.name}")
+    for candidate, row in result.by_normalization().items():
         families.setdefault(candidate.name, {})[candidate] = row
     choices = []
-    for family, rows in families.items():
+    for rows in families.values():
         rising = sorted(rows, key=lambda each: (each.ivr or 0.0, each.pas or 0.0))
         figures = {each: metric.figure(rows[each]) for each in rising}
         chosen = max(rising, key=lambda each: round(figures[each], DECIMALS))
-        curve = tuple((str(each), figure) for each, figure in figures.items())
-        choices.append(Choice(str(chosen), family, figures[chosen], metric.thresholds(rows[chosen]), curve))
+        choices.append(Choice(chosen, figures[chosen], metric.thresholds(rows[chosen]), tuple(figures.items())))
     return tuple(choices)
 
 

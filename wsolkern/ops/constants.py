@@ -14,7 +14,8 @@ class _Named(np.ndarray):
         return "DEFAULT_THRESHOLDS" if self is DEFAULT_THRESHOLDS else repr(np.asarray(self))
 
 
-DEFAULT_THRESHOLDS = np.arange(0, 1, 0.001).view(_Named)  # the published grid, 1000 fractions
+DEFAULT_THRESHOLDS: np.ndarray = np.arange(0, 1, 0.001).view(_Named)
+"""The 1,000 thresholds of the published evaluation: 0, 0.001, 0.002, ..., 0.999, float64; it prints as its name."""
 DEFAULT_THRESHOLDS.setflags(write=False)
 MAX_THRESHOLDS = 100_000  # of a grid; there are 256 levels
 MAX_IOU_THRESHOLDS = 32  # what one native call takes; the operations cut more than that into several calls
@@ -37,4 +38,5 @@ def _level_scores() -> np.ndarray:
     return scores
 
 
-LEVEL_SCORES = _level_scores()
+LEVEL_SCORES: np.ndarray = _level_scores()
+"""The smallest score of every level 1 to 255, float64 [255]: 8-bit levels are at least l where scores are this."""

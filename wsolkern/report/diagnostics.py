@@ -1,92 +1,28 @@
-"""What the extremes of a run's maps say: a recommendation, a table, a CSV and a picture.
+"""What the extremes of runs' maps say: a table, a CSV and a picture.
 
-In: a Diagnosis, minima and maxima by map. Out: a Recommendation, rich tables, CSV and PNG files.
+In: minima and maxima by map, with their Diagnosis. Out: rich tables, CSV and PNG files.
 Source: Kim et al., arXiv 2107.13221, section 6; the pictures are laid out as its figures 4 and 6.
 """
 
 import csv
 import io
-import math
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from wsolkern.files import write_whole
-from wsolkern.metrics.diagnostics import Diagnosis, has_range
-from wsolkern.report import paper
+from wsolkern.metrics.diagnostics import RunExtremes, has_range
 from wsolkern.report.plain import visible
 from wsolkern.report.tables import plain_table
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-RATIO_FOR_MAX = 15.0
-"""From here on max is recommended: between 12.04 (VGG16 on ImageNet) and 18.36 (VGG16 on OpenImages)."""
-CAVEAT = (
-    "The ratio is a rule of thumb: in the paper InceptionV3 on OpenImages has a ratio of 8.19, and max is ahead of IVR "
-    "all the same. Where there is ground truth, measure."
-)
-
 _DARK, _FAINT = "#16181d", "#8b909c"
 _POINT, _MARKED = "#dfe3ea", "#ff3b30"
 _MOST_COLUMNS = 3  # panels side by side, where there is one a store
-
-
-@dataclass(frozen=True)
-class Recommendation:
-    """Which normalization a run's extremes speak for."""
-
-    normalization: str | None
-    """ "max", "ivr:0.45", or "ivr" if its percentile is to be selected; None if the ratio is undefined."""
-    reason: str
-
-
-def recommend(diagnosis: Diagnosis, dataset: str | None = None, backbone: str | None = None) -> Recommendation:
-    """Max normalization or IVR, by the ratio of the standard deviations of maxima and minima.
-
-    The paper has it that the higher the ratio, the more max normalization suffices: VGG16 has about 11 on CUB, 12.04 on
-    ImageNet and 18.36 on OpenImages, ResNet50 31.79 on OpenImages; on average over its methods (table 1) IVR is ahead
-    of max by 0.35 to 2.83 points on CUB and ImageNet, and max by 0.02 to 0.68 on OpenImages. The limit between, 15
-    (:data:`RATIO_FOR_MAX`), is ours. It does not explain all: InceptionV3 on OpenImages has 8.19, and max is ahead
-    there by the most. So a measurement with ground truth, where there is any, is worth more.
-
-    Args:
-        diagnosis: Of the run.
-        dataset: Its data set, for the paper's percentile; any spelling that :func:`paper.canonical` knows.
-        backbone: Its backbone, likewise.
-
-    Source: Kim et al., arXiv 2107.13221, section 6 and table 1.
-    """
-    if math.isnan(diagnosis.ratio):
-        return Recommendation(None, "the ratio is undefined, since neither minima nor maxima differ between maps")
-    if diagnosis.ratio >= RATIO_FOR_MAX:
-        return Recommendation("max", f"the ratio {diagnosis.ratio:.2f} is {RATIO_FOR_MAX:g} or more")
-    percentile = paper.ivr_percentile(dataset, backbone)
-    reason = f"the ratio {diagnosis.ratio:.2f} is below {RATIO_FOR_MAX:g}"
-    if percentile is None:
-        return Recommendation("ivr", f"{reason}; select the percentile with wsolkern select")
-    whose = f"{paper.canonical(dataset)} {paper.canonical(backbone)}"
-    return Recommendation(f"ivr:{percentile}", f"{reason}; the percentile is the paper's for {whose}")
-
-
-@dataclass(frozen=True, eq=False)
-class RunExtremes:
-    """The maps of one run."""
-
-    name: str
-    diagnosis: Diagnosis
-    minima: np.ndarray
-    """Minimum of each map at the evaluation size, float64 [N]."""
-    maxima: np.ndarray
-    """Maximum of each map, float64 [N]."""
-    image_ids: Sequence[str] = ()
-    """N ids; for the CSV only."""
-    localized: dict[str, np.ndarray] = field(default_factory=dict)
-    """Normalization -> whether each map's box is right, bool [N]; the same normalizations, or families of them, in
-    the same order for all runs."""
 
 
 def rich_table(runs: Sequence[RunExtremes]) -> "Table":
@@ -113,7 +49,7 @@ def write_csv(path: str | os.PathLike, runs: Iterable[RunExtremes]) -> None:
     one column a normalization (right_minmax, ..., right_ivr: True or False), if that is known.
     """
     runs = list(runs)
-    families = [name.partition(":")[0] for name in runs[0].localized] if runs else []
+    families = [each.name for each in runs[0].localized] if runs else []
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(

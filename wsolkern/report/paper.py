@@ -1,287 +1,41 @@
-"""The tables of the paper: its layouts, its numbers, and ours in their place.
+"""The tables of the paper on a console or in a file: text, Markdown, LaTeX or CSV.
 
-In: figures (method, normalization, data set, backbone, metric, value). Out: rich tables, Markdown, LaTeX, CSV, JSON.
-Source: Kim et al., arXiv 2107.13221, tables 1 and 2; kim2021.csv beside this file holds their numbers as printed.
+In: tables of :mod:`wsolkern.studies.paper` with notes. Out: rich tables, texts, what a console or its file is written.
+Source: Kim et al., arXiv 2107.13221, tables 1 and 2.
+
+A cell reads "64.29", or with the paper's number and the difference "64.29 (65.27, -0.98)".
 """
 
-import csv
-import io
-import math
-import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from wsolkern.metrics import Metric
 from wsolkern.report.plain import latex_text, markdown_text, visible
+from wsolkern.report.tables import csv_text as rows_as_csv
 from wsolkern.report.tables import plain_table
+from wsolkern.studies.paper import COLUMNS, LAYOUTS, NORMALIZATIONS, PaperTable
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from wsolkern.metrics import Result
-
-LAYOUTS = ("backbones", "ious")  # table 1, table 2
-NORMALIZATIONS = {"minmax": "min-max", "max": "max", "pas": "PaS", "ivr": "IVR"}  # family -> what the rows are called
-IOU_THRESHOLDS = (0.3, 0.5, 0.7)
-PAS = 0.9  # the percentile of PaS in all tables
-NWC = "+NWC"  # what is appended to a method whose negative classifier weights are clamped to 0
-
-_METHODS = ("CAM", "HaS", "ACoL", "SPG", "ADL", "CutMix")
-_DATASETS = ("ImageNet", "CUB", "OpenImages")
-_BACKBONES = ("VGG16", "InceptionV3", "ResNet50")
-_MEAN = "mean"
-_IVR = {
-    "ImageNet": {"VGG16": 0.25, "InceptionV3": 0.35, "ResNet50": 0.30},
-    "CUB": {"VGG16": 0.45, "InceptionV3": 0.60, "ResNet50": 0.60},
-    "OpenImages": {"VGG16": 0.05, "InceptionV3": 0.05, "ResNet50": 0.05},
-}
-# How else they are spelled: lower case, letters and digits only.
-_SPELLINGS = {
-    **{name.lower(): name for name in (*_METHODS, *_DATASETS, *_BACKBONES)},
-    **dict.fromkeys(("ilsvrc", "ilsvrc2012", "imagenet1k"), "ImageNet"),
-    **dict.fromkeys(("cub200", "cub2002011", "cub200201"), "CUB"),
-    **dict.fromkeys(("openimages30k", "openimagesv5"), "OpenImages"),
-    **dict.fromkeys(("vgg", "vgg16gap"), "VGG16"),
-    **dict.fromkeys(("inception", "inceptionv3gap"), "InceptionV3"),
-}
-_FOLDERS = {"ImageNet": "ILSVRC"}  # where the field's metadata spells a data set differently
-
-_PLACE = ("method", "normalization", "dataset", "backbone", "metric")
-CSV_COLUMNS = (*_PLACE, "percentile", "value", "published", "difference")
+FORMATS = ("text", "markdown", "latex", "csv")
 
 
-def canonical(name: str) -> str:
-    """A method, data set or backbone as the paper spells it ("vgg16" is VGG16, "ILSVRC" is ImageNet).
-
-    Case and punctuation do not matter. A name that the paper does not have comes back as it is.
-    """
-    return _SPELLINGS.get(re.sub(r"[^a-z0-9]", "", name.lower()), name)
-
-
-def metadata_folder(dataset: str) -> str:
-    """What the field's metadata calls the folder of a data set: ILSVRC for ImageNet."""
-    return _FOLDERS.get(canonical(dataset), canonical(dataset))
-
-
-def ivr_percentile(dataset: str | None, backbone: str | None) -> float | None:
-    """The paper's IVR percentile, a fraction: selected with CAM on train-fullsup, used for every method.
-
-    None for a data set or backbone that is not the paper's.
-    """
-    return _IVR.get(canonical(dataset or ""), {}).get(canonical(backbone or ""))
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One number of a table."""
-
-    method: str
-    """As in "CAM", or "HaS+NWC"."""
-    normalization: str
-    """The family: "minmax", "max", "pas" or "ivr"."""
-    dataset: str
-    """As in "CUB"."""
-    backbone: str
-    """As in "VGG16"; "mean" for the mean of the backbones; "" where the source names none."""
-    metric: str
-    """ "MaxBoxAccV2", "PxAP", "BoxAcc@30" (by IoU threshold) or "BoxAcc_mean"."""
-    value: float | None = None
-    """Percent, as measured; None if it was not."""
-    percentile: float | None = None
-    """Of IVR or PaS, a fraction; None for the others, for means, and where it is not known."""
-    published: float | None = None
-    """Percent, as the paper prints it; None if it has no such number."""
-
-    @property
-    def place(self) -> tuple[str, str, str, str, str]:
-        """What tells two figures apart."""
-        return self.method, self.normalization, self.dataset, self.backbone, self.metric
-
-    @property
-    def difference(self) -> float | None:
-        """Measured minus published, in percentage points; None if there are not both."""
-        return None if self.value is None or self.published is None else self.value - self.published
-
-
-@dataclass(frozen=True)
-class PaperTable:
-    """Figures in the places of one of the paper's tables; :func:`arrange` makes it."""
-
-    layout: str
-    """ "backbones" or "ious"."""
-    rows: tuple[tuple[str, str], ...]
-    """Method and family of normalization, in the paper's order."""
-    columns: tuple[tuple[str, str, str], ...]
-    """Data set, backbone and metric, in the paper's order."""
-    figures: dict[tuple[str, str, str, str, str], Figure]
-    """By method, normalization, data set, backbone and metric; not in it is what was neither measured nor printed."""
-    measured: bool
-    """Whether it is about our figures; else it shows the paper's."""
-
-    def at(self, row: tuple[str, str], column: tuple[str, str, str]) -> Figure:
-        """The figure of a cell, an empty one where there is none."""
-        return self.figures.get((*row, *column)) or Figure(*row, *column)
-
-    def is_best(self, row: tuple[str, str], column: tuple[str, str, str]) -> bool:
-        """Whether no normalization of that method prints more in that column."""
-        shown = {each: self._shown(each, column) for each in self.rows if each[0] == row[0]}
-        return not math.isnan(shown[row]) and shown[row] == max(each for each in shown.values() if each == each)
-
-    def groups(self) -> list[tuple[tuple[str, ...], list[tuple[str, tuple[str, str, str]]]]]:
-        """The header: (title, [(heading, column), ...]) for neighbours under one title, which has one or two parts."""
-        grouped: dict[tuple[str, ...], list] = {}
-        for column in self.columns:
-            dataset, backbone, metric = column
-            second, heading = (metric, backbone) if self.layout == "backbones" else (backbone, metric)
-            heading = "Mean" if heading in (_MEAN, "BoxAcc_mean") else heading
-            grouped.setdefault((dataset, second) if second else (dataset,), []).append((heading, column))
-        return list(grouped.items())
-
-    def _shown(self, row: tuple[str, str], column: tuple[str, str, str]) -> float:
-        figure = self.at(row, column)
-        value = figure.value if self.measured else figure.published
-        return math.nan if value is None else round(value, 2)
-
-
-def result_figures(result: "Result", *, method: str, dataset: str, backbone: str) -> list[Figure]:
-    """All figures of one run.
-
-    Args:
-        result: Rows of which each normalization of the paper (:data:`NORMALIZATIONS`) is at most one.
-        method: Names as in :class:`Figure`.
-        dataset: See above.
-        backbone: See above.
-
-    Returns:
-        For each row MaxBoxAccV2 and the maximal box accuracy (all contours) by IoU threshold with their mean, or PxAP.
-    """
-    found = []
-    for row in result:
-        normalization = row.normalization
-        if normalization is None:
-            raise ValueError(f"result: expected rows of normalizations, found one of {row.name}")
-        percentile = normalization.pas if normalization.ivr is None else normalization.ivr
-        metrics = {} if row.pxap is None else {Metric.PXAP.value: row.pxap}
-        if row.max_box_acc_v2 is not None:
-            metrics |= {Metric.MAX_BOX_ACC_V2.value: row.max_box_acc_v2, "BoxAcc_mean": row.max_box_acc_v2}
-            metrics |= {f"BoxAcc@{100 * iou:.6g}": value for iou, value in row.max_box_acc_v2_per_iou.items()}
-        for metric, value in metrics.items():
-            found.append(Figure(method, normalization.name, dataset, backbone, metric, value, percentile))
-    return found
-
-
-@cache
-def published_figures() -> tuple[Figure, ...]:
-    """The paper's tables 1 and 2, every number as printed; their means differ from their rows by up to 0.09.
-
-    Table 1 is MaxBoxAccV2 and PxAP, table 2 is BoxAcc. The backbone of table 2 is "": kim2021.csv names none.
-    """
-    found = []
-    text = files(__package__).joinpath("kim2021.csv").read_text(encoding="utf-8")
-    for line in csv.DictReader(io.StringIO(text)):
-        dataset, backbone, family = line["dataset"], line["backbone"], line["norm"]
-        percentile = {"pas": PAS, "ivr": ivr_percentile(dataset, backbone)}.get(family)
-        place = line["method"], family, dataset, backbone, line["metric"]
-        found.append(Figure(*place, percentile=percentile, published=float(line["value"])))
-    return tuple(found)
-
-
-def arrange(figures: Iterable[Figure], layout: str, *, published: bool = False) -> PaperTable:
-    """Puts figures into the layout of one of the paper's tables.
-
-    Rows are methods x normalizations and columns data sets x backbones (x IoU thresholds), as far as there are figures;
-    what the paper has comes first, in its order, the rest in the order of its appearance. Where a data set has several
-    backbones, layout "backbones" adds their mean for every row that has all of them.
-
-    Args:
-        figures: As :func:`result_figures` gives them; no two of one place. If there are none, the table is the paper's.
-        layout: "backbones" (table 1) or "ious" (table 2).
-        published: Set the paper's number beside each figure that it has one for. Those of table 2 stand in columns of
-            their own, since their backbone is not known.
-
-    Raises:
-        ValueError: Another layout; two figures of one place.
-    """
-    if layout not in LAYOUTS:
-        raise ValueError(f"layout: expected {' or '.join(LAYOUTS)}, found {layout!r}")
-    shown = {}
-    for figure in figures:
-        if _belongs(figure, layout) and shown.setdefault(figure.place, figure) is not figure:
-            raise ValueError(f"figures: expected one of {' '.join(figure.place)}, found two")
-    measured = bool(shown)
-    papers = {figure.place: figure for figure in published_figures() if _belongs(figure, layout)}
-    if layout == "backbones":
-        for figure in _means(list(shown.values())):
-            shown[figure.place] = figure
-    if not measured:
-        shown = papers
-    elif published:
-        for place, figure in papers.items():
-            if place in shown and _comparable(figure, shown):
-                shown[place] = replace(shown[place], published=figure.published)
-            elif not figure.backbone and any(each[:3] == place[:3] for each in shown):
-                shown[place] = figure
-    datasets = _Order(_DATASETS, (figure.dataset for figure in shown.values()))
-    backbones = _Order(_BACKBONES, (figure.backbone for figure in shown.values()))
-    methods = _Order(_METHODS, (figure.method.removesuffix(NWC) for figure in shown.values()))
-    metrics = _Order((), (figure.metric for figure in shown.values()))
-
-    def row_order(row):
-        return methods[row[0].removesuffix(NWC)], row[0], list(NORMALIZATIONS).index(row[1])
-
-    def column_order(column):
-        dataset, backbone, metric = column
-        return datasets[dataset], backbone == _MEAN, backbones[backbone], metric == "BoxAcc_mean", metrics[metric]
-
-    return PaperTable(
-        layout,
-        tuple(sorted({place[:2] for place in shown}, key=row_order)),
-        tuple(sorted({place[2:] for place in shown}, key=column_order)),
-        shown,
-        measured,
-    )
-
-
-class _Order(dict):
-    """Name -> its place: the known ones first, then the others as they come."""
-
-    def __init__(self, known: Sequence[str], names: Iterable[str]):
-        super().__init__((name, place) for place, name in enumerate(dict.fromkeys((*known, *names))))
-
-
-def _belongs(figure: Figure, layout: str) -> bool:
-    """Whether a layout has a place for it. PxAP has one in both, so that no run is dropped."""
-    if figure.value is None and layout == "ious":  # the paper's
-        return figure.metric.startswith("BoxAcc")
-    return figure.metric == Metric.PXAP or figure.metric.startswith("BoxAcc") == (layout == "ious")
-
-
-def _comparable(paper: Figure, shown: dict) -> bool:
-    """A mean can be compared with the paper's only if it is over the same backbones."""
-    over = {place[3] for place in shown if place[2] == paper.dataset} - {_MEAN}
-    return paper.backbone != _MEAN or over == set(_BACKBONES)
-
-
-def _means(figures: list[Figure]) -> list[Figure]:
-    """Means over backbones, for rows that have all those of a data set with several."""
-    found = []
-    for dataset in dict.fromkeys(figure.dataset for figure in figures):
-        backbones = {figure.backbone for figure in figures if figure.dataset == dataset}
-        rows: dict[tuple, list[float]] = {}
-        for figure in figures:
-            if figure.dataset == dataset:
-                rows.setdefault((figure.method, figure.normalization, figure.metric), []).append(figure.value)
-        for (method, normalization, metric), values in rows.items():
-            if len(values) == len(backbones) > 1:
-                found.append(Figure(method, normalization, dataset, _MEAN, metric, math.fsum(values) / len(values)))
-    return found
-
-
-# Formats. A cell reads "64.29", or with the paper's number and the difference "64.29 (65.27, -0.98)".
+def write(console: "Console", tables: Sequence[PaperTable], notes: Sequence[str], format_: str) -> None:
+    """Writes to a console's file, as wide as the console is, in one of :data:`FORMATS`."""
+    if format_ == "text":
+        for each in tables:
+            console.print(*rich_tables(each, console.width), sep="")
+        for note in notes:
+            console.print(note)
+    elif format_ == "csv":
+        console.file.write(csv_text(tables))
+    elif format_ == "latex":
+        console.file.write("\n".join(latex(each, notes) for each in tables))
+    else:
+        titled = [f"{title(each)}.\n\n{markdown(each)}" for each in tables]
+        console.file.write("\n".join((*titled, *(f"{markdown_text(each)}.\n" for each in notes))))
 
 
 def title(table: PaperTable) -> str:
@@ -344,26 +98,14 @@ def latex(table: PaperTable, notes: Sequence[str] = ()) -> str:
 
 
 def csv_text(tables: Iterable[PaperTable]) -> str:
-    """Tables as one CSV in long form, a line a cell: :data:`CSV_COLUMNS`; what is missing is empty."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    for table in tables:
-        for record in records(table):
-            for name in ("published", "difference"):
-                record[name] = None if record[name] is None else f"{record[name]:.2f}"
-            writer.writerow({name: visible(cell) if isinstance(cell, str) else cell for name, cell in record.items()})
-    return out.getvalue()
+    """Tables as one CSV in long form, a line a cell: :data:`COLUMNS`; what is missing is empty."""
+    return rows_as_csv([_csv_row(cell) for table in tables for cell in table.to_dict()["cells"]])
 
 
-def records(table: PaperTable) -> list[dict]:
-    """The cells row by row as JSON can hold them: :data:`CSV_COLUMNS` and whether it is in bold ("best")."""
-    found = []
-    for row in table.rows:
-        for column in table.columns:
-            figure = table.at(row, column)
-            found.append({name: getattr(figure, name) for name in CSV_COLUMNS} | {"best": table.is_best(row, column)})
-    return found
+def _csv_row(cell: dict) -> dict:
+    """A cell without what is in bold; what is published has two digits."""
+    row = {name: visible(cell[name]) if isinstance(cell[name], str) else cell[name] for name in COLUMNS}
+    return row | {name: None if row[name] is None else f"{row[name]:.2f}" for name in ("published", "difference")}
 
 
 def _cell(table: PaperTable, row, column, bold: str, *, missing: str = "–", minus: str = "-") -> str:

@@ -4,14 +4,12 @@ In: choices and a Bootstrap of what was chosen. Out: rich tables, Markdown, CSV;
 Source: the protocol of Choe et al., arXiv 2007.04178, section 4; intervals: Efron & Tibshirani, 1993, chapter 13.
 """
 
-import csv
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from wsolkern.metrics.selection import best
+from wsolkern.report import tables
 from wsolkern.report.plain import markdown_text
-from wsolkern.report.tables import plain_table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -50,10 +48,10 @@ def columns(choices: "Sequence[Choice]", bootstrap: "Bootstrap", *, fixed: bool)
         fixed: Whether thresholds were chosen on val, too; then they have a column.
     """
     level, reference = f"{100 * bootstrap.confidence:.6g}%", best(choices).normalization
-    names = [choice.normalization for choice in choices]
-    estimates = [bootstrap[name] for name in names]
-    differences = [bootstrap.difference(name, reference) for name in names]
-    found = [("normalization", names), ("val", [f"{choice.figure:.2f}" for choice in choices])]
+    chosen = [choice.normalization for choice in choices]
+    estimates = [bootstrap[each] for each in chosen]
+    differences = [bootstrap.difference(each, reference) for each in chosen]
+    found = [("normalization", [*map(str, chosen)]), ("val", [f"{choice.figure:.2f}" for choice in choices])]
     if fixed:
         heading = " ".join(["thresholds", *(f"{iou:g}" for iou in choices[0].thresholds)])
         found.append((heading, [" ".join(f"{t:.6g}" for t in choice.thresholds.values()) for choice in choices]))
@@ -65,7 +63,7 @@ def columns(choices: "Sequence[Choice]", bootstrap: "Bootstrap", *, fixed: bool)
         marked = [f"{each.figure:+.2f}{'*' if each.excludes_zero else ' '}" for each in differences]
         intervals = [_interval(each.interval, "+.2f") for each in differences]
         for heading, cells in ((f"minus {reference}", marked), (f"{level} interval of it", intervals)):
-            found.append((heading, ["" if name == reference else c for name, c in zip(names, cells, strict=True)]))
+            found.append((heading, ["" if each == reference else c for each, c in zip(chosen, cells, strict=True)]))
     return found
 
 
@@ -114,11 +112,7 @@ def csv_text(choices: "Sequence[Choice]", bootstrap: "Bootstrap", *, fixed: bool
                 "share_above": difference.share_above,
             }
         )
-    out = io.StringIO()
-    writer = csv.DictWriter(out, lines[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return out.getvalue()
+    return tables.csv_text(lines)
 
 
 def _interval(ends: tuple[float, float], spec: str) -> str:
@@ -126,7 +120,7 @@ def _interval(ends: tuple[float, float], spec: str) -> str:
 
 
 def _rich_table(shown: list[tuple[str, list[str]]]) -> "Table":
-    table = plain_table()
+    table = tables.plain_table()
     for heading, _ in shown:
         justify = "left" if heading == "normalization" else "right"
         table.add_column(heading, justify=justify, style="bold" if heading == "test" else None, no_wrap=True)

@@ -1,18 +1,23 @@
 """A Result as a table, one row a normalization.
 
-In: a Result. Out: a rich Table or Markdown text; everything in percent but thresholds and counts.
+In: a Result. Out: a rich Table, Markdown text or a CSV file; everything in percent but thresholds and counts.
 Source: the columns are those of Choe et al., arXiv 2007.04178, tables 2 and 3, with the thresholds that reach them.
 """
 
+import csv
+import io
+import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from wsolkern.files import write_whole
 from wsolkern.metrics.metric import Metric, usual_iou_threshold
 from wsolkern.report.plain import visible
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from wsolkern.metrics import Result
+    from wsolkern.metrics import NormalizationResult, Result
 
 
 def columns(result: "Result") -> list[tuple[str, str, list[str]]]:
@@ -90,3 +95,32 @@ def markdown_table(result: "Result") -> str:
         *(list(row) for row in zip(*(cells for _, _, cells in shown), strict=True)),
     ]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def write_csv(path: str | os.PathLike, result: "Result") -> None:
+    """Writes a result as CSV, one row a normalization, numbers with all their digits."""
+    write_whole(path, csv_text([_csv_row(row, result) for row in result]).encode())
+
+
+def csv_text(rows: Sequence[dict]) -> str:
+    """Rows of the same columns, at least one, as CSV under a line of the columns' names."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()
+
+
+def _csv_row(row: "NormalizationResult", result: "Result") -> dict:
+    of = row.normalization
+    cells = {"normalization": row.name, "ivr": of and of.ivr, "pas": of and of.pas, "num_images": result.num_images}
+    if row.max_box_acc is not None:
+        for iou in result.iou_thresholds:
+            cells |= {f"max_box_acc@{iou:g}": row.max_box_acc[iou], f"threshold@{iou:g}": row.best_threshold[iou]}
+        cells["max_box_acc_v2"] = row.max_box_acc_v2
+        for iou in result.iou_thresholds:
+            cells[f"max_box_acc_v2@{iou:g}"] = row.max_box_acc_v2_per_iou[iou]
+            cells[f"threshold_v2@{iou:g}"] = row.best_threshold_v2[iou]
+    if row.pxap is not None:
+        cells["pxap"] = row.pxap
+    return cells | {"num_degenerate": row.num_degenerate}

@@ -12,8 +12,10 @@ from wsolkern.report.tables import plain_table
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from wsolkern.studies.timing import Findings
 
-def rich_table(found, what: str) -> "Table":
+
+def rich_table(found: "Findings", what: str) -> "Table":
     """The stages, a row each; ``what`` is what was profiled."""
     table = plain_table(f"{what}: {found.profile.seconds:,.3f} s")
     for heading in ("stage", "on", "threads", "ms", "share", "maps/s", "MB moved", "of copy"):
@@ -33,7 +35,7 @@ def rich_table(found, what: str) -> "Table":
     return table
 
 
-def lines(found) -> list[str]:
+def lines(found: "Findings") -> list[str]:
     """Speed, copy bandwidths, what profiling cost, and what limits the run."""
     said = []
     if found.num_maps:

@@ -3,7 +3,8 @@
 In: maps on disk, a split's Metadata, settings. Out: values with ``to_dict()``; progress is a callback, nothing prints.
 Source: the protocol of Choe et al., arXiv 2007.04178, section 4; tables and figures of Kim et al., arXiv 2107.13221.
 
-Below them: `counting` (a split into an Evaluator, resumable) and `passes` (what every study does around that).
+Beside them: `stores` (what `wsolkern store` does). Below them: `counting` (a split into an Evaluator, resumable) and
+`passes` (what every study does around that).
 """
 
 from importlib import import_module
@@ -14,6 +15,7 @@ _HOMES = {
     "Interrupted": "passes",
     "NothingCounted": "passes",
     "diagnose": "diagnosis",
+    "doctor": "installation",
     "evaluate": "evaluation",
     "extract": "extraction",
     "profile": "timing",
@@ -26,6 +28,7 @@ __all__ = [
     "Interrupted",
     "NothingCounted",
     "diagnose",
+    "doctor",
     "evaluate",
     "extract",
     "profile",
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from wsolkern.studies.diagnosis import diagnose
     from wsolkern.studies.evaluation import evaluate, sweep
     from wsolkern.studies.extraction import extract
+    from wsolkern.studies.installation import doctor
     from wsolkern.studies.passes import Interrupted, NothingCounted
     from wsolkern.studies.selection import select
     from wsolkern.studies.tabulation import table

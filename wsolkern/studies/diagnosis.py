@@ -20,9 +20,10 @@ from wsolkern.errors import ArgumentError, DatasetError
 from wsolkern.machine import gpu_of
 from wsolkern.metrics import Result, diagnostics, sealed
 from wsolkern.metrics.metric import Metric
-from wsolkern.report.diagnostics import CAVEAT, Recommendation, RunExtremes, recommend
+from wsolkern.normalization import Normalization, parse_all
 from wsolkern.studies.counting import evaluator_for, fingerprint, mask_files_of
 from wsolkern.studies.passes import Pass, Passes, Progress, about_maps, alone, run_pass
+from wsolkern.studies.recommendation import CAVEAT, Recommendation, recommend
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +38,7 @@ class StoreDiagnosis:
 
     store: CamStore
     nwc: bool
-    extremes: RunExtremes
+    extremes: diagnostics.RunExtremes
     """Minimum and maximum of each map, and how they are distributed."""
     recommendation: Recommendation
     """What they speak for."""
@@ -55,8 +56,8 @@ class StoreDiagnosis:
             "nwc": self.nwc,
             **self.extremes.diagnosis.to_dict(),
             "recommendation": asdict(self.recommendation),
-            "measured": measured and asdict(measured) | {"better": measured.better, "margin": measured.margin},
-            "num_localized": {name: int(right.sum()) for name, right in self.extremes.localized.items()},
+            "measured": measured and measured.to_dict(),
+            "num_localized": {str(each): int(right.sum()) for each, right in self.extremes.localized.items()},
             "missing": self.problems,
         }
 
@@ -162,13 +163,14 @@ class _Examining:
     def examine(self, store: CamStore) -> StoreDiagnosis:
         """All about one store."""
         result = None if self._split is None else self._evaluate(store, self._split)
-        comparison, thresholds = None, {}
+        comparison = None
+        thresholds: dict[Normalization, float] = {}
         if self._split is not None and result is not None:
             comparison = diagnostics.compare(result, Metric.of(str(self._split.kind)))
             if self._split.kind == "boxes":
-                names = ("minmax", "max", "pas:0.9", comparison.best_ivr)
-                best = {name: result[name].best_threshold_v2 or {} for name in names}
-                thresholds = {name: each[_IOU_THRESHOLD] for name, each in best.items()}
+                shown = (*parse_all("minmax max pas:0.9"), comparison.best_ivr)
+                best = {each: result[each].best_threshold_v2 or {} for each in shown}
+                thresholds = {each: found[_IOU_THRESHOLD] for each, found in best.items()}
         seen, problems = self._extremes(store, thresholds)
         minima, maxima, right = seen.arrays()
         try:
@@ -176,7 +178,7 @@ class _Examining:
         except ValueError as error:
             raise ValueError(f"{store.path}: {error}") from error
         localized = dict(zip(thresholds, right, strict=True))
-        extremes = RunExtremes(os.fspath(store.path), diagnosis, minima, maxima, seen.image_ids, localized)
+        extremes = diagnostics.RunExtremes(os.fspath(store.path), diagnosis, minima, maxima, seen.image_ids, localized)
         recommendation = recommend(diagnosis, store.manifest.dataset, store.manifest.backbone)
         return StoreDiagnosis(store, self._nwc, extremes, recommendation, comparison, problems)
 
@@ -191,9 +193,14 @@ class _Examining:
             raise DatasetError(f"{store.path}: no map of {split.folder} could be read")
         return evaluator.compute()
 
-    def _extremes(self, store: CamStore, thresholds: Mapping[str, float]) -> "tuple[_Extremes, dict[str, str]]":
+    def _extremes(
+        self, store: CamStore, thresholds: Mapping[Normalization, float]
+    ) -> "tuple[_Extremes, dict[str, str]]":
         """Minima, maxima and which boxes are right, and image id or shard -> why maps were left out."""
-        split, about = self._split, [self._about(store), self._size, dict(thresholds)]
+        split, about = (
+            self._split,
+            [self._about(store), self._size, {str(each): found for each, found in thresholds.items()}],
+        )
         boxes = split.resized_boxes(self._size) if split is not None and thresholds else {}
         seen = _Extremes(boxes, thresholds, self._size)
         if split is not None:
@@ -261,7 +268,9 @@ class _Extremes:
         size: Height and width of the evaluation, in pixels.
     """
 
-    def __init__(self, boxes: Mapping[str, np.ndarray], thresholds: Mapping[str, float], size: tuple[int, int]):
+    def __init__(
+        self, boxes: Mapping[str, np.ndarray], thresholds: Mapping[Normalization, float], size: tuple[int, int]
+    ):
         self._boxes, self._thresholds, self._size = boxes, thresholds, size
         self.image_ids: list[str] = []
         self._parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []

@@ -19,9 +19,9 @@ from wsolkern.datasets import Metadata
 from wsolkern.errors import DatasetError
 from wsolkern.machine import gpu_of
 from wsolkern.metrics import Result
+from wsolkern.metrics.curves import PercentileCurve, percentile_curves
 from wsolkern.normalization import Normalization, parse_all
 from wsolkern.ops import DEFAULT_THRESHOLDS
-from wsolkern.report.curves import PercentileCurve, percentile_curves
 from wsolkern.studies.counting import SplitCount, evaluator_for, fingerprint, mask_files_of
 from wsolkern.studies.passes import Counted, NothingCounted, Progress, about_maps, alone, run_pass
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wsolkern import machine
 from wsolkern.cams import CamStore, CamWriter, Manifest, Ranks, cam_model, outdated, shared_writer
 from wsolkern.cams import extract as extract_cams
 from wsolkern.cams.extraction import num_classes_of
@@ -18,7 +17,6 @@ from wsolkern.datasets import ImageFolder, Preprocessing, class_folders, load_me
 from wsolkern.datasets.ids import check_image_ids
 from wsolkern.datasets.labels import check_labels, line_of
 from wsolkern.errors import ArgumentError, PathError
-from wsolkern.interrupts import interrupts_raise
 from wsolkern.models.loading import load_model
 from wsolkern.studies.passes import Progress
 
@@ -124,13 +122,10 @@ def extract(
     sizes = None if any_image_size else asked.sizes
     source = ImageFolder(images, image_ids, preprocessing, image_sizes=sizes)
     network, sha256, note = load_model(model, arguments or {}, None if weights is None else Path(weights))
-    with interrupts_raise(), Ranks.joined() as ranks:
+    with Ranks.joined_on(device) as (ranks, place):
         is_first = ranks.rank == 0
         if note and is_first:
             on_note(note)
-        if ranks.num_local > 1:
-            machine.share_cores(ranks.num_local)
-        place = machine.place_of(device, ranks.local_rank)
         if hasattr(network, "to"):
             network = network.to(place)
         looker: Any = cam_model(network, preprocessing.size, features=features, head=head, nwc=nwc)

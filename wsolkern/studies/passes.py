@@ -43,7 +43,9 @@ class Interrupted(KeyboardInterrupt):
     """SIGINT or SIGTERM came while a study counted; what was counted until then can be kept."""
 
     def __init__(self, counting: SplitCount, what: str, kept: Path | None):
-        super().__init__(f"{what}: {counting.evaluator.num_images:,} of {counting.num_all:,} images are counted")
+        self.in_short = f"{counting.evaluator.num_images:,} of {counting.num_all:,} images are counted"
+        """How far it came, in words."""
+        super().__init__(f"{what}: {self.in_short}")
         self.counting = counting
         """What has the counts: its ``save`` writes a state that the same study goes on from."""
         self.what = what

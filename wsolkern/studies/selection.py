@@ -167,8 +167,8 @@ def select(
         evaluator = evaluator_for(used, normalizations, mask_root=mask_root, **how)
         on_val = count("val", val, used, val_split.image_ids, evaluator, None)
         choices = selection.select(evaluator.compute(), judged_by)
-        names = [choice.normalization for choice in choices]
-        tested = evaluator_for(test_split, names, mask_root=mask_root, **how)
+        chosen = [choice.normalization for choice in choices]
+        tested = evaluator_for(test_split, chosen, mask_root=mask_root, **how)
         fixed = [choice.thresholds for choice in choices] if select_threshold else None
         judge = bootstrap.BootstrapEvaluator(
             tested.protocol,
@@ -179,8 +179,9 @@ def select(
             rows=None if state is None else state.with_name(f"{state.name}.rows"),
         )
         settings = {name: np.asarray(value).tolist() for name, value in how.items()}
-        chosen = None if fixed is None else [sorted(each.items()) for each in fixed]
-        on_test = count("test", test, test_split, test_split.image_ids, judge, [judged_by, names, settings, chosen])
+        levels = None if fixed is None else [sorted(each.items()) for each in fixed]
+        about_test = [judged_by, [*map(str, chosen)], settings, levels]
+        on_test = count("test", test, test_split, test_split.image_ids, judge, about_test)
     figures = judge.compute(num_resamples, seed=seed, confidence=confidence)
     ious = tuple(evaluator.iou_thresholds.tolist())
     seconds = time.perf_counter() - started

@@ -22,7 +22,7 @@ from wsolkern.metrics.metric import Metric
 from wsolkern.metrics.selection import select
 from wsolkern.normalization import Normalization
 from wsolkern.ops import DEFAULT_THRESHOLDS
-from wsolkern.report import paper
+from wsolkern.studies import paper
 from wsolkern.studies.counting import evaluator_for, fingerprint, mask_files_of
 from wsolkern.studies.passes import Passes, Progress, about_maps, alone, run_pass
 
@@ -93,9 +93,8 @@ class Tabulation:
 
     def to_dict(self) -> dict[str, Any]:
         """All cells as JSON can hold them, behind the settings and runs."""
-        cells = [{"layout": each.layout, "cells": paper.records(each)} for each in self.tables]
         missing = {"missing": self.problems} if self.about else {}
-        return {**self.about, **missing, "tables": cells}
+        return {**self.about, **missing, "tables": [each.to_dict() for each in self.tables]}
 
 
 def table(
@@ -364,7 +363,7 @@ def _select(choices: "Mapping[str, Percentile | Run]", measuring: _Measuring) ->
         if isinstance(run, Run) and run.path not in selected:
             result = measuring.count(run, _PERCENTILES, f"train-fullsup: {run.cell}")
             (best,) = select(result, Metric.of(str(measuring.splits.of(run).kind)))
-            percentile = Normalization.parse(best.normalization).ivr or 0.0
+            percentile = best.normalization.ivr or 0.0
             selected[run.path] = Percentile(percentile, f"selected on train-fullsup with {run.method}")
     return {path: selected[each.path] if isinstance(each, Run) else each for path, each in choices.items()}
 

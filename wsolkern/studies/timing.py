@@ -189,7 +189,11 @@ def profile(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> Profiled:
-    """Tells which stage of an evaluation takes how long, and what limits it. (It starts anew: it has no ``resume``.)
+    """Tells which stage of an evaluation takes how long, and what limits it.
+
+    It takes no ``resume``, as the other studies do, because a measurement cannot be gone on with: a pass is measured
+    whole, and the times of two runs do not add up (another load, other maps in the page cache, a first batch that is
+    slow again).
 
     Args:
         maps: As for :func:`wsolkern.studies.evaluate`.

@@ -10,5 +10,6 @@ of a generator, and neither the number of processes nor that of reading threads 
 from wsolkern.training.data import TrainingData
 from wsolkern.training.loop import Outcome, train
 from wsolkern.training.recipe import Recipe
+from wsolkern.training.together import train_together
 
-__all__ = ["Outcome", "Recipe", "TrainingData", "train"]
+__all__ = ["Outcome", "Recipe", "TrainingData", "train", "train_together"]

@@ -47,6 +47,10 @@ class Outcome:
     was_finished: bool
     """Nothing was left to do."""
 
+    def to_dict(self) -> dict:
+        """All of it as JSON can hold it."""
+        return dict(vars(self))
+
 
 def train(
     recipe: Recipe,

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 from wsolkern import defaults
 from wsolkern.cams.extraction import PRECISIONS
 from wsolkern.files import read_regular
+from wsolkern.functions import call, find_function
 from wsolkern.models import BACKBONES, METHODS, build
-from wsolkern.models.loading import call, find_function
 from wsolkern.normalization import parse_all
 
 if TYPE_CHECKING:
