@@ -27,7 +27,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from wsolkern.normalization import parse_all
-from wsolkern.ops import DEFAULT_THRESHOLDS, LEVEL_SCORES, inputs
+from wsolkern.ops import DEFAULT_THRESHOLDS, inputs
 from wsolkern.ops.gpu import cutting, histograms, launching, normalizing, resizing, statistics
 
 ARCHITECTURES = (80, 86, 89, 90, 100, 120)
@@ -77,6 +77,7 @@ class Launch:
         if what:
             what.append("as is" if constants["IDENTITY"] else "resized")
             what += ["8 bits"] if signature.get("bins") == "*u8" else []
+        what += [f"up to {2 * constants['FIRST'] - 1} cuts"] if "FIRST" in constants else []
         flags = {"HAS_RANKS": "order statistics", "ARE_SCORES": "score maps"}
         return ", ".join(what + [text for name, text in flags.items() if constants.get(name)])
 
@@ -174,9 +175,8 @@ def _pipeline() -> None:
         histograms.pixel_histograms(resized, numbers, masks, edges, summed=True)
         normalizing.normalize(resized, numbers[:, 0])
         cutting.digitize(resized, numbers[:, :, 0])
-    numbers = statistics.affine(resized, inputs.ranks(parse_all("minmax"), SIZE[0] * SIZE[1]))
+    statistics.affine(resized, inputs.ranks(parse_all("minmax"), SIZE[0] * SIZE[1]))
     histograms.pixel_histograms(resized, None, masks, edges, summed=True)
-    cutting.cut_points(numbers[:, 0], torch.tensor(LEVEL_SCORES))
 
 
 def source_of(launch: Launch) -> ASTSource:
@@ -191,7 +191,9 @@ def source_of(launch: Launch) -> ASTSource:
 
 def compiled(launch: Launch, architecture: int) -> Row:
     """Compile one kernel for one architecture, and read what it needs from the machine code."""
-    result = triton.compile(source_of(launch), target=GPUTarget("cuda", architecture, 32), options=launching.OPTIONS)
+    result = triton.compile(
+        source_of(launch), target=GPUTarget("cuda", architecture, 32), options=launching.options(launch.kernel)
+    )
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(result.asm["cubin"])
         file.flush()

@@ -11,6 +11,7 @@ from shared import slow_but
 pytest.importorskip("triton")
 
 from wsolkern import BackendUnavailable, Evaluator, ops  # noqa: E402
+from wsolkern.errors import ImageError  # noqa: E402
 from wsolkern.metrics.evaluator import _Counts  # noqa: E402
 from wsolkern.ops import backends, inputs  # noqa: E402
 from wsolkern.ops.gpu import cutting, evaluation, resizing, statistics  # noqa: E402
@@ -167,6 +168,39 @@ def test_counts_are_waited_for_one_by_one(monkeypatch):
     assert waited == [] and counts.num_images == 6
     assert counts.arrays()["hist"].tolist() == [0, 3, 6]
     assert waited == [5, 6]
+
+
+@pytest.mark.parametrize("is_done", [True, False])
+def test_score_maps_on_a_device_are_not_waited_for(monkeypatch, is_done):
+    """What is wrong with them is raised by who reads counts, and nothing of their batch is in these."""
+    waited = []
+    event = SimpleNamespace(synchronize=lambda: waited.append(1), query=lambda: is_done)
+    stream = SimpleNamespace(cuda_stream=1, record_event=lambda: event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
+    monkeypatch.setattr(inputs, "to_host_later", lambda tensor: tensor.clone().as_subclass(torch.Tensor))
+
+    def count(maps, boxes, **how):
+        inputs.check_scores(maps, "cams")
+        return torch.ones(2, 1, 1, 1, dtype=torch.int64).as_subclass(OnDevice), torch.zeros(1, 2).as_subclass(OnDevice)
+
+    monkeypatch.setattr("wsolkern.metrics.evaluator.count_box_hits", count)
+    truth = {name: [[0, 0, 3, 3]] for name in "abcdef"}
+    found = Evaluator(None, boxes=truth, thresholds=[0.5], iou_thresholds=[0.5], size=(5, 6))
+    maps = np.full((2, 5, 6), 0.5)
+    found.update(torch.from_numpy(maps.copy()).as_subclass(OnDevice), ["a", "b"])
+    assert found.num_correct.ravel().tolist() == [1, 1]
+    maps[1, 2, 3:] = np.nan, 7, 8
+    waited.clear()
+    found.update(torch.from_numpy(maps).as_subclass(OnDevice), ["c", "d"])
+    found.update(torch.zeros(2, 5, 6).as_subclass(OnDevice), ["e", "f"])
+    assert waited == []
+    assert len(found.moment().checks) == (2 if is_done else 3)  # the one that is bad, and the last
+    for read in (found.compute, found.to_bytes, lambda: found.num_correct):
+        with pytest.raises(
+            ImageError, match=r"image 'd': cams\[1\]: expected a score map .* found nan at row 2, column 3"
+        ):
+            read()
+    assert [int(counts.sum()) for counts, _ in found.moment().on_devices.values()] == [4, 0]
 
 
 # Only on a device

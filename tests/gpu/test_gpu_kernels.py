@@ -184,8 +184,8 @@ def test_other_dtypes_and_maps_that_are_not_contiguous(dtype, size):
 def test_resize_where_the_scale_rounds():
     f = np.random.default_rng(0).standard_normal((1, 1, 3165))
     assert_equal(resizing.resize(on_device(f), (1, 4096)), resize_reference(f, (1, 4096)))
-    index, weight = resizing._row_tiles(3165, 4096, 1, False, torch.device(DEVICE))
-    assert len(index) == 4096 and weight.shape == (4, 4097)
+    tiles, weight = resizing._tiles(3165, 4096, 1, 1, 1, False, torch.device(DEVICE))
+    assert len(tiles) == 4096 and weight.shape == (4097, 4)
 
 
 @pytest.mark.slow
@@ -271,6 +271,33 @@ def test_a_pixel_at_infinity_has_the_highest_level():
     levels = (np.stack(scores, axis=1) * 255).astype(np.uint8)
     assert levels[0, :, 4, 5].tolist() == [255, 0, 255] and not levels[0, :, 0, 0].any()
     assert_decides_levels(*cutting.level_image(resized, on_device(numbers)), levels)
+
+
+@pytest.mark.parametrize("seed", slow_but([0], range(8)))
+def test_levels_where_products_and_quotients_round_apart(seed):
+    """Values at and beside every level's cut point, cut points that coincide, divisors whose reciprocal is infinite."""
+    rng = np.random.default_rng(seed)
+    numbers = np.array(
+        [
+            (0, 1), (rng.normal(), rng.random()), (0, rng.random()), (1, 3 * 2**-52), (1, 2**-50), (-1, 2), (0, 1),
+            (0, 2**-1010), (2**-1060, 2**-1070), (0, 0), (-(2.0**70), 2.0**19), (0, 2**-1074), (-1e300, 1.7e308),
+            (-51 * 2**-1074, 255 * 2**-1074), (-102 * 2**-1074, 510 * 2**-1074),
+        ]
+    )  # fmt: skip
+    cuts = cut_points_reference(numbers, ops.LEVEL_SCORES)
+    f = rng.choice(cuts[np.isfinite(cuts)], 40 * 40)
+    ulps = rng.integers(-2, 3, f.shape)
+    for _ in range(2):
+        f, ulps = np.where(ulps, np.nextafter(f, np.sign(ulps) * np.inf), f), ulps - np.sign(ulps)
+    f[:6] = 0, -0.0, 1, -np.inf, np.inf, 2**-1074
+    f = f.reshape(1, 40, 40)
+    with np.errstate(all="ignore"):
+        scores = [np.clip((f - offset) / divisor, 0, 1) if divisor else 0 * (f > 2) for offset, divisor in numbers]
+    levels = (np.stack(scores, axis=1) * 255).astype(np.uint8)
+    resized = resizing.prepare(on_device(f), f.shape[1:])
+    assert_decides_levels(*cutting.level_image(resized, on_device(numbers[None])), levels)
+    for m in (1, 3, 8, 9, 11, 12):
+        assert_decides_levels(*cutting.level_image(resized, on_device(numbers[None, m : m + 1])), levels[:, m : m + 1])
 
 
 # Histograms

@@ -50,10 +50,23 @@ class _Counts:
     """By name, read-only."""
     on_devices: dict[tuple[Any, ...], Any] = field(default_factory=dict)
     """Tensors, to be added to those of the host, each with the event that follows them: by name, device and stream."""
+    checks: tuple[tuple[inputs.ScoreCheck, Sequence[Any], Any], ...] = ()
+    """Of score maps on devices: what is found of a batch, its image ids, and the event that follows the finding."""
 
-    def plus(self, num_images: int, added: Mapping[str, Any]) -> "_Counts":
-        """The sum with the counts, arrays or tensors, of other images."""
+    def plus(
+        self,
+        num_images: int,
+        added: Mapping[str, Any],
+        check: inputs.ScoreCheck | None = None,
+        image_ids: Sequence[Any] = (),
+    ) -> "_Counts":
+        """The sum with the counts, arrays or tensors, of other images; ``check``: what is yet to be found of these."""
         on_host, on_devices = dict(self.on_host), dict(self.on_devices)
+        # Batches that turned out well are forgotten, so that only those in flight are kept.
+        checks = [each for each in self.checks if not each[2].query() or each[0].error()]
+        if check is not None:
+            stream = sys.modules["torch"].cuda.current_stream(check.is_valid.device)
+            checks.append((check, image_ids, stream.record_event()))
         for name, counts in added.items():
             if inputs.is_tensor(counts) and counts.device.type == "cuda":
                 stream = sys.modules["torch"].cuda.current_stream(counts.device)
@@ -62,10 +75,18 @@ class _Counts:
                 on_devices[place] = total, stream.record_event()
             else:
                 on_host[name] = _read_only(on_host[name] + inputs.on_host(counts))
-        return _Counts(self.num_images + num_images, on_host, on_devices)
+        return _Counts(self.num_images + num_images, on_host, on_devices, tuple(checks))
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All counts by name, read-only; what is on devices is waited for."""
+        """All counts by name, read-only; what is on devices is waited for.
+
+        Raises:
+            ImageError: Score maps on a device were none.
+        """
+        for check, image_ids, found in self.checks:
+            found.synchronize()
+            if error := check.error():
+                raise ImageError(image_ids[error.place], str(error)) from error
         arrays = dict(self.on_host)
         for (name, _, _), (counts, computed) in self.on_devices.items():
             computed.synchronize()  # streams do not wait for each other
@@ -80,7 +101,8 @@ class Evaluator:
     ``hist``. Nothing remembers which images were counted, so an image that is fed in two updates counts twice.
 
     CAMs on a CUDA device are counted there: :meth:`update` queues the work on the current stream and returns, and the
-    counts come to the host when somebody reads them.
+    counts come to the host when somebody reads them. Score maps are checked there too: if some were none, whoever reads
+    counts gets the ImageError.
 
     Threads may update, merge and read one evaluator at once: no count is lost, and who reads sees whole batches only.
 
@@ -184,12 +206,13 @@ class Evaluator:
 
         Args:
             cams: CAMs, or score maps in [0, 1] of the evaluation size, float16, bfloat16, float32 or float64
-                [N, h, w], numpy or torch. (Score maps on a GPU are waited for, as each value must be in [0, 1].)
+                [N, h, w], numpy or torch.
             image_ids: N distinct ids.
 
         Raises:
             ValueError: Ids that are unknown, repeated or not N; a map, box or mask that is not as documented, named by
-                its image id (an ImageError). Nothing of the batch is counted then.
+                its image id (an ImageError). Nothing of the batch is counted then. Values of score maps on a GPU are
+                not waited for: what is wrong with them is raised when counts are read.
         """
         cams = inputs.plain(cams, "cams")
         if getattr(cams, "ndim", None) != 3:
@@ -206,19 +229,31 @@ class Evaluator:
         try:
             if self.truth.boxes is not None:
                 boxes = self.truth.boxes_of(image_ids)
-                added["num_correct"], degenerate = count_box_hits(
-                    cams, boxes, thresholds=self.thresholds, iou_thresholds=self.iou_thresholds, contours="both", **how
-                )
             if self.truth.masks is not None:
                 with stage("read") as timer:
                     masks = self.truth.masks_of(image_ids, self.size)
                     timer.moved(masks.nbytes)
-                added["hist"], degenerate = count_pixels(cams, masks, thresholds=self.thresholds, **how)
+            with inputs.deferring_score_checks() as checks:
+                if self.truth.boxes is not None:
+                    how_boxes = how | {"contours": "both", "iou_thresholds": self.iou_thresholds}
+                    added["num_correct"], degenerate = count_box_hits(
+                        cams, boxes, thresholds=self.thresholds, **how_boxes
+                    )
+                if self.truth.masks is not None:
+                    added["hist"], degenerate = count_pixels(cams, masks, thresholds=self.thresholds, **how)
+            check = checks[0] if checks else None  # one an operation, of the same maps
+            if check and not (inputs.is_tensor(degenerate) and degenerate.device.type == "cuda"):
+                if error := check.error():  # counts are on the host, so the device has come that far
+                    raise error
+                check = None
         except MapError as error:
             raise ImageError(image_ids[error.place], str(error)) from error
         with stage("reduce", getattr(cams, "device", None)) as timer:
             timer.moved(3 * sum(each.nbytes for each in added.values()), len(image_ids))
-            self._add(len(image_ids), added | {"num_degenerate": degenerate.sum(1)})
+            added["num_degenerate"] = degenerate.sum(1)
+            if check:
+                added = {name: counts * check.is_valid for name, counts in added.items()}
+            self._add(len(image_ids), added, check, image_ids)
 
     def merge(self, other: "Evaluator") -> None:
         """Adds the counts of another evaluator, which saw other images under the same settings.
@@ -386,10 +421,16 @@ class Evaluator:
             "kind of ground truth": list(self.truth.kinds),
         }
 
-    def _add(self, num_images: int, added: Mapping[str, Any]) -> None:
+    def _add(
+        self,
+        num_images: int,
+        added: Mapping[str, Any],
+        check: inputs.ScoreCheck | None = None,
+        image_ids: Sequence[Any] = (),
+    ) -> None:
         """Adds the counts of images, arrays or tensors, to those there are."""
         with _adding:
-            self._counts = self._counts.plus(num_images, added)
+            self._counts = self._counts.plus(num_images, added, check, image_ids)
 
     def _restore(self, num_images: int, arrays: dict[str, np.ndarray]) -> None:
         """Takes the counts over from a file's content."""

@@ -5,7 +5,10 @@ Source: none; a message names the argument, the map and the value, and says what
 """
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -129,24 +132,74 @@ def to_device(value: Array, device: Any) -> Any:
     return tensor.to(device, non_blocking=True)
 
 
+@dataclass(frozen=True)
+class ScoreCheck:
+    """What a device finds of a batch of score maps, known when its stream has come there."""
+
+    name: str
+    shape: tuple[int, ...]
+    is_valid: Any
+    """bool [] on the device."""
+    first: Any
+    """float64 [2] on the host: the place of the first pixel outside [0, 1] among all of the batch, and its value."""
+
+    def error(self) -> MapError | None:
+        """The error that the batch is; for who has waited for the stream."""
+        place, found = self.first.tolist()
+        return None if 0 <= found <= 1 else _no_score(self.name, np.unravel_index(int(place), self.shape), found)
+
+
+_deferred: ContextVar[list[ScoreCheck] | None] = ContextVar("deferred", default=None)
+
+
+@contextmanager
+def deferring_score_checks() -> Iterator[list[ScoreCheck]]:
+    """Within it :func:`check_scores` of maps on a CUDA device does not wait: it lists what is to be asked later."""
+    checks: list[ScoreCheck] = []
+    token = _deferred.set(checks)
+    try:
+        yield checks
+    finally:
+        _deferred.reset(token)
+
+
+def to_host_later(tensor: Any) -> Any:
+    """A copy on the host, to be read when the current stream has come there."""
+    import torch
+
+    return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
+
+
 def check_scores(maps: Array, name: str) -> None:
     """Every value of [N, H, W] lies in [0, 1]; the native core checks that while it reads them, and has this say where.
 
-    Of maps on a device this is found there, and waited for: nothing of a bad batch is counted.
+    Of maps on a device this is found there, and waited for, so that nothing of a bad batch is counted; unless within
+    :func:`deferring_score_checks`.
 
     Raises:
         MapError: A value is NaN or outside [0, 1]; the message names the map, the pixel and the value.
     """
     valid = (maps >= 0) & (maps <= 1)
-    if not valid.all():
-        index, y, x = np.argwhere(~on_host(valid))[0]
-        found = float(maps[index, y, x])
-        raise MapError(
-            name,
-            index,
-            f"expected a score map with values in [0, 1], found {found} at row {y}, column {x}; "
-            f"name a normalization to evaluate raw class activation maps",
-        )
+    checks = _deferred.get()
+    if checks is not None and is_tensor(maps) and maps.device.type == "cuda" and len(maps):
+        import torch
+
+        place = valid.flatten().to(torch.uint8).argmin(keepdim=True)  # the first that is not valid
+        first = torch.cat([place.double(), maps.flatten()[place].double()])
+        checks.append(ScoreCheck(name, tuple(maps.shape), valid.all(), to_host_later(first)))
+    elif not valid.all():
+        place = tuple(np.argwhere(~on_host(valid))[0])
+        raise _no_score(name, place, float(maps[place]))
+
+
+def _no_score(name: str, place: tuple[Any, ...], found: float) -> MapError:
+    index, y, x = place
+    return MapError(
+        name,
+        index,
+        f"expected a score map with values in [0, 1], found {found} at row {y}, column {x}; "
+        f"name a normalization to evaluate raw class activation maps",
+    )
 
 
 def check_size(value: Any, name: str = "size") -> tuple[int, int]:

@@ -136,7 +136,7 @@ while True:
         break
     try:
         target = GPUTarget("cuda", architecture, 32)
-        made = triton.compile(source_of(launch), target=target, options=launching.OPTIONS)
+        made = triton.compile(source_of(launch), target=target, options=launching.options(launch.kernel))
         answer = {"ptx": made.asm["ptx"], "shared": made.metadata.shared}
     except Exception as error:
         answer = {"error": repr(error)}

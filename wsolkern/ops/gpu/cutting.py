@@ -3,20 +3,21 @@
 In: resized maps; offsets and divisors. Out: cut points float64 [R, K]; bins [N, H, W] of 8 or 16 bits, ranks of cuts.
 Source: as wsolkern/ops/cutting.py: "S(F) reaches a score" is "F >= c" for one float64 number c.
 
-The level image needs no cut points to be sorted: every level floor(255 * S(F)) is a non-decreasing function of F, so
-their sum over the normalizations is one too, and it rises wherever one of them does. At a normalization's own cut
-points it tells from which bin on that normalization has the next level.
+The level image of one normalization is made of products with 255 / divisor, each compared with one cut point. Of more,
+their cut points are put in order first, and a pixel's sum of levels is how many of them it reaches: a search costs the
+same for any number of normalizations. A cut point's place in that order is a sum too, of how many each normalization
+has before it, which is again one product and one comparison.
 """
 
 from functools import cache
 
+import numpy as np
 import torch
 import triton
 import triton.language as tl
 
 from wsolkern.ops.constants import LEVEL_SCORES, MAX_CUTS, NUM_LEVELS
 from wsolkern.ops.gpu.launching import constant, launch
-from wsolkern.ops.gpu.normalizing import score
 from wsolkern.ops.gpu.resizing import Resized, map_of, pixels
 from wsolkern.ops.gpu.statistics import from_key, to_key
 
@@ -42,14 +43,26 @@ def digitize(
     cuts: torch.Tensor,  # float64 [N, C], no NaN
 ) -> tuple[torch.Tensor, torch.Tensor]:  # int16 [N, H, W], int16 [N, C]
     """How many cuts each pixel reaches, and how many cuts each cut reaches; NaN reaches none."""
-    num, (_, num_cuts) = len(resized), cuts.shape
-    in_order = torch.sort(cuts, dim=1).values.contiguous()
+    return _counted(resized, cuts.contiguous(), torch.sort(cuts, dim=1).values.contiguous())
+
+
+def _counted(
+    resized: Resized,
+    cuts: torch.Tensor,  # float64 [N, K]; NaN is a cut that nothing reaches
+    in_order: torch.Tensor,  # float64 [N, C], NaN last
+) -> tuple[torch.Tensor, torch.Tensor]:  # int16 [N, H, W], int16 [N, K]
+    """How many of the cuts in order each pixel and each cut reaches; the rank of NaN is larger than every bin."""
+    num, num_cuts = in_order.shape
     bins = torch.empty(num, *resized.size, dtype=torch.int16, device=cuts.device)
+    ranks = torch.empty(cuts.shape, dtype=torch.int16, device=cuts.device)
+    first = (1 << num_cuts.bit_length()) >> 1
     launch(
         _digitize, (num, resized.num_tiles), *resized.arguments, in_order, bins, num_cuts, **resized.constants,
-        STEPS=num_cuts.bit_length(),
+        FIRST=first,
     )  # fmt: skip
-    return bins, torch.searchsorted(in_order, cuts.contiguous(), right=True).to(torch.int16)
+    grid = num, triton.cdiv(cuts.shape[1], 512)
+    launch(_ranks, grid, cuts, in_order, ranks, cuts.shape[1], num_cuts, FIRST=first, BLOCK=512)
+    return bins, ranks
 
 
 def level_image(
@@ -70,26 +83,24 @@ def level_image(
         raise ValueError(
             f"affine: expected at most {MOST_NORMALIZATIONS} normalizations a level image, found {num_normalizations}"
         )
-    dtype = torch.uint8 if num_normalizations == 1 else torch.int16
-    bins = torch.empty(num, *resized.size, dtype=dtype, device=affine.device)
-    launch(
-        _level_image, (num, resized.num_tiles), *resized.arguments, affine, bins, num_normalizations,
-        **resized.constants,
-    )  # fmt: skip
+    cuts = cut_points(affine.view(-1, 2), _level_scores(affine.device))
     if num_normalizations == 1:
+        bins = torch.empty(num, *resized.size, dtype=torch.uint8, device=affine.device)
+        launch(_level_image, (num, resized.num_tiles), *resized.arguments, affine, cuts, bins, **resized.constants)
         ranks = torch.arange(1, NUM_LEVELS + 1, dtype=torch.int16, device=affine.device)
         return bins, ranks.expand(num, 1, NUM_LEVELS).contiguous()
-    ranks = torch.empty(num, num_normalizations, NUM_LEVELS, dtype=torch.int16, device=affine.device)
+    in_order = torch.empty(num, num_normalizations * NUM_LEVELS, dtype=torch.float64, device=affine.device)
     launch(
-        _level_ranks, (num * num_normalizations,), affine, _level_scores(affine.device), ranks, num_normalizations,
-        NUM_LEVELS, BLOCK=triton.next_power_of_2(NUM_LEVELS),
+        _order_cuts, (num, triton.cdiv(num_normalizations, 4)), affine, cuts, in_order, num_normalizations, BLOCK=1024
     )  # fmt: skip
-    return bins, ranks
+    bins, ranks = _counted(resized, cuts.view(num, num_normalizations * (NUM_LEVELS + 1)), in_order)
+    return bins, ranks.view(num, num_normalizations, NUM_LEVELS + 1)[..., 1:].contiguous()
 
 
 @cache
 def _level_scores(device: torch.device) -> torch.Tensor:
-    return constant(LEVEL_SCORES.copy(), device)
+    """float64 [256]: 0, which every pixel reaches, and the lowest score of each level above it."""
+    return constant(np.append(0.0, LEVEL_SCORES), device)
 
 
 @triton.jit
@@ -156,55 +167,108 @@ def _cut_points(affine, scores, out, num_scores, BLOCK: tl.constexpr):
 
 
 @triton.jit
+def _num_reached(f, in_order, num_cuts, FIRST: tl.constexpr):
+    """How many of the cuts in order are <= f. FIRST is the largest power of two up to their number, or 0.
+
+    The first step leaves FIRST numbers, the upper or the lower ones, which overlap; each other step halves them.
+    """
+    found = tl.zeros(f.shape, tl.int32)
+    if FIRST > 0:
+        found = tl.where(tl.load(in_order + (FIRST - 1)) <= f, num_cuts - (FIRST - 1), 0)
+        for power in tl.static_range(1, 32):
+            if (FIRST >> power) > 0:
+                reached = tl.load(in_order + ((FIRST >> power) - 1) + found) <= f
+                found += tl.where(reached, FIRST >> power, 0)
+    return found
+
+
+@triton.jit
 def _digitize(
     source, tiles, weights, height_in, height, width, in_order, bins, num_cuts,
-    IDENTITY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, STEPS: tl.constexpr,
+    IDENTITY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, FIRST: tl.constexpr,
 ):  # fmt: skip
     n = tl.program_id(0).to(tl.int64)
     image = map_of(source, tiles, weights, height_in, height, width, n)
     f, exists, at = pixels(image, tl.program_id(1), IDENTITY, ROWS, COLUMNS)
-    in_order += n * num_cuts
-    low, high = tl.zeros_like(at), tl.zeros_like(at) + num_cuts  # the number of cuts <= f lies between them
-    for _ in range(STEPS):
-        middle = (low + high) >> 1
-        reached = (low < high) & (tl.load(in_order + middle, mask=low < high, other=0) <= f)
-        low, high = tl.where(reached, middle + 1, low), tl.where(reached, high, middle)
-    tl.store(bins + n * height * width + at, low.to(tl.int16), mask=exists)
+    found = _num_reached(f, in_order + n * num_cuts, num_cuts, FIRST)
+    tl.store(bins + n * height * width + at, found.to(tl.int16), mask=exists)
 
 
 @triton.jit
-def _levels(f, affine, num_normalizations):
-    """floor(255 * S(f)), summed over the normalizations."""
-    sums = tl.zeros(f.shape, tl.int32)
-    m = 0
-    while m < num_normalizations:
-        offset, divisor = tl.load(affine + 2 * m), tl.load(affine + 2 * m + 1)
-        if divisor > 0:
-            sums += (score(f, offset, divisor) * 255).to(tl.int32)
-        m += 1
-    return sums
+def _ranks(cuts, in_order, ranks, num, num_cuts, FIRST: tl.constexpr, BLOCK: tl.constexpr):
+    n, at = tl.program_id(0).to(tl.int64), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    cut = tl.load(cuts + n * num + at, mask=at < num, other=0)
+    found = _num_reached(cut, in_order + n * num_cuts, num_cuts, FIRST)
+    tl.store(ranks + n * num + at, tl.where(cut == cut, found, 32767).to(tl.int16), mask=at < num)
+
+
+# floor(255 * S(f)) from a product instead of two roundings after a division
+#
+# Let x = f - offset, t = x * fl(255 / divisor) rounded, v = fl(255 * fl(x / divisor)). Both t and v are two roundings
+# away from 255 * x / divisor, so while that is below 256 and nothing overflows or underflows they differ by less than
+# 256 * 2**-51 * (1 + 2**-50) < 2**-42. _AT_ZERO + t is a multiple of 2**-32 (its exponent is 20) and the nearest one to
+# t, so a t that is less than 2**-33 below a whole number becomes that number: the floor is that of v or one more, never
+# less, and what it claims is checked at the one cut point in question. Large t end as 255 (or infinity, whose bits are
+# larger still), negative ones as 0; a t that underflows is 0, and then v is below 1. 255 / divisor must be finite.
+_AT_ZERO = tl.constexpr(1.5 * 2.0**20)
+_BITS_AT_ZERO = tl.constexpr(0x41380000)  # the upper half
+_LEAST_DIVISOR = tl.constexpr(2.0**-1000)
+
+
+@triton.jit
+def _level(f, offset, divisor, cuts):
+    """floor(255 * S(f)), the number of cut points <= f without the first, -inf; f is not NaN."""
+    level = tl.zeros(f.shape, tl.int32)
+    if divisor > _LEAST_DIVISOR:
+        bits = ((f - offset) * (255 / divisor) + _AT_ZERO).to(tl.int64, bitcast=True)
+        level = tl.minimum(tl.maximum((bits >> 32).to(tl.int32), _BITS_AT_ZERO) - _BITS_AT_ZERO, 255)
+        level -= (tl.load(cuts + level) > f).to(tl.int32)
+    elif divisor > 0:
+        step = 128
+        while step > 0:
+            level += tl.where(tl.load(cuts + step + level) <= f, step, 0)
+            step = step >> 1
+    return level
 
 
 @triton.jit
 def _level_image(
-    source, tiles, weights, height_in, height, width, affine, bins, num_normalizations,
+    source, tiles, weights, height_in, height, width, affine, cuts, bins,
     IDENTITY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     n = tl.program_id(0).to(tl.int64)
     image = map_of(source, tiles, weights, height_in, height, width, n)
     f, exists, at = pixels(image, tl.program_id(1), IDENTITY, ROWS, COLUMNS)
-    levels = _levels(f, affine + n * num_normalizations * 2, num_normalizations)
-    tl.store(bins + n * height * width + at, levels.to(bins.dtype.element_ty), mask=exists)
+    level = _level(f, tl.load(affine + 2 * n), tl.load(affine + 2 * n + 1), cuts + n * 256)
+    tl.store(bins + n * height * width + at, level.to(tl.uint8), mask=exists)
 
 
 @triton.jit
-def _level_ranks(affine, scores, ranks, num_normalizations, num_levels, BLOCK: tl.constexpr):
-    row = tl.program_id(0).to(tl.int64)
-    level = tl.arange(0, BLOCK)
-    exists = level < num_levels
-    offset, divisor = tl.load(affine + 2 * row), tl.load(affine + 2 * row + 1)
-    rank = tl.full([BLOCK], 32767, tl.int32)
-    if divisor > 0:
-        cut = cut_of(offset, divisor, tl.load(scores + level, mask=exists, other=0))
-        rank = _levels(cut, affine + row // num_normalizations * num_normalizations * 2, num_normalizations)
-    tl.store(ranks + row * num_levels + level, rank.to(tl.int16), mask=exists)
+def _order_cuts(affine, cuts, in_order, num_normalizations, BLOCK: tl.constexpr):
+    """Puts cut points, 256 a normalization, where they belong among those of all; the first ones, -inf, nowhere.
+
+    Equal ones lie in the order of normalizations, so each comes after those <= it of the normalizations before its own,
+    and after those < it of the ones behind. Those of a normalization without a score map become NaN, and come last.
+    """
+    n, at = tl.program_id(0).to(tl.int64), tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    affine += 2 * n * num_normalizations
+    cuts += n * num_normalizations * 256
+    m, level = at >> 8, at & 255
+    exists = m < num_normalizations
+    cut = tl.load(cuts + at, mask=exists & (level > 0), other=0)
+    before = from_key(to_key(cut) - 1 - (cut == 0).to(tl.uint64))  # the next smaller number; after 0 comes -0
+    place, place_if_unusable, is_usable, num_usable, k = level - 1, level - 1, at < 0, 0, 0
+    while k < num_normalizations:
+        offset, divisor = tl.load(affine + 2 * k), tl.load(affine + 2 * k + 1)
+        smaller = _level(tl.where(m < k, before, cut), offset, divisor, cuts + k * 256)
+        place += tl.where(m == k, 0, smaller)
+        if divisor > 0:
+            num_usable += 1
+            is_usable |= m == k
+        else:
+            place_if_unusable += tl.where(m > k, 255, 0)
+        k += 1
+    place = tl.where(is_usable, place, num_usable * 255 + place_if_unusable)
+    cut = tl.where(is_usable, cut, float("nan"))
+    tl.store(cuts + at, cut, mask=exists & ~is_usable)
+    tl.store(in_order + n * num_normalizations * 255 + place, cut, mask=exists & (level > 0))

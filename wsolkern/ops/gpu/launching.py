@@ -10,8 +10,15 @@ in, cannot hand such a bound to range with numpy 2.4.
 import numpy as np
 import torch
 
-# Without a bound on registers ptxas chooses one itself, and spills a few to keep it.
-OPTIONS = {"num_warps": 8, "maxnreg": 128, "enable_fp_fusion": False}
+
+def options(kernel: str) -> dict:
+    """How a kernel is compiled. Without a bound on registers ptxas chooses one itself, and spills a few to keep it.
+
+    With four warps a thread has two neighbouring columns of a tile, for which it loads weights once; histograms keep
+    too much for each pixel to have registers for that.
+    """
+    size = {"num_warps": 8, "maxnreg": 128} if kernel == "_count_scores" else {"num_warps": 4, "maxnreg": 160}
+    return {**size, "enable_fp_fusion": False}
 
 
 def launch(kernel, grid: tuple[int, ...], *arguments, **constants) -> None:
@@ -19,7 +26,7 @@ def launch(kernel, grid: tuple[int, ...], *arguments, **constants) -> None:
     if 0 in grid:
         return
     with torch.cuda.device_of(arguments[0]):  # Triton launches on the current device
-        kernel[grid](*arguments, **constants, **OPTIONS)
+        kernel[grid](*arguments, **constants, **options(kernel.fn.__name__))
 
 
 def constant(values: np.ndarray, device: torch.device) -> torch.Tensor:

@@ -19,7 +19,7 @@ import triton.language as tl
 from wsolkern.ops.gpu.launching import constant, launch
 from wsolkern.ops.taps import taps
 
-TILE = 2048  # pixels of a tile at most: 8 a thread, so that float64 values stay in registers
+TILE = 2048  # pixels of a tile at most: 16 a thread (of 128), so that float64 values stay in registers
 WIDE_TILE = 256  # columns of a tile; more only where there are not rows enough
 
 
@@ -34,9 +34,9 @@ class Resized:
     identity: bool
     """The maps have the evaluation size already."""
     tiles: torch.Tensor
-    """int32 [row tiles, 6]: first row, number of rows, the four rows of ``source`` that they lie between."""
+    """int32 [tiles, 7]: first row, number of rows, the four rows of ``source`` they lie between, first column."""
     weights: torch.Tensor
-    """float64 [4, H + rows]: what these four rows count, and zeros that a last tile may read."""
+    """float64 [H + rows, 4]: what these four rows count, and zeros that a last tile may read."""
     rows: int
     """Rows of a tile, a power of two."""
     columns: int
@@ -48,7 +48,7 @@ class Resized:
     @property
     def num_tiles(self) -> int:
         """Tiles of one map."""
-        return len(self.tiles) * triton.cdiv(self.size[1], self.columns)
+        return len(self.tiles)
 
     @property
     def arguments(self) -> tuple:
@@ -71,7 +71,7 @@ def prepare(
     rows = triton.next_power_of_2(height if identity else triton.cdiv(height, maps.shape[1]))
     columns = min(triton.next_power_of_2(width), max(WIDE_TILE, TILE // rows))
     rows = min(rows, TILE // columns)
-    tiles, weights = _row_tiles(maps.shape[1], height, rows, identity, maps.device)
+    tiles, weights = _tiles(maps.shape[1], height, width, rows, columns, identity, maps.device)
     if not identity:
         maps = _widen(maps, width)
     return Resized(maps, (height, width), identity, tiles, weights, rows, columns)
@@ -109,20 +109,21 @@ def _column_taps(num_in: int, num_out: int, device: torch.device) -> tuple[torch
 
 
 @cache
-def _row_tiles(
-    num_in: int, num_out: int, rows: int, identity: bool, device: torch.device
+def _tiles(
+    num_in: int, height: int, width: int, rows: int, columns: int, identity: bool, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """``Resized.tiles`` and ``Resized.weights``; those of an identity are not read but for where a tile begins."""
-    index, weight = taps(num_in, num_out)
-    edges = [0, *(np.flatnonzero((index[:, 1:] != index[:, :-1]).any(axis=0)) + 1).tolist(), num_out]
+    index, weight = taps(num_in, height)
+    edges = [0, *(np.flatnonzero((index[:, 1:] != index[:, :-1]).any(axis=0)) + 1).tolist(), height]
     if identity:
-        edges = [0, num_out]
+        edges = [0, height]
     tiles = [
-        (row, min(rows, end - row), *index[:, row])
+        (row, min(rows, end - row), *index[:, row], column)
         for begin, end in zip(edges[:-1], edges[1:], strict=True)
         for row in range(begin, end, rows)
+        for column in range(0, width, columns)
     ]
-    weight = np.pad(weight, [(0, 0), (0, rows)])
+    weight = np.pad(weight.T, [(0, rows), (0, 0)])
     return constant(np.array(tiles, np.int32), device), constant(weight, device)
 
 
@@ -130,21 +131,20 @@ def _row_tiles(
 def pixels(image, tile, IDENTITY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """One tile of a resized map: float64 values, which of them exist, and their index in the map."""
     source, tiles, weights, height, width = image
-    columns = tl.cdiv(width, COLUMNS)
-    about = tiles + tile // columns * 6
+    about = tiles + tile * 7
     first, num_rows = tl.load(about), tl.load(about + 1)
-    row, x = tl.arange(0, ROWS)[:, None], tile % columns * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+    row, x = tl.arange(0, ROWS)[:, None], tl.multiple_of(tl.load(about + 6), COLUMNS) + tl.arange(0, COLUMNS)[None, :]
     y = first + row
     exists = (row < num_rows) & (x < width)
     at = y * width + x
     if IDENTITY:
         f = tl.load(source + at, mask=exists, other=0).to(tl.float64)
     else:
-        above, there, weights = source + x, x < width, weights + y
-        f = tl.load(above + tl.load(about + 2) * width, mask=there, other=0) * tl.load(weights)
+        above, there, weights = source + x, x < width, weights + (first + tl.arange(0, ROWS)) * 4
+        f = tl.load(above + tl.load(about + 2) * width, mask=there, other=0) * tl.load(weights)[:, None]
         for tap in tl.static_range(1, 4):
             value = tl.load(above + tl.load(about + 2 + tap) * width, mask=there, other=0)
-            f += value * tl.load(weights + tap * (height + ROWS))
+            f += value * tl.load(weights + tap)[:, None]
     return f, exists, at
 
 

@@ -5,9 +5,9 @@ Formula: the table in wsolkern/normalization.py (Kim et al., arXiv 2107.13221, e
 
 One launch, one program a map. The pixels are counted in CELLS cells between the smallest and the largest value, linear
 in the value: rounding keeps the order, so the cell in which the count passes a rank holds the order statistic. Most
-often that cell has a few dozen pixels; a second pass gathers those of all ranks at once, and comparing them with each
-other finds the value. A cell with more than GROUP pixels (a plateau, an outlier that spoils the grid) is cut further by
-radix on the order-preserving bits of float64, down to GROUP pixels or to one value. -0.0 counts as 0.0 everywhere.
+often that cell has a few dozen pixels; a second pass gathers those of all ranks at once, and each of them counts which
+others of its cell come before it. A cell with more than GROUP pixels (a plateau, an outlier that spoils the grid) is
+cut further by radix on the order-preserving bits of float64, down to GROUP pixels or to one value. -0.0 counts as 0.0.
 """
 
 from functools import cache
@@ -21,7 +21,7 @@ from wsolkern.normalization import RANK_EXTREME, RANK_ZERO
 from wsolkern.ops.gpu.launching import constant, launch
 from wsolkern.ops.gpu.resizing import Resized, map_of, on_one_axis, pixels
 
-CELLS = 4096
+CELLS = 16384
 GROUP = 256  # most pixels of a cell that are compared with each other
 GATHERED = 4096  # most pixels of all cells together
 
@@ -38,13 +38,13 @@ def affine(
     out = torch.empty(num, len(ranks), 2, dtype=torch.float64, device=device)
     counts = torch.empty(num, CELLS, dtype=torch.int32, device=device)
     groups = torch.empty(num, 5, padded, dtype=torch.int32, device=device)
-    gathered = torch.empty(num, GATHERED + GROUP, dtype=torch.float64, device=device)
+    gathered = torch.empty(num, 2 * GATHERED, dtype=torch.float64, device=device)
     values = torch.empty(num, num_ranks + 3, dtype=torch.float64, device=device)
     launch(
         _affine, (num,), *resized.arguments, wanted, slots, counts, groups, gathered, values, out,
         resized.num_tiles, num_ranks, len(ranks), **resized.constants,
         HAS_RANKS=num_ranks > 0, RANKS=padded, NORMALIZATIONS=triton.next_power_of_2(len(ranks)),
-        CELLS=CELLS, GROUP=GROUP, GATHERED=GATHERED, CHUNK=32,
+        CELLS=CELLS, GROUP=GROUP, GATHERED=GATHERED,
     )  # fmt: skip
     return out
 
@@ -70,13 +70,13 @@ def _affine(
     source, tiles, weights, height_in, height, width, ranks, slots, counts, groups, gathered, values, out,
     num_tiles, num_ranks, num_normalizations,
     IDENTITY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, HAS_RANKS: tl.constexpr, RANKS: tl.constexpr,
-    NORMALIZATIONS: tl.constexpr, CELLS: tl.constexpr, GROUP: tl.constexpr, GATHERED: tl.constexpr, CHUNK: tl.constexpr,
+    NORMALIZATIONS: tl.constexpr, CELLS: tl.constexpr, GROUP: tl.constexpr, GATHERED: tl.constexpr,
 ):  # fmt: skip
     n = tl.program_id(0).to(tl.int64)
     image = map_of(source, tiles, weights, height_in, height, width, n)
     counts += n * CELLS
     values += n * (num_ranks + 3)
-    gathered += n * (GATHERED + GROUP)
+    gathered += n * 2 * GATHERED
     low, scale = 0.0, 1.0
     if HAS_RANKS:
         low, scale = _grid(image, height_in * width, IDENTITY, ROWS * COLUMNS, CELLS)
@@ -90,25 +90,31 @@ def _affine(
         if valid:
             groups += n * 5 * RANKS
             tl.debug_barrier()
-            some = _find_groups(counts, groups, ranks, num_ranks, RANKS, CELLS, GROUP, GATHERED)
+            some, is_all = _find_groups(counts, groups, ranks, num_ranks, RANKS, CELLS, GROUP, GATHERED)
             if some > 0:
-                cursors = groups + 4 * RANKS
+                cursors, in_order = groups + 4 * RANKS, gathered + GATHERED
                 _gather(image, counts, cursors, gathered, low, scale, num_tiles, IDENTITY, ROWS, COLUMNS, CELLS)
-            r, known, known_to = 0, least, 0
-            while r < num_ranks:
-                rank = tl.load(ranks + r)
-                cell, before = tl.load(groups + r), tl.load(groups + RANKS + r)
-                count, begin = tl.load(groups + 2 * RANKS + r), tl.load(groups + 3 * RANKS + r)
-                if rank >= known_to:  # else it is the value of the rank before, of which there are many
-                    if begin >= 0:
-                        known, known_to = _select(gathered + begin, before, count, rank, GROUP, CHUNK)
-                    else:
-                        known, known_to = _search(
-                            image, counts, gathered + GATHERED, cell, before, count, rank, low, scale, num_tiles,
-                            IDENTITY, ROWS, COLUMNS, CELLS, GROUP, CHUNK,
-                        )  # fmt: skip
-                tl.store(values + r, known)
-                r += 1
+                _put_in_order(counts, groups, gathered, in_order, some, low, scale, RANKS, CELLS)
+                r = tl.arange(0, RANKS)
+                begin = tl.load(groups + 3 * RANKS + r)
+                at = begin + tl.load(ranks + r, mask=r < num_ranks, other=0) - tl.load(groups + RANKS + r)
+                found = (r < num_ranks) & (begin >= 0)
+                tl.store(values + r, tl.load(in_order + at, mask=found) + 0.0, mask=found)
+            if not is_all:
+                tl.debug_barrier()
+                r, known, known_to = 0, least, 0
+                while r < num_ranks:
+                    if tl.load(groups + 3 * RANKS + r) < 0:
+                        rank = tl.load(ranks + r)
+                        cell, before = tl.load(groups + r), tl.load(groups + RANKS + r)
+                        count = tl.load(groups + 2 * RANKS + r)
+                        if rank >= known_to:  # else it is the value of the rank before, of which there are many
+                            known, known_to = _search(
+                                image, counts, gathered, cell, before, count, rank, low, scale, num_tiles,
+                                IDENTITY, ROWS, COLUMNS, CELLS, GROUP,
+                            )  # fmt: skip
+                        tl.store(values + r, known)
+                    r += 1
     tl.debug_barrier()
     m = tl.arange(0, NORMALIZATIONS)
     exists = m < num_normalizations
@@ -224,7 +230,8 @@ def _find_groups(
 ):  # fmt: skip
     """Where each rank's pixels will be gathered: groups [cell, pixels before it, its pixels, begin or -1, cursor].
 
-    ``counts`` becomes the group of each cell, -1 for those that are not gathered. Returns how many pixels are.
+    ``counts`` becomes the group of each cell, -1 for those that are not gathered. Returns how many pixels are, and
+    whether these are all ranks' pixels.
     """
     _accumulate(counts, CELLS)
     r = tl.arange(0, RANKS)
@@ -242,7 +249,8 @@ def _find_groups(
     _fill(counts, -1, CELLS)
     tl.store(counts + cell, r, mask=is_first & (begin >= 0))
     tl.debug_barrier()
-    return tl.max(tl.where(exists, begin + 1, 0), axis=0)
+    is_gathered = begin >= 0
+    return tl.max(tl.where(is_gathered, end, 0), axis=0), tl.min((is_gathered | ~exists).to(tl.int32), axis=0) > 0
 
 
 @triton.jit
@@ -277,27 +285,41 @@ def _gather(
 
 
 @triton.jit
-def _select(values, before, count, rank, GROUP: tl.constexpr, CHUNK: tl.constexpr):
-    """sorted(map)[rank] of the values that come after ``before`` others, and the first rank with another value.
+def _num_before(values, begin, count, at, f):
+    """How many of the values [begin, begin + count) come before ``f``, the one at ``at``: each has its own place."""
+    num, i, most = at * 0, 0, tl.max(count, axis=0)
+    while i < most:
+        other = tl.load(values + begin + i, mask=i < count, other=float("nan"))
+        num += ((other < f) | ((other == f) & (begin + i < at))).to(tl.int32)
+        i += 1
+    return num
 
-    It is the largest value that has at most ``rank`` smaller ones.
-    """
-    i, j = tl.arange(0, CHUNK)[:, None], tl.arange(0, CHUNK)[None, :]
-    found = tl.full([CHUNK, 1], float("-inf"), tl.float64)
-    begin = 0
-    while begin < count:
-        f = tl.load(values + begin + i, mask=begin + i < count, other=float("-inf"))
-        num_smaller = tl.zeros([CHUNK], tl.int32) + before
-        other = 0
-        while other < count:
-            g = tl.load(values + other + j, mask=other + j < count, other=float("inf"))
-            num_smaller += tl.sum((g < f).to(tl.int32), axis=1)
-            other += CHUNK
-        found = tl.where((tl.expand_dims(num_smaller, 1) <= rank) & (f > found), f, found)
-        begin += CHUNK
-    value = tl.max(tl.max(found, axis=1), axis=0) + 0.0
+
+@triton.jit
+def _put_in_order(
+    group_of, groups, gathered, in_order, num, low, scale, RANKS: tl.constexpr, CELLS: tl.constexpr
+):  # fmt: skip
+    """The gathered pixels, in order within each group."""
+    PART: tl.constexpr = 256
+    part = 0
+    while part < num:
+        at = part + tl.arange(0, PART)
+        f = tl.load(gathered + at, mask=at < num, other=0)
+        group = tl.load(group_of + _cell(f, low, scale, CELLS), mask=at < num, other=0)
+        begin = tl.load(groups + 3 * RANKS + group)
+        count = tl.where(at < num, tl.load(groups + 2 * RANKS + group), 0)
+        tl.store(in_order + begin + _num_before(gathered, begin, count, at, f), f, mask=at < num)
+        part += PART
+    tl.debug_barrier()
+
+
+@triton.jit
+def _select(values, before, count, rank, GROUP: tl.constexpr):
+    """sorted(map)[rank] of the values that come after ``before`` others, and the first rank with another value."""
     at = tl.arange(0, GROUP)
     f = tl.load(values + at, mask=at < count, other=float("nan"))
+    is_found = (at < count) & (_num_before(values, at * 0, at * 0 + count, at, f) == rank - before)
+    value = tl.max(tl.where(is_found, f, float("-inf")), axis=0) + 0.0
     return value, before + tl.sum((f <= value).to(tl.int32), axis=0)
 
 
@@ -305,7 +327,6 @@ def _select(values, before, count, rank, GROUP: tl.constexpr, CHUNK: tl.constexp
 def _search(
     image, counts, gathered, cell, before, count, rank, low, scale, num_tiles,
     IDENTITY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, CELLS: tl.constexpr, GROUP: tl.constexpr,
-    CHUNK: tl.constexpr,
 ):  # fmt: skip
     """sorted(map)[rank] by radix from a cell with many pixels, and the first rank that may have another value."""
     first, last = to_key(tl.full([], float("-inf"), tl.float64)), to_key(tl.full([], float("inf"), tl.float64))
@@ -346,7 +367,7 @@ def _search(
             tl.store(gathered + to, f, mask=wanted)
             tile += 1
         tl.debug_barrier()
-        value, known_to = _select(gathered, before, count, rank, GROUP, CHUNK)
+        value, known_to = _select(gathered, before, count, rank, GROUP)
     return value, known_to
 
 
