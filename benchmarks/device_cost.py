@@ -37,7 +37,7 @@ from tests.gpu.compiled import building, counting
 from tests.gpu.compiled.running import machine
 from wsolkern import ops
 from wsolkern.normalization import parse_all
-from wsolkern.ops.gpu import cutting, histograms, resizing, statistics, trees
+from wsolkern.ops.gpu import cutting, histograms, launching, resizing, statistics, trees
 
 SIZE = (224, 224)
 MOST = 32767  # a rank that no level reaches
@@ -175,10 +175,11 @@ def rows_of(kind: inputs.Inputs, architecture: int, csrc: Path = building.CSRC) 
     for names in (ONE, MANY):
         work, launches = f"{len(names)} norm.", {}
         for kernel, counts in cost_of_triton(kind, names, architecture, launches).items():
-            rows.append(_row(kernel, work, kind.name, counts, num_maps, _of_triton(launches[kernel]), 256))
+            threads = 32 * launching.options(kernel)["num_warps"]
+            rows.append(_row(kernel, work, kind.name, counts, num_maps, _of_triton(launches[kernel]), threads))
         for contours, name in (("all", "trees, V2"), ("both", "trees, V1 and V2")):
             counts = cost_of_trees(kind, names, contours, architecture, csrc)
-            rows.append(_row(name, work, kind.name, counts, num_maps, *_of_trees(csrc)))
+            rows.append(_row(name, work, kind.name, counts, num_maps, *_of_trees(counts, csrc)))
     return rows
 
 
@@ -216,21 +217,22 @@ def _of_triton(launch: compile_table.Launch) -> dict[int, tuple[int, int]]:
     return found
 
 
-def _of_trees(csrc: Path) -> tuple[dict[int, tuple[int, int]], int]:
-    """The same of the kernel for maps that fit shared memory, and the threads of a block."""
+def _of_trees(counts: counting.Counts, csrc: Path) -> tuple[dict[int, tuple[int, int]], int]:
+    """The same of the kernel that most of the work was done in, and the threads of a block."""
+    kernels = ("evaluate_bytes_kernel", "evaluate_words_kernel", "evaluate_left_over_kernel")  # in the module's order
+    slots = {kernel: count.slots for kernel, count in counts.by("kernel").items()}
+    kernel = max(kernels, key=lambda each: slots.get(each, 0))
     with machine(90, counts=True, csrc=csrc):
-        shared = ops.backends.device_module().shared_memory(*SIZE)[0]
-    found, threads = {}, 1024
+        shared = ops.backends.device_module().shared_memory(*SIZE)[kernels.index(kernel)]
+    found = {}
     for architecture in {device.architecture for device in DEVICES}:
         usage = subprocess.run(
             [compile_table.CUOBJDUMP, "-res-usage", building.cubin(architecture, csrc)],
             capture_output=True, text=True, check=True,
         ).stdout  # fmt: skip
-        found[architecture] = int(re.search(r"evaluate_batch_kernelILb1\S+\s+REG:(\d+)", usage)[1]), shared
-    text = building.cuda_ptx(90, csrc).read_text()
-    if bound := re.search(r"evaluate_batch_kernelILb1.*?\.maxntid (\d+)", text, re.DOTALL):
-        threads = int(bound[1])
-    return found, threads
+        found[architecture] = int(re.search(rf"{kernel}\S+\s+REG:(\d+)", usage)[1]), shared
+    bound = re.search(rf"\.entry \S*{kernel}.*?\.maxntid (\d+)", building.cuda_ptx(90, csrc).read_text(), re.DOTALL)
+    return found, int(bound[1])
 
 
 CHAINS = {  # what an evaluation launches, beside the trees

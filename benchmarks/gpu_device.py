@@ -327,7 +327,7 @@ def ncu(report: Path) -> dict[str, float]:
         RuntimeError: It reports nothing.
     """
     command = [
-        "ncu", "--clock-control", "none", "--kernel-name", "regex:evaluate_batch", "--launch-skip", "2",
+        "ncu", "--clock-control", "none", "--kernel-name", "regex:evaluate_bytes", "--launch-skip", "2",
         "--launch-count", "1", "--metrics", ",".join(NCU_METRICS), "--csv", "--log-file", str(report),
         sys.executable, "-c", "from benchmarks import gpu_device; gpu_device.call_main_row()",
     ]  # fmt: skip

@@ -118,8 +118,8 @@ def test_what_the_profiler_wrote(device):
     text = (
         "==PROF== Connected to process 7\n"
         '"ID","Kernel Name","Metric Name","Metric Unit","Metric Value"\n'
-        '"0","evaluate_batch_kernel","gpu__time_duration.sum","ns","1,234,567"\n'
-        '"0","evaluate_batch_kernel","sm__throughput.avg.pct_of_peak_sustained_elapsed","%","41.5"\n'
+        '"0","evaluate_bytes_kernel","gpu__time_duration.sum","ns","1,234,567"\n'
+        '"0","evaluate_bytes_kernel","sm__throughput.avg.pct_of_peak_sustained_elapsed","%","41.5"\n'
     )
     found = {"gpu__time_duration.sum": 1234567.0, "sm__throughput.avg.pct_of_peak_sustained_elapsed": 41.5}
     assert device.parse_ncu(text) == found

@@ -109,7 +109,7 @@ def trees(architecture: int, counts: bool = False, csrc: Path = CSRC) -> Path:
 
     With ``counts`` those of maps that fit shared memory, counted instead of checked.
     """
-    how = {"counts": True, "only": "^(?!list_boxes_kernel|evaluate_batch_kernelILb0)"} if counts else {}
+    how = {"counts": True, "only": "^(?!list_boxes_kernel)"} if counts else {}
     made = cuda_ptx(architecture, csrc).read_text()
     return _library("trees", made, "trees.cpp", bindings(csrc=csrc), f"-I{csrc}", **how)
 
