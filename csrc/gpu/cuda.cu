@@ -5,8 +5,8 @@ namespace wsolkern {
 
 namespace {
 
-// In shared memory, as many threads as leave each 64 registers; two blocks of maps of 8 bits run at once then. In scratch
-// memory, where pointers take registers, half as many.
+// In shared memory, as many threads as leave each 64 registers; two blocks of maps of 8 bits run at once then. In
+// scratch memory, where pointers take registers, half as many.
 extern __shared__ __align__(16) char memory[];
 
 __global__ void __launch_bounds__(kFewThreads, 2) evaluate_bytes_kernel(const __grid_constant__ BatchProblem problem) {
