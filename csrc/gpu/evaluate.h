@@ -112,22 +112,43 @@ template <class Kind>
 WSOLKERN_DEVICE void load_levels(const Block& block, const BatchProblem& problem, const Arrays<Kind>& arrays,
                                  Shared& shared) {
   using Level = typename Kind::Level;
+  constexpr uint32_t kEach = 4;  // of a lane at a time
   block.once([&] { shared.top = 0; });
   const uint32_t num_pixels = arrays.shape.num_pixels;
   const int64_t begin = shared.map * int64_t(num_pixels);
-  block.for_each_warp((num_pixels + 4 * kLanes - 1) / (4 * kLanes), [&](const Warp& warp, uint32_t part) {
-    const uint32_t found = warp.max([&](uint32_t lane) {
-      uint32_t most = 0;
-      for (uint32_t i = 0; i < 4; ++i) {
-        const uint32_t pixel = (part * 4 + i) * kLanes + lane;
-        if (pixel >= num_pixels) break;
-        const int level = problem.level(begin + pixel), kept = level < problem.most_level ? level : problem.most_level;
-        arrays.levels[pixel] = Level(kept);
-        most = uint32_t(kept) > most ? uint32_t(kept) : most;
-      }
-      return most;
+  const auto copy = [&](uint32_t n, auto&& copied) {  // n items; copied(i) returns the largest level of one
+    block.for_each_warp((n + kEach * kLanes - 1) / (kEach * kLanes), [&](const Warp& warp, uint32_t part) {
+      const uint32_t found = warp.max([&](uint32_t lane) {
+        uint32_t most = 0;
+        for (uint32_t i = 0; i < kEach; ++i) {
+          const uint32_t item = (part * kEach + i) * kLanes + lane;
+          if (item >= n) break;
+          const uint32_t level = copied(item);
+          most = level > most ? level : most;
+        }
+        return most;
+      });
+      warp.once([&] { raise(&shared.top, found); });
     });
-    warp.once([&] { raise(&shared.top, found); });
+  };
+  if constexpr (sizeof(Level) == 1) {
+    const uint8_t* const images = static_cast<const uint8_t*>(problem.images) + begin;
+    if (problem.most_level == UINT8_MAX && num_pixels % 4 == 0 && reinterpret_cast<uintptr_t>(images) % 4 == 0) {
+      copy(num_pixels / 4, [&](uint32_t i) {
+        const uint32_t four = reinterpret_cast<const uint32_t*>(images)[i];
+        reinterpret_cast<uint32_t*>(arrays.levels)[i] = four;
+        uint32_t most = 0;
+        for (uint32_t byte = 0; byte < 4; ++byte)
+          most = (four >> 8 * byte & 255) > most ? four >> 8 * byte & 255 : most;
+        return most;
+      });
+      return;
+    }
+  }
+  copy(num_pixels, [&](uint32_t pixel) {
+    const int level = problem.level(begin + pixel), kept = level < problem.most_level ? level : problem.most_level;
+    arrays.levels[pixel] = Level(kept);
+    return uint32_t(kept);
   });
 }
 

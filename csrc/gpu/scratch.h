@@ -50,7 +50,7 @@ struct InScratch {
 };
 
 // The branch with silhouettes that a basin's pixels are drawn to.
-struct Home {
+struct alignas(8) Home {
   uint32_t mark;   // as in Arrays; 0: there is none
   int16_t cap;     // no pixel reaches higher there
   int16_t lowest;  // pixels of this level and below are part of another branch

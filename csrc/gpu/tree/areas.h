@@ -66,13 +66,19 @@ WSOLKERN_DEVICE void add_up_branches(const Tree<Kind, kHoles>& tree) {
 // The same per level of the marked branches, with all that is part of them by then. is_all: these are all branches.
 template <class Kind, bool kHoles>
 WSOLKERN_DEVICE void add_up_levels(const Tree<Kind, kHoles>& tree, bool is_all) {
+  using Key = typename Kind::Key;
   const Arrays<Kind>& arrays = tree.arrays;
   uint32_t *const areas = arrays.node_area, *const firsts = arrays.node_first;
   const auto offset = arrays.nodes_of[tree.shared.begin];
   const auto nodes_of = [&](uint32_t place) { return uint32_t(arrays.nodes_of[place] - offset); };
-  const auto node = [&](uint32_t branch, int level) {
-    return nodes_of(arrays.mark[branch] - 1u) + uint32_t(arrays.peak[branch] - level);
-  };
+  // Where the levels of a branch would end if they went down to 0: `best` is free by now.
+  Key* const ends = arrays.best;
+  constexpr Key kNone = ~Key(0);  // it is not marked
+  const auto node = [&](uint32_t branch, int level) { return uint32_t(ends[branch]) - uint32_t(level); };
+  tree.block.for_each(tree.frame(), [&](uint32_t branch) {
+    const uint32_t mark = arrays.mark[branch];
+    ends[branch] = mark ? nodes_of(mark - 1) + uint32_t(arrays.peak[branch]) : kNone;
+  });
   tree.block.for_each(num_in_batch(tree, arrays.nodes_of), [&](uint32_t i) {
     areas[i] = 0;
     firsts[i] = UINT32_MAX;
@@ -80,10 +86,10 @@ WSOLKERN_DEVICE void add_up_levels(const Tree<Kind, kHoles>& tree, bool is_all) 
   for_each_arrival(
       tree,
       [&](uint32_t branch, int level) {
-        if (arrays.mark[branch]) add(areas + node(branch, level), 1);
+        if (ends[branch] != kNone) add(areas + node(branch, level), 1);
       },
       [&](uint32_t branch, int level, uint32_t pixel) {
-        if (arrays.mark[branch]) lower(firsts + node(branch, level), pixel);
+        if (ends[branch] != kNone) lower(firsts + node(branch, level), pixel);
       });
   const uint32_t begin = tree.shared.begin, num = tree.shared.end - begin;
   const auto sum = [](uint32_t a, uint32_t b) { return a + b; };
