@@ -55,7 +55,7 @@ WSOLKERN_DEVICE bool visit_contours(const Block& block, const Arrays<Kind>& arra
   // two trees of the foreground one.
   for (int turn = contours & kWantAll ? 0 : 1; turn < (contours & kWantLargest ? 3 : 2); ++turn) {
     if (turn == 1) {
-      if (!build(holes)) return false;
+      if (!build(holes, contours & kWantAll)) return false;
       if (contours & kWantAll) {
         // A hole's border runs through the pixels around it; holes never reach the edge, so that it stays inside. A
         // level of the complement counts the other way round.
@@ -67,7 +67,7 @@ WSOLKERN_DEVICE bool visit_contours(const Block& block, const Arrays<Kind>& arra
       if (contours & kWantLargest) fill_holes(holes);
       continue;
     }
-    if (!build(outer)) return false;
+    if (!build(outer, turn == 0)) return false;
     const bool is_largest = turn == 2;
     if (is_largest) {
       find_largest(outer);

@@ -49,6 +49,11 @@ struct InScratch {
   static constexpr uint32_t kNodes = 1 << 16;
 };
 
+// Where runs of a word begin, and where they begin to fall, as bits of its pixels.
+struct alignas(8) Turns {
+  uint32_t cuts, crests;
+};
+
 // The branch with silhouettes that a basin's pixels are drawn to.
 struct alignas(8) Home {
   uint32_t mark;   // as in Arrays; 0: there is none
@@ -94,10 +99,13 @@ struct Arrays {
   Id* word_run;      // the run that the word begins in, if it does not begin with a cut
   Level* levels;
   // In scratch memory in any case: lists that are read in order, and what depends on the number of levels.
-  Key* segments;         // per pair of runs of neighbouring rows that touch: level and the upper run
-  uint64_t* edges;       // between basins: level and both
-  uint32_t* node_area;   // twice the area, per chosen branch and level, highest first
-  uint32_t* node_first;  // first pixel
+  Turns* complement;           // per word, while the foreground is at work; so below
+  uint32_t* complement_run;    // as word_run, counted from the row's first
+  uint32_t* complement_count;  // per row: its runs
+  Key* segments;               // per pair of runs of neighbouring rows that touch: level and the upper run
+  uint64_t* edges;             // between basins: level and both
+  uint32_t* node_area;         // twice the area, per chosen branch and level, highest first
+  uint32_t* node_first;        // first pixel
   // Per level, 0 ... most + 1.
   uint64_t* winner;         // the largest component: area and first pixel in one number
   uint32_t* winner_branch;  // its branch
@@ -168,6 +176,9 @@ struct Arrays {
     place(here, cuts, words);
     place(here, word_run, words);
     place(here, levels, shape.num_pixels);
+    place(false, complement, words);
+    place(false, complement_run, words);
+    place(false, complement_count, size_t(shape.height));
     place(false, segments, 2 * runs);
     place(false, edges, 3 * runs + 2 * size_t(shape.height) + size_t(shape.width) + 1);
     place(false, node_area, Kind::kNodes);

@@ -67,7 +67,8 @@ WSOLKERN_DEVICE void find_segments(const Tree<Kind, kHoles>& tree) {
       uint32_t part = ~0u;  // the lanes that are left
       const auto include = [&](uint32_t lanes) {
         warp.each([&](uint32_t lane) {
-          if (lanes & 1u << lane && pass[lane] > open[lane]) open[lane] = pass[lane];
+          const uint32_t found = lanes & 1u << lane ? pass[lane] : 0;
+          open[lane] = found > open[lane] ? found : open[lane];
         });
       };
       for (uint32_t rest = cuts_above | cuts_below; rest; rest &= rest - 1) {

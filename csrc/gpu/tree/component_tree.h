@@ -22,10 +22,10 @@
 
 namespace wsolkern {
 
-// Steps 1 to 5, and the extents of all branches. False if there is no room for them.
+// Steps 1 to 5, and the extents of all branches. False if there is no room for them. `is_shared`: of find_runs().
 template <class Kind, bool kHoles>
-WSOLKERN_DEVICE bool build(const Tree<Kind, kHoles>& tree) {
-  if (!find_runs(tree) || !find_basins(tree)) return false;
+WSOLKERN_DEVICE bool build(const Tree<Kind, kHoles>& tree, bool is_shared) {
+  if (!find_runs(tree, is_shared) || !find_basins(tree)) return false;
   find_edges(tree);
   merge(tree);
   attach(tree);
