@@ -102,6 +102,7 @@ struct Arrays {
   Turns* complement;           // per word, while the foreground is at work; so below
   uint32_t* complement_run;    // as word_run, counted from the row's first
   uint32_t* complement_count;  // per row: its runs
+  uint32_t* has_holes;         // per row: whether any of its pixels is filled
   Key* segments;               // per pair of runs of neighbouring rows that touch: level and the upper run
   uint64_t* edges;             // between basins: level and both
   uint32_t* node_area;         // twice the area, per chosen branch and level, highest first
@@ -179,6 +180,7 @@ struct Arrays {
     place(false, complement, words);
     place(false, complement_run, words);
     place(false, complement_count, size_t(shape.height));
+    place(false, has_holes, size_t(shape.height));
     place(false, segments, 2 * runs);
     place(false, edges, 3 * runs + 2 * size_t(shape.height) + size_t(shape.width) + 1);
     place(false, node_area, Kind::kNodes);

@@ -22,9 +22,15 @@ WSOLKERN_DEVICE void fill_holes(const Tree<Kind, kHoles>& tree) {
     }
     arrays.reached[branch] = at == tree.frame() ? reached : int16_t(0);
   });
-  // Pixels above that level are not yet one with the frame, and all that is in between has the same level.
-  const uint32_t width = uint32_t(tree.shape.width);
-  tree.block.for_each_warp(uint32_t(tree.shape.height), [&](const Warp& warp, uint32_t y) {
+  // Pixels above that level are not yet one with the frame, and all that is in between has the same level. Two rows of
+  // three of a CAM have none.
+  const uint32_t width = uint32_t(tree.shape.width), height = uint32_t(tree.shape.height);
+  tree.block.for_each(height, [&](uint32_t y) { arrays.has_holes[y] = 0; });
+  tree.block.for_each(tree.shared.num_runs, [&](uint32_t run) {
+    if (tree.peak_of(run) > arrays.reached[tree.basin_of(run)]) store(arrays.has_holes + arrays.row[run], 1u);
+  });
+  tree.block.for_each_warp(height, [&](const Warp& warp, uint32_t y) {
+    if (!arrays.has_holes[y]) return;
     warp.each([&](uint32_t lane) {
       for (uint32_t x = lane; x < width; x += kLanes) {
         const uint32_t pixel = tree.pixel(y, x);
