@@ -14,8 +14,9 @@ struct Device {
 };
 
 constexpr size_t kReserved = 1024;
-constexpr int kFewThreads = 512,
-              kMostThreads = 1024;  // of a block, for maps of 8 bits; of 16 bits and in scratch memory
+// Threads of a block: as many as leave each the registers that it takes, 80 in shared memory (two blocks of maps of 8
+// bits run at once), 255 in scratch memory, where pointers take them.
+constexpr int kBytesThreads = 384, kWordsThreads = 768, kScratchThreads = 256;
 
 // What to allocate for a batch before it is launched.
 struct Plan {
@@ -61,13 +62,13 @@ inline Plan make_plan(const BatchProblem& problem, const Device& device, Wanted 
     plan.shared_bytes = shared_bytes<Kind>(shape);
     plan.scratch_bytes = Arrays<Kind>().lay_out(nullptr, nullptr, shape, most).in_scratch;
     const int by_memory = int(device.shared_per_processor / (plan.shared_bytes + kReserved));
-    plan.num_blocks = blocks(plan.scratch_bytes, std::clamp(by_memory, 1, kMostThreads / threads));
+    plan.num_blocks = blocks(plan.scratch_bytes, std::clamp(by_memory, 1, kWordsThreads / threads));
     plan.num_left_over = std::min(plan.num_blocks, plan.num_left_over);
   };
   if (problem.is_8_bit())
-    consider(InShared<uint8_t>(), kFewThreads);
+    consider(InShared<uint8_t>(), kBytesThreads);
   else
-    consider(InShared<int16_t>(), kMostThreads);
+    consider(InShared<int16_t>(), kWordsThreads);
   return plan;
 }
 

@@ -50,4 +50,4 @@ def test_the_cuda_extension_is_built_for_every_architecture(rows):
     if find_spec("wsolkern._cuda") is None:
         pytest.skip("wsolkern._cuda is not built: there was no nvcc")
     found = {(row["kernel"], row["variant"], row["architecture"]) for row in rows if row["kernel"].startswith("trees.")}
-    assert len(found) == 4 * 6
+    assert len(found) == 5 * 6
