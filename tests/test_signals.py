@@ -83,6 +83,7 @@ def test_ctrl_c_in_a_native_call(work, threads, monkeypatch):
     assert time.monotonic() - sent[0] < PATIENCE
 
 
+@pytest.mark.slow
 def test_what_a_handler_raises_leaves_the_call_and_nothing_is_counted(native):
     def handler(*_):
         raise LookupError("from the handler")

@@ -14,7 +14,7 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
-from shared import slow_but, write_split
+from shared import write_split
 from typer.testing import CliRunner
 
 from wsolkern.cams import CamStore, CamWriter, Manifest, Ranks, meeting
@@ -83,7 +83,8 @@ def test_a_slow_process_is_waited_for_and_named():
     assert "waiting for process 0 (it is at work) of 2" in fast[2]
 
 
-@pytest.mark.parametrize("rank", slow_but([1], [0, 1]))
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
 def test_the_others_hear_why_a_process_ended(rank):
     deeds = ["", ""]
     deeds[rank] = "raise ValueError('no such file')"

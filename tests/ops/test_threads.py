@@ -86,6 +86,7 @@ def test_no_count_is_lost(truth):
     assert evaluator.num_images == 6 * len(IDS) and evaluator == serial(6, **truth)
 
 
+@pytest.mark.slow
 def test_readers_see_whole_batches():
     evaluator, one_batch = make(), make()
     one_batch.update(CAMS[quarter(0)], IDS[quarter(0)])
