@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from shared import slow_but, write_split
+from shared import write_split
 from test_extraction import NUM_CLASSES, RUN, SIZE, own, pooling_module
 from typer.testing import CliRunner
 
@@ -521,7 +521,8 @@ def test_a_run_that_is_killed_while_maps_are_made_again_goes_on(data, tmp_path):
     assert {each: label for each, (label, _) in by_id(tmp_path / "store").items()} == LABELS
 
 
-@pytest.mark.parametrize("number", slow_but([signal.SIGTERM], [signal.SIGTERM, signal.SIGINT]))
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_keep_what_is_made(data, tmp_path, number):
     program = (
         "import sys, time, os, signal, threading, test_made_from as t\n"

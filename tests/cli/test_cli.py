@@ -266,6 +266,7 @@ def test_doctor_says_how_to_mend_a_damaged_package(monkeypatch):
             "sys.modules['wsolkern._native_generic'] = None;",
             "pip install --force-reinstall --no-deps .",
             id="not_built",
+            marks=pytest.mark.slow,
         ),
         pytest.param({"WSOLKERN_ISA": "avx9"}, "", "unset WSOLKERN_ISA", id="unknown_isa", marks=pytest.mark.slow),
         pytest.param(
