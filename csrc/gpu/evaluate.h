@@ -210,15 +210,19 @@ WSOLKERN_DEVICE Arrays<Kind> begin_maps(const Block& block, const BatchProblem& 
   return arrays;
 }
 
+WSOLKERN_DEVICE void clear_sums(const Block& block, const BatchProblem& problem, uint32_t which) {
+  if (problem.sums)
+    for (size_t i = block.rank(); i < problem.num_sums(); i += block.size())
+      problem.sums[which * problem.num_sums() + i] = 0;
+}
+
 // The work of block number `which`: the maps that fit shared memory. The others are put on the list. `memory`: shared
 // memory, shared_bytes() of it.
 template <class Kind>
 WSOLKERN_DEVICE void evaluate_batch(const Block& block, const BatchProblem& problem, uint32_t which, char* memory) {
   Shared& shared = *reinterpret_cast<Shared*>(memory);
   const Arrays<Kind> arrays = begin_maps<Kind>(block, problem, which, memory);
-  if (problem.sums)
-    for (size_t i = block.rank(); i < problem.num_sums(); i += block.size())
-      problem.sums[which * problem.num_sums() + i] = 0;
+  clear_sums(block, problem, which);
   while (shared.map < problem.num_maps) {
     const bool is_done = evaluate_map(block, problem, arrays, shared, which);
     block.once([&] {
@@ -233,9 +237,7 @@ WSOLKERN_DEVICE void evaluate_left_over(const Block& block, const BatchProblem& 
   Shared& shared = *reinterpret_cast<Shared*>(memory);
   const Arrays<InScratch> arrays = begin_maps<InScratch>(block, problem, which, memory);
   const int64_t count = problem.left_over ? problem.left_over[0] : problem.num_maps;
-  if (problem.sums && !problem.left_over)
-    for (size_t i = block.rank(); i < problem.num_sums(); i += block.size())
-      problem.sums[which * problem.num_sums() + i] = 0;
+  if (!problem.left_over) clear_sums(block, problem, which);
   for (int64_t i = which; i < count; i += problem.num_blocks) {
     block.once([&] { shared.map = problem.left_over ? problem.left_over[1 + i] : i; });
     evaluate_map(block, problem, arrays, shared, which);

@@ -13,6 +13,8 @@
 
 namespace wsolkern {
 
+constexpr uint32_t kNodes = 1 << 16;  // areas of component and level that are kept at once
+
 // A map's pixels, in raster order. A word has the pixels of a row that a warp looks at together.
 struct Shape {
   int width, height;
@@ -38,7 +40,7 @@ struct InShared {
   using Count = uint32_t;
   static constexpr bool kIsShared = true;
   // Two maps of 224 x 224 pixels and 8 bits fit a multiprocessor of 228 KB so.
-  static constexpr uint32_t kRuns = 2304, kBasins = 320, kCells = 3072, kNodes = 1 << 16;
+  static constexpr uint32_t kRuns = 2304, kBasins = 320, kCells = 3072;
 };
 struct InScratch {
   using Level = int16_t;
@@ -46,7 +48,6 @@ struct InScratch {
   using Key = uint64_t;
   using Count = uint64_t;
   static constexpr bool kIsShared = false;
-  static constexpr uint32_t kNodes = 1 << 16;
 };
 
 // Where runs of a word begin, and where they begin to fall, as bits of its pixels.
@@ -183,8 +184,8 @@ struct Arrays {
     place(false, has_holes, size_t(shape.height));
     place(false, segments, 2 * runs);
     place(false, edges, 3 * runs + 2 * size_t(shape.height) + size_t(shape.width) + 1);
-    place(false, node_area, Kind::kNodes);
-    place(false, node_first, Kind::kNodes);
+    place(false, node_area, kNodes);
+    place(false, node_first, kNodes);
     const size_t num_levels = size_t(most_level) + 2;
     place(false, winner, num_levels);
     place(false, winner_branch, num_levels);

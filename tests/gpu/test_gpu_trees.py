@@ -21,7 +21,7 @@ from wsolkern.ops.gpu import trees
 NORMALIZATIONS = ("minmax", "max", "pas:0.9", "ivr:0.3+pas:0.8")
 IOU_THRESHOLDS = (0.5, 0.05, 0.3, 0.7, 1.0)
 THRESHOLDS = np.random.default_rng(0).permutation(np.arange(100) / 100)[::3]
-# Levels and links in shared memory, and all of it in global memory.
+# What fits in shared memory, and all of it in scratch memory.
 BOTH_PATHS = pytest.mark.parametrize("shared", ["227000", "0"], ids=["in_shared_memory", "in_global_memory"])
 
 
@@ -145,6 +145,10 @@ def test_full_size_equals_the_cpu(cuda, size, rng):
     how = {"thresholds": THRESHOLDS, "contours": "both"}
     wanted = ops.box_hits(scores, boxes, None, **how, backend="cpu")
     np.testing.assert_array_equal(ops.box_hits(scores, boxes, None, **how, backend="cuda"), wanted)
+    counts, _ = ops.count_box_hits(
+        scores, boxes, None, **how, backend="cuda"
+    )  # of maps that fit, and of one that does not
+    np.testing.assert_array_equal(counts, wanted.sum(axis=2))
 
 
 def test_every_silhouette_when_they_do_not_fit_at_once(cuda):

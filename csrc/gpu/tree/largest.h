@@ -47,10 +47,10 @@ template <class Kind, bool kHoles>
 WSOLKERN_DEVICE void find_largest(const Tree<Kind, kHoles>& tree) {
   const Arrays<Kind>& arrays = tree.arrays;
   choose(tree, [](uint32_t) { return true; });
-  const bool at_once = arrays.nodes_of[tree.shared.num_chosen] <= Kind::kNodes;
+  const bool at_once = arrays.nodes_of[tree.shared.num_chosen] <= kNodes;
   if (!at_once) add_up_branches(tree);
   tree.block.for_each(uint32_t(tree.top) + 1, [&](uint32_t k) { arrays.winner[k] = 0; });
-  for_each_batch(tree, arrays.nodes_of, Kind::kNodes, [&] {
+  for_each_batch(tree, arrays.nodes_of, kNodes, [&] {
     add_up_levels(tree, at_once);
     tree.block.for_each(num_in_batch(tree, arrays.nodes_of), [&](uint32_t i) {
       const uint64_t node = arrays.nodes_of[tree.shared.begin] + i;

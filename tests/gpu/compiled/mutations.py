@@ -25,7 +25,7 @@ TREES = [
     *((name, "count_box_hits") for name in ("pinched_ring", "plateau_moat", "noise_16_levels", "comb_interlocked")),
     *((name, "threshold_boxes") for name in ("pinched_ring", "plateau_moat", "noise_16_levels")),
     ("negative", "level_image"),  # a normalization without a score map
-    ("cam_14x14", "level_image"),  # branches with more than 512 levels
+    ("cam_14x14", "level_image"),  # branches with many levels
 ]
 TRITON = ("cam_14x14", "noise", "mostly_minimum", "cam_13x17")
 TRITON_OPERATIONS = ("resize", "affine", "normalize", "cut_points", "level_image", "pixel_histograms", "digitize")

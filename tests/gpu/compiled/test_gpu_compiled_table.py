@@ -18,7 +18,7 @@ from wsolkern.ops.gpu import statistics  # noqa: E402
 pytestmark = pytest.mark.slow
 
 ARCHITECTURES = pytest.mark.parametrize("architecture", building.ARCHITECTURES, ids=lambda each: f"sm_{each}")
-# Levels and links in shared memory, and all of it in scratch memory.
+# What fits in shared memory, and all of it in scratch memory.
 PATHS = pytest.mark.parametrize("shared_limit", [232_448, 0], ids=["shared", "scratch"])
 
 
