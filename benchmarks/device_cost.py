@@ -13,8 +13,10 @@ The time that one map takes of a multiprocessor, in cycles, is the sum over the 
 - integers, doubles: 32 lanes a warp over the units of a multiprocessor (64 for integers; float64 by device);
 - wavefronts of shared memory, one a cycle;
 - latency: what the slowest warp of each phase waits for, over as many blocks as are resident. A dependent instruction
-  comes after 4 cycles, a word of shared memory after 30, one of global memory after 300, and OVERLAP of them are under
-  way at a time; a barrier takes 30. These four are assumptions, not measurements;
+  comes after 4 cycles, a word of shared memory after 30, one of global memory after 40 if L1 has it (counting.h says
+  when) and else after 300, and OVERLAP of them are under way at a time; a barrier takes 30. Nothing waits for a write,
+  nor for an atomic update whose result nobody reads. These are assumptions near what others have measured (Luo et al.,
+  arXiv 2402.13499: about 30 cycles for shared memory, 40 for L1, 260 for L2), not measurements of these kernels;
 - memory: distinct sectors of 32 bytes of each launch over the share of the bandwidth, as if no cache outlived a launch.
 
 maps/s = multiprocessors * clock / that sum: no launch is waited for, and no multiprocessor is ever idle. The clock is
@@ -41,7 +43,7 @@ from wsolkern.ops.gpu import cutting, histograms, launching, resizing, statistic
 
 SIZE = (224, 224)
 MOST = 32767  # a rank that no level reaches
-ARITHMETIC, SHARED, GLOBAL, BARRIER, OVERLAP = 4, 30, 300, 30, 2  # cycles; see above
+ARITHMETIC, SHARED, NEAR, FAR, BARRIER, OVERLAP = 4, 30, 40, 300, 30, 2  # cycles; see above
 INTEGER_LANES = 64
 THREADS, REGISTERS, MOST_BLOCKS, RESERVED = 2048, 65536, 32, 1024  # of a multiprocessor; bytes that a block takes more
 
@@ -102,7 +104,8 @@ class Row:
             )
             a_map = self.a_map
             waiting = ARITHMETIC * a_map["longest_slots"] + SHARED * a_map["longest_shared"]
-            waiting = (waiting + GLOBAL * a_map["longest_global"]) / OVERLAP + BARRIER * a_map["barriers"]
+            waiting += NEAR * a_map["longest_near"] + FAR * a_map["longest_far"]
+            waiting = waiting / OVERLAP + BARRIER * a_map["barriers"]
             bytes_a_cycle = device.bandwidth / device.clock / device.multiprocessors
             self.cycles[device.name] = {
                 "issue": a_map["cycles"],
@@ -235,10 +238,7 @@ def _of_trees(counts: counting.Counts, csrc: Path) -> tuple[dict[int, tuple[int,
     return found, int(bound[1])
 
 
-CHAINS = {  # what an evaluation launches, beside the trees
-    "V2": ("_widen_rows", "_affine", "_level_image", "_level_ranks", "trees, V2"),
-    "V1 and V2": ("_widen_rows", "_affine", "_level_image", "_level_ranks", "trees, V1 and V2"),
-}
+CHAINS = "V2", "V1 and V2"  # an evaluation launches the trees of one of them, and all else but histograms
 
 
 def show_estimate(rows: list[Row]) -> list[dict]:
@@ -256,8 +256,9 @@ def show_estimate(rows: list[Row]) -> list[dict]:
     found = []
     print("\nESTIMATE, maps a second, CAMs to counts" + "".join(f"{device.name:>12}" for device in DEVICES))
     for kind, work in dict.fromkeys((row.kind, row.work) for row in rows):
-        for name, kernels in CHAINS.items():
-            chain = [row for row in rows if (row.kind, row.work) == (kind, work) and row.kernel in kernels]
+        for name in CHAINS:
+            others = ["_count_scores", *(f"trees, {each}" for each in CHAINS if each != name)]
+            chain = [row for row in rows if (row.kind, row.work) == (kind, work) and row.kernel not in others]
             of = {d.name: d.multiprocessors * d.clock / sum(row.bound(d.name)[0] for row in chain) for d in DEVICES}
             print(f"{kind:15} {name:10} {work:12}" + "".join(f"{each:12,.0f}" for each in of.values()))
             found.append({"kind": kind, "work": f"{name}, {work}", "maps_per_second": of})

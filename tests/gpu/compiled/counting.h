@@ -9,11 +9,16 @@
 // as the lane that executes it most often, and the k-th time that lanes come to an access is one request of all of
 // them. That is exact where lanes that part come together again at once, and a lower bound where they do not: two lanes
 // that come to the same branch in different rounds of a loop count as one.
+//
+// A request to global memory is waited for, or not: a write is not, nor is an atomic update whose result nobody reads.
+// It is near if the block has loaded all of its sectors before and they are among the last it did (L1), else far.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
+#include <deque>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 struct Share {  // of the issue slots of a basic block
@@ -45,7 +50,10 @@ class Counter {
     ++num_launches_;
   }
 
-  void begin_block(uint32_t num_threads, size_t num_sites) {
+  void begin_block(uint32_t num_threads, size_t num_sites, size_t shared_bytes) {
+    near_.clear();
+    near_in_order_.clear();
+    most_near_ = (shared_bytes < kMuchShared ? kNear : kNearBesideMuch) / kSector;
     lanes_.assign(num_threads, Lane());
     warps_.resize((num_threads + 31) / 32);
     for (Warp& warp : warps_) {
@@ -63,8 +71,8 @@ class Counter {
   }
   void enter(uint32_t thread, uint32_t block) { lanes_[thread].entered.push_back(block); }
   void access(uint32_t thread, uint32_t site, uint64_t address, uint32_t size, bool is_shared, bool writes,
-              bool is_update) {
-    lanes_[thread].accessed.push_back({address, site, uint8_t(size), is_shared, writes, is_update});
+              bool is_update, bool is_waited_for) {
+    lanes_[thread].accessed.push_back({address, site, uint8_t(size), is_shared, writes, is_update, is_waited_for});
   }
 
   // A lane has come to where the others of its warp will.
@@ -109,19 +117,19 @@ class Counter {
   void close_phase(uint32_t site) {
     for (uint32_t thread = 0; thread < lanes_.size(); ++thread) close_lane(thread);
     Phase& phase = phases_[site];
-    uint64_t of_scheduler[4] = {}, longest[3] = {};
+    uint64_t of_scheduler[4] = {}, longest[kPaths] = {};
     for (uint32_t which = 0; which < warps_.size(); ++which) {
       close_warp(which);
       Warp& warp = warps_[which];
       of_scheduler[which % 4] += warp.slots;
       phase.slots += warp.slots;
-      const uint64_t path[3] = {warp.slots, warp.num_shared, warp.num_global};
-      for (int i = 0; i < 3; ++i) longest[i] = std::max(longest[i], path[i]);
-      warp.slots = warp.num_shared = warp.num_global = 0;
+      const uint64_t path[kPaths] = {warp.slots, warp.num_shared, warp.num_near, warp.num_far};
+      for (int i = 0; i < kPaths; ++i) longest[i] = std::max(longest[i], path[i]);
+      warp.slots = warp.num_shared = warp.num_near = warp.num_far = 0;
     }
     ++phase.times;
     phase.cycles += *std::max_element(of_scheduler, of_scheduler + 4);
-    for (int i = 0; i < 3; ++i) phase.longest[i] += longest[i];
+    for (int i = 0; i < kPaths; ++i) phase.longest[i] += longest[i];
   }
 
   // The lines; then counting begins anew.
@@ -136,7 +144,9 @@ class Counter {
     line("launches", {num_launches_, num_blocks_, sectors_read_, sectors_written_}, "");
     for (size_t i = 0; i < phases_.size(); ++i)
       if (const Phase& each = phases_[i]; each.times)
-        line("phase", {i, each.times, each.cycles, each.slots, each.longest[0], each.longest[1], each.longest[2]},
+        line("phase",
+             {i, each.times, each.cycles, each.slots, each.longest[0], each.longest[1], each.longest[2],
+              each.longest[3]},
              std::string(sites[i].kernel) + "\t" + sites[i].text);
     for (size_t i = 0; i < executions_.size(); ++i)
       if (executions_[i]) line("block", {i, executions_[i], lane_executions_[i]}, kernels_of_blocks[i]);
@@ -153,11 +163,14 @@ class Counter {
 
  private:
   static constexpr uint64_t kSector = 32;
+  static constexpr int kPaths = 4;
+  // Of a block: four of them have the 192 KB of an A100 to themselves, and two that leave little of it to L1, little.
+  static constexpr size_t kNear = 48 << 10, kNearBesideMuch = 12 << 10, kMuchShared = 48 << 10;
   struct Access {
     uint64_t address;
     uint32_t site;
     uint8_t size;
-    bool is_shared, writes, is_update;
+    bool is_shared, writes, is_update, is_waited_for;
   };
   struct Request {
     Access first;
@@ -172,10 +185,10 @@ class Counter {
     std::vector<uint32_t> most;                  // of each basic block, the executions of the lane with most of them
     std::vector<std::vector<Request>> requests;  // of each site, one after the other
     std::vector<uint32_t> entered, accessed;
-    uint64_t slots = 0, num_shared = 0, num_global = 0;  // of the phase
+    uint64_t slots = 0, num_shared = 0, num_near = 0, num_far = 0;  // of the phase
   };
   struct Phase {
-    uint64_t times = 0, cycles = 0, slots = 0, longest[3] = {};
+    uint64_t times = 0, cycles = 0, slots = 0, longest[kPaths] = {};
   };
   struct Accesses {
     uint64_t requests = 0, wavefronts = 0, sectors = 0;
@@ -201,7 +214,15 @@ class Counter {
       return;
     }
     all.sectors += uint64_t(count);
-    ++warp.num_global;
+    bool is_near = true;
+    for (int i = 0; i < count; ++i) {
+      if (about.is_update)
+        near_.erase(units[i]);
+      else if (!about.writes && near_.insert(units[i]).second)
+        near_in_order_.push_back(units[i]), is_near = false;
+    }
+    for (; near_in_order_.size() > most_near_; near_in_order_.pop_front()) near_.erase(near_in_order_.front());
+    if (about.is_waited_for) ++(is_near && !about.is_update ? warp.num_near : warp.num_far);
     for (int i = 0; i < count; ++i)
       for (Memory& each : memory_)
         if (units[i] >= each.begin && units[i] < each.end) {
@@ -215,6 +236,9 @@ class Counter {
   std::vector<Lane> lanes_;
   std::vector<Warp> warps_;
   std::vector<Memory> memory_;
+  std::unordered_set<uint64_t> near_;  // sectors that L1 has, of those in `near_in_order_`
+  std::deque<uint64_t> near_in_order_;
+  size_t most_near_ = 0;
   std::vector<uint32_t> times_, slots_;
   std::vector<uint64_t> executions_, lane_executions_;  // of warps, and of their lanes
   std::vector<Phase> phases_;                           // by the barrier that ends them

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 SECTOR_BYTES = 32
+LONGEST = "longest_slots", "longest_shared", "longest_near", "longest_far"  # as counting.h writes them
 
 
 @dataclass
@@ -37,7 +38,9 @@ class Count:
     longest_slots: float = 0.0
     """Of whole phases only: slots of the warp that has most of them; and so below."""
     longest_shared: float = 0.0
-    longest_global: float = 0.0
+    longest_near: float = 0.0
+    """Of requests to global memory that are waited for, those that L1 answers."""
+    longest_far: float = 0.0
 
     def add(self, **more: float) -> None:
         """Adds to the fields that are named."""
@@ -70,7 +73,7 @@ class Counts:
         """All of it."""
         cycles = sum(self.phases.values(), Count())
         everything = sum(self.lines.values(), Count())
-        for name in ("cycles", "longest_slots", "longest_shared", "longest_global"):
+        for name in ("cycles", *LONGEST):
             setattr(everything, name, getattr(cycles, name))
         return everything
 
@@ -118,7 +121,7 @@ def read(text: str) -> Counts:
             is_barrier = instruction.startswith("bar")
             count = counts.phases.setdefault((where[0], place if is_barrier else "end"), Count())
             count.add(cycles=cycles, slots=slots, barriers=times * is_barrier)
-            count.add(**dict(zip(("longest_slots", "longest_shared", "longest_global"), longest, strict=True)))
+            count.add(**dict(zip(LONGEST, longest, strict=True)))
             if is_barrier:
                 _of(counts.lines, where[0], place).add(barriers=times)
         elif kind == "block":

@@ -159,6 +159,7 @@ struct Site {
   const char* text;
   bool is_device_wide;  // an atomic operation that other blocks see as one
   const char* kernel;
+  bool is_waited_for;  // something comes of it that is used
 };
 
 struct Thread;
@@ -332,7 +333,7 @@ inline char* Thread::access(Kind kind, u64 address, u32 size, u32 site, const vo
 #ifdef WSOLKERN_COUNTS
   const bool is_shared = p >= b.regions[0].begin && p < b.regions[0].end;
   counter.access(rank, site, is_shared ? address - u64(shared) : address, size, is_shared, Block::writes(kind),
-                 kind == kAtomicUpdate);
+                 kind == kAtomicUpdate, sites[site].is_waited_for);
   return p;
 #endif
   if (b.num_complaints >= b.settings.most_complaints) b.give_up();
@@ -488,7 +489,7 @@ inline void Block::run(u32 x, u32 y, u32 blocks_x, u32 blocks_y, const void* par
   memset(shared.begin, 0x5a, shared.end - shared.begin);
   memset(shared.written, 0, shared.end - shared.begin);
 #ifdef WSOLKERN_COUNTS
-  counter.begin_block(size, size_t(num_sites));
+  counter.begin_block(size, size_t(num_sites), size_t(shared.end - shared.begin));
 #else
   memset(static_cast<void*>(shared.cells), 0, (shared.end - shared.begin) * sizeof(Cell));  // each block has its own
 #endif

@@ -66,8 +66,8 @@ def _count_scores(
 ):  # fmt: skip
     n = tl.program_id(0).to(tl.int64)
     image = map_of(source, tiles, weights, height_in, height, width, n)
-    f, exists, at = pixels(image, tl.program_id(1), IDENTITY, ROWS, COLUMNS)
-    mask = tl.load(masks + n * height * width + at, mask=exists, other=255)
+    f, exists, at = pixels(image, tl.program_id(1), IDENTITY, ROWS, COLUMNS, TOGETHER=1)
+    mask = tl.load(tl.max_contiguous(masks + n * height * width + at, [1, 1]), mask=exists, other=255)
     most_in_a_cell, bin_of_zero = tl.load(about), tl.load(about + 1)
     kind = tl.arange(0, 2)
     m = 0
@@ -90,10 +90,9 @@ def _count_scores(
         tl.atomic_add(to + bin_of_zero, zeros, mask=tl.where(bin_of_zero >= 0, zeros, 0) > 0, sem="relaxed")
         tl.atomic_add(to + num_edges - 1, ones, mask=ones > 0, sem="relaxed")
 
-        # The others one by one, on one axis: the sign tells background from object, and -1 is neither.
+        # The others one by one: the sign tells background from object, and -1 is neither.
         bits = s.to(tl.int64, bitcast=True) | ((mask == 0).to(tl.int64) << 63)
         bits = tl.where((mask < 2) & (s > 0) & (s < 1), bits, -1)
-        bits = tl.reshape(bits, [ROWS * COLUMNS])
         s = (bits & 0x7FFFFFFFFFFFFFFF).to(tl.float64, bitcast=True)
         counted = bits != -1
         which = _bin_of(tl.where(counted, s, 0.0), edges, begins, most_in_a_cell, CELLS)

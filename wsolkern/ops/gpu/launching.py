@@ -10,15 +10,15 @@ in, cannot hand such a bound to range with numpy 2.4.
 import numpy as np
 import torch
 
+# Warps of a block, and the most registers of a thread: as few of these as no architecture spills any for, so that more
+# blocks are resident. With four warps a thread has two neighbouring columns of a tile, for which it loads weights once.
+_SIZES = {"_affine": (8, 80), "_level_image": (4, 104), "_digitize": (4, 96), "_count_scores": (8, 128)}
+
 
 def options(kernel: str) -> dict:
-    """How a kernel is compiled. Without a bound on registers ptxas chooses one itself, and spills a few to keep it.
-
-    With four warps a thread has two neighbouring columns of a tile, for which it loads weights once; histograms keep
-    too much for each pixel to have registers for that.
-    """
-    size = {"num_warps": 8, "maxnreg": 128} if kernel == "_count_scores" else {"num_warps": 4, "maxnreg": 160}
-    return {**size, "enable_fp_fusion": False}
+    """How a kernel is compiled. Without a bound on registers ptxas chooses one itself, and spills a few to keep it."""
+    num_warps, registers = _SIZES.get(kernel, (4, 160))
+    return {"num_warps": num_warps, "maxnreg": registers, "enable_fp_fusion": False}
 
 
 def launch(kernel, grid: tuple[int, ...], *arguments, **constants) -> None:

@@ -128,34 +128,37 @@ def _tiles(
 
 
 @triton.jit
-def pixels(image, tile, IDENTITY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """One tile of a resized map: float64 values, which of them exist, and their index in the map."""
+def pixels(
+    image, tile, IDENTITY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, TOGETHER: tl.constexpr = 2
+):  # fmt: skip
+    """One tile of a resized map, [COLUMNS, ROWS]: float64 values, which of them exist, and their index in the map.
+
+    A thread has TOGETHER neighbouring columns of each row. Scattered accesses of a tile, for which Triton chooses the
+    order of axes and one column a thread, then find it in that layout already: columns come first for that, and before
+    atomic updates TOGETHER must be 1. Otherwise the tile goes through shared memory each time (`_affine` at 24
+    normalizations: 895 barriers a map, and 110 without).
+    """
     source, tiles, weights, height, width = image
     about = tiles + tile * 7
     first, num_rows = tl.load(about), tl.load(about + 1)
-    row, x = tl.arange(0, ROWS)[:, None], tl.multiple_of(tl.load(about + 6), COLUMNS) + tl.arange(0, COLUMNS)[None, :]
+    x, row = tl.multiple_of(tl.load(about + 6), COLUMNS) + tl.arange(0, COLUMNS)[:, None], tl.arange(0, ROWS)[None, :]
     y = first + row
     exists = (row < num_rows) & (x < width)
     at = y * width + x
     if IDENTITY:
-        f = tl.load(source + at, mask=exists, other=0).to(tl.float64)
+        f = tl.load(tl.max_contiguous(source + at, [TOGETHER, 1]), mask=exists, other=0).to(tl.float64)
     else:
-        above, there, weights = source + x, x < width, weights + (first + tl.arange(0, ROWS)) * 4
-        f = tl.load(above + tl.load(about + 2) * width, mask=there, other=0) * tl.load(weights)[:, None]
+        weights += (first + tl.arange(0, ROWS)) * 4
+        f = _part_of_row(source, tl.load(about + 2), x, width, TOGETHER) * tl.load(weights)[None, :]
         for tap in tl.static_range(1, 4):
-            value = tl.load(above + tl.load(about + 2 + tap) * width, mask=there, other=0)
-            f += value * tl.load(weights + tap)[:, None]
+            value = _part_of_row(source, tl.load(about + 2 + tap), x, width, TOGETHER)
+            f += value * tl.load(weights + tap)[None, :]
     return f, exists, at
 
 
 @triton.jit
-def on_one_axis(f, exists):
-    """A tile as one axis, NaN where there is no pixel: for atomics and scattered reads.
-
-    On two axes Triton would send such pointers through shared memory to a layout of its own choice. The order stays:
-    with can_reorder, what is made of one tile twice may lie in two orders, a mask beside the pointers it is for.
-    """
-    return tl.reshape(tl.where(exists, f, float("nan")), [f.shape[0] * f.shape[1]])
+def _part_of_row(source, row, x, width, TOGETHER: tl.constexpr):
+    return tl.load(tl.max_contiguous(source + x + row * width, [TOGETHER, 1]), mask=x < width, other=0)
 
 
 @triton.jit

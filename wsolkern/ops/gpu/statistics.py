@@ -19,7 +19,7 @@ import triton.language as tl
 
 from wsolkern.normalization import RANK_EXTREME, RANK_ZERO
 from wsolkern.ops.gpu.launching import constant, launch
-from wsolkern.ops.gpu.resizing import Resized, map_of, on_one_axis, pixels
+from wsolkern.ops.gpu.resizing import Resized, map_of, pixels
 
 CELLS = 16384
 GROUP = 256  # most pixels of a cell that are compared with each other
@@ -211,14 +211,13 @@ def _count(
     nans = tl.zeros([COLUMNS], tl.int32)
     tile = 0
     while tile < num_tiles:
-        f, exists, _ = pixels(image, tile, IDENTITY, ROWS, COLUMNS)
-        nans |= tl.max((exists & (f != f)).to(tl.int32), axis=0)
+        f, exists, _ = pixels(image, tile, IDENTITY, ROWS, COLUMNS, TOGETHER=1)
+        nans |= tl.max((exists & (f != f)).to(tl.int32), axis=1)
         exists = exists & (f == f)
-        least = tl.minimum(least, tl.min(tl.where(exists, f, float("inf")), axis=0))
-        most = tl.maximum(most, tl.max(tl.where(exists, f, float("-inf")), axis=0))
+        least = tl.minimum(least, tl.min(tl.where(exists, f, float("inf")), axis=1))
+        most = tl.maximum(most, tl.max(tl.where(exists, f, float("-inf")), axis=1))
         if HAS_RANKS:
-            f = on_one_axis(f, exists)
-            tl.atomic_add(counts + _cell(f, low, scale, CELLS), 1, mask=f == f, sem="relaxed", scope="cta")
+            tl.atomic_add(counts + _cell(f, low, scale, CELLS), 1, mask=exists, sem="relaxed", scope="cta")
         tile += 1
     return tl.min(least, axis=0) + 0.0, tl.max(most, axis=0) + 0.0, tl.max(nans, axis=0)
 
@@ -274,10 +273,9 @@ def _gather(
     """The second pass: the pixels of every cell that has a group, cell by cell."""
     tile = 0
     while tile < num_tiles:
-        f, exists, _ = pixels(image, tile, IDENTITY, ROWS, COLUMNS)
-        f = on_one_axis(f, exists)
-        group = tl.load(group_of + _cell(f, low, scale, CELLS))
-        wanted = (f == f) & (group >= 0)
+        f, exists, _ = pixels(image, tile, IDENTITY, ROWS, COLUMNS, TOGETHER=1)
+        group = tl.load(group_of + _cell(f, low, scale, CELLS), mask=exists, other=-1)
+        wanted = group >= 0
         to = tl.atomic_add(cursors + group, 1, mask=wanted, sem="relaxed", scope="cta")
         tl.store(gathered + to, f, mask=wanted)
         tile += 1
@@ -338,9 +336,9 @@ def _search(
         _fill(counts, 0, CELLS)
         tile = 0
         while tile < num_tiles:
-            f, exists, _ = pixels(image, tile, IDENTITY, ROWS, COLUMNS)
-            key = to_key(on_one_axis(f, exists))
-            wanted = (key >= first) & (key <= last)
+            f, exists, _ = pixels(image, tile, IDENTITY, ROWS, COLUMNS, TOGETHER=1)
+            key = to_key(f)
+            wanted = exists & (key >= first) & (key <= last)
             digit = tl.where(wanted, (key - first) >> shift, 0).to(tl.int32)
             tl.atomic_add(counts + digit, 1, mask=wanted, sem="relaxed", scope="cta")
             tile += 1
@@ -359,10 +357,9 @@ def _search(
         tl.debug_barrier()
         tile = 0
         while tile < num_tiles:
-            f, exists, _ = pixels(image, tile, IDENTITY, ROWS, COLUMNS)
-            f = on_one_axis(f, exists)
+            f, exists, _ = pixels(image, tile, IDENTITY, ROWS, COLUMNS, TOGETHER=1)
             key = to_key(f)
-            wanted = (key >= first) & (key <= last)
+            wanted = exists & (key >= first) & (key <= last)
             to = tl.atomic_add(counts + wanted.to(tl.int32) * 0, 1, mask=wanted, sem="relaxed", scope="cta")
             tl.store(gathered + to, f, mask=wanted)
             tile += 1
@@ -380,10 +377,10 @@ def _key_range(
     least, most = tl.zeros([COLUMNS], tl.uint64) + last, tl.zeros([COLUMNS], tl.uint64) + first
     tile = 0
     while tile < num_tiles:
-        f, exists, _ = pixels(image, tile, IDENTITY, ROWS, COLUMNS)
+        f, exists, _ = pixels(image, tile, IDENTITY, ROWS, COLUMNS, TOGETHER=1)
         key = to_key(f)
         exists = exists & (_cell(f, low, scale, CELLS) == cell) & (key >= first) & (key <= last)
-        least = tl.minimum(least, tl.min(tl.where(exists, key, last), axis=0))
-        most = tl.maximum(most, tl.max(tl.where(exists, key, first), axis=0))
+        least = tl.minimum(least, tl.min(tl.where(exists, key, last), axis=1))
+        most = tl.maximum(most, tl.max(tl.where(exists, key, first), axis=1))
         tile += 1
     return tl.min(least, axis=0), tl.max(most, axis=0)
