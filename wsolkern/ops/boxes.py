@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from wsolkern import defaults
+from wsolkern.box_rule import CHOE, BoxRule
 from wsolkern.normalization import Normalization
 from wsolkern.ops import inputs
 from wsolkern.ops.backends import native, num_threads
@@ -18,6 +19,7 @@ from wsolkern.ops.inputs import Array, Normalizations
 from wsolkern.ops.normalizing import normalize_reference
 from wsolkern.ops.operation import Operation
 from wsolkern.ops.resizing import resize_reference
+from wsolkern.ops.rules import backend_for, check_num_thresholds, rule_hits
 from wsolkern.ops.sharing import per_threshold
 
 
@@ -30,6 +32,7 @@ def box_hits(
     *,
     contours: str = "all",
     size: tuple[int, int] = (224, 224),
+    rule: str | BoxRule = CHOE,
     backend: str = "auto",
 ) -> Array:
     """Which thresholds localize the object, for every normalization at once.
@@ -43,7 +46,8 @@ def box_hits(
         iou_thresholds: Fractions in (0, 1], D of them.
         contours: "largest" (MaxBoxAcc), "all" (MaxBoxAccV2) or "both" (one pass, a leading axis of 2 in that order).
         size: Height and width, in pixels, that CAMs are resized to.
-        backend: "auto", "reference", "cpu" or "cuda".
+        rule: The box rule, or the name of a published one such as "ts-cam"; "choe" is the field's.
+        backend: "auto", "reference", "cpu" or "cuda"; box rules other than "choe" run on the CPU.
 
     Returns:
         bool [M, N, D, T] on the device of ``cams``; bool [2, M, N, D, T] for both.
@@ -54,7 +58,9 @@ def box_hits(
 
     Source: Choe et al., arXiv 2007.04178, section 4.2; normalizations: Kim et al., arXiv 2107.13221, equations 3-6.
     """
-    hits, _ = _evaluate(cams, boxes, normalizations, thresholds, iou_thresholds, contours, size, backend, summed=False)
+    hits, _ = _evaluate(
+        cams, boxes, normalizations, thresholds, iou_thresholds, contours, size, rule, backend, summed=False
+    )
     return hits
 
 
@@ -67,6 +73,7 @@ def count_box_hits(
     *,
     contours: str = "all",
     size: tuple[int, int] = (224, 224),
+    rule: str | BoxRule = CHOE,
     backend: str = "auto",
 ) -> tuple[Array, Array]:
     """``box_hits`` summed over the maps, and which maps have no score map.
@@ -81,7 +88,9 @@ def count_box_hits(
     Raises:
         As ``box_hits``.
     """
-    return _evaluate(cams, boxes, normalizations, thresholds, iou_thresholds, contours, size, backend, summed=True)
+    return _evaluate(
+        cams, boxes, normalizations, thresholds, iou_thresholds, contours, size, rule, backend, summed=True
+    )
 
 
 def threshold_boxes(
@@ -191,19 +200,26 @@ def _evaluate(
     iou_thresholds: Any,
     contours: str,
     size: Any,
+    rule: str | BoxRule,
     backend: str,
     *,
     summed: bool,
 ) -> tuple[Array, Array]:
     """Checks, and runs a backend; returns hits, or counts over the maps, and which maps are degenerate."""
-    backend, run = _BOX_HITS.choose(backend, cams)
+    rule = BoxRule.parse(rule)
+    backend, run = _BOX_HITS.choose(backend if rule == CHOE else backend_for(rule, backend), cams)
     maps, parsed, size = inputs.check_evaluation(cams, normalizations, size, backend)
     rows, offsets = inputs.check_boxes(boxes, len(maps))
     fractions, deltas = inputs.check_thresholds(thresholds), inputs.check_iou_thresholds(iou_thresholds)
     inputs.check_contours(contours)
-    if backend != "cpu" and not parsed:
+    check_num_thresholds(rule, fractions)
+    if (backend != "cpu" or rule != CHOE) and not parsed:
         inputs.check_scores(maps, "cams")
-    result, degenerate = run(maps, rows, offsets, parsed, fractions, deltas, contours, size, summed)
+    if rule == CHOE:
+        result, degenerate = run(maps, rows, offsets, parsed, fractions, deltas, contours, size, summed)
+    else:
+        about = maps, rows, offsets, parsed, fractions, deltas, contours, size
+        result, degenerate = rule_hits(*about, rule, backend, summed)
     kind = inputs.same_kind(cams)
     return kind(result if contours == "both" else result[0]), kind(degenerate)
 
