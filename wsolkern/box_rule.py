@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass, fields
 from typing import Any
 
+from wsolkern.errors import ArgumentError
 from wsolkern.normalization import Normalization
 
 _CHOICES = {
@@ -106,13 +107,13 @@ class BoxRule:
         """The published rule of a name; a rule is itself.
 
         Raises:
-            ValueError: No such name.
+            ArgumentError: No such name.
         """
         if isinstance(name, BoxRule):
             return name
         rule = BOX_RULES.get(name.strip()) if isinstance(name, str) else None
         if rule is None:
-            raise ValueError(f"box rule {name!r}: expected one of {', '.join(BOX_RULES)}")
+            raise ArgumentError("box_rule", f"expected one of {', '.join(BOX_RULES)}, found {name!r}")
         return rule
 
     def __str__(self) -> str:

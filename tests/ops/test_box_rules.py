@@ -124,7 +124,12 @@ def test_the_fields_of_the_default_rule_say_what_the_default_does(rng):
         cams[1::2] = np.round(3 * cams[1::2])
         cams = cams - cams.min() if kind == "score maps" else cams
         cams = cams / cams.max() if kind == "score maps" else cams
-        how = {"contours": "both", "size": size, "iou_thresholds": IOU_THRESHOLDS}
+        how = {
+            "contours": "both",
+            "size": size,
+            "thresholds": DEFAULT_THRESHOLDS[::15],
+            "iou_thresholds": IOU_THRESHOLDS,
+        }
         about = cams, [random_boxes(rng, size) for _ in cams], ["minmax", "ivr:0.4"] if kind == "cams" else None
         expected = box_hits(*about, **how)
         for backend in ("cpu", "reference"):
@@ -196,7 +201,10 @@ def test_rules_are_values():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: BoxRule.parse("tscam"), "box rule 'tscam': expected one of choe, ts-cam, rethinking, sat, bas, psol"),
+        (
+            lambda: BoxRule.parse("tscam"),
+            "box_rule: expected one of choe, ts-cam, rethinking, sat, bas, psol, found 'tscam'",
+        ),
         (lambda: BoxRule("Mine"), "expected a name such as ts-cam, found 'Mine'"),
         (lambda: BoxRule("ts-cam", hit=">"), "expected the published fields, found others"),
         (lambda: BoxRule("x", hit=">>"), "box rule x: hit: expected '>' or '>=', found '>>'"),

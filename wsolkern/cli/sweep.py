@@ -28,6 +28,7 @@ def sweep(
     nwc: options.Nwc = False,
     size: options.Size = "224",
     iou_thresholds: options.IouThresholds = options.DEFAULT_IOU_THRESHOLDS,
+    box_rule: options.BoxRule = "choe",
     interval: options.Interval = options.DEFAULT_INTERVAL,
     device: options.Device = "cpu",
     allow_missing: options.AllowMissing = False,
@@ -75,13 +76,17 @@ def sweep(
                 wanted,
                 mask_root=mask_root,
                 nwc=nwc,
+                box_rule=box_rule,
                 device=device,
                 resume=resume,
                 progress=progress,
                 **how,
             )
         studying.warn(found.counted.warnings)
-        result, title = found.result, f"{found.result.num_images:,} images of {split.folder}"
+        result, title = (
+            found.result,
+            f"{found.result.num_images:,} images of {split.folder}{options.by_rule(found.box_rule.name)}",
+        )
 
         def show() -> None:
             terminal.print_result(result, title, markdown=markdown)

@@ -32,7 +32,7 @@ def box_hits(
     *,
     contours: str = "all",
     size: tuple[int, int] = (224, 224),
-    rule: str | BoxRule = CHOE,
+    rule: str | BoxRule = "choe",
     backend: str = "auto",
 ) -> Array:
     """Which thresholds localize the object, for every normalization at once.
@@ -73,7 +73,7 @@ def count_box_hits(
     *,
     contours: str = "all",
     size: tuple[int, int] = (224, 224),
-    rule: str | BoxRule = CHOE,
+    rule: str | BoxRule = "choe",
     backend: str = "auto",
 ) -> tuple[Array, Array]:
     """``box_hits`` summed over the maps, and which maps have no score map.

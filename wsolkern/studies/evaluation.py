@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from wsolkern import defaults
+from wsolkern.box_rule import CHOE, BoxRule
 from wsolkern.cams import open_maps
 from wsolkern.datasets import Metadata
 from wsolkern.errors import DatasetError
@@ -34,10 +35,14 @@ class Evaluation:
     """What was counted, and what was left out."""
     result: Result
     """A row a normalization."""
+    box_rule: BoxRule
+    """How boxes were made."""
 
     def to_dict(self, *, curves: bool = False) -> dict[str, Any]:
-        """All of it as JSON can hold it; thresholds and the arrays over them only if ``curves``."""
-        return self.counted.to_dict() | self.result.to_dict(curves=curves)
+        """All of it as JSON can hold it; thresholds and the arrays over them only if ``curves``, the box rule only if
+        it is another than "choe"."""
+        rule = {} if self.box_rule == CHOE else {"box_rule": self.box_rule.to_dict()}
+        return self.counted.to_dict() | rule | self.result.to_dict(curves=curves)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +69,7 @@ def evaluate(
     size: tuple[int, int] = defaults.SIZE,
     thresholds: Sequence[float] | np.ndarray = DEFAULT_THRESHOLDS,
     iou_thresholds: Sequence[float] | np.ndarray = defaults.IOU_THRESHOLDS,
+    box_rule: str | BoxRule = "choe",
     device: str = "cpu",
     resume: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
@@ -82,6 +88,7 @@ def evaluate(
         size: Height and width, in pixels, that CAMs are resized to.
         thresholds: Fractions of a map's maximum level, float64 [T], in [0, 1).
         iou_thresholds: Fractions, D of them.
+        box_rule: How a box is made of a map and when it hits, or the name of a published rule such as "ts-cam".
         device: "cpu" or "cuda": where maps are evaluated.
         resume: File that counts are saved to every few seconds, and gone on from if it is there.
         progress: Called with "evaluating", the number of images done and the number of images.
@@ -109,6 +116,7 @@ def evaluate(
             size=size,
             thresholds=thresholds,
             iou_thresholds=iou_thresholds,
+            box_rule=box_rule,
         )
         about, store = about_maps(maps, "score maps" if normalizations is None else "CAMs", nwc)
         if store is not None:
@@ -131,7 +139,7 @@ def evaluate(
         raise NothingCounted(maps, found.problems, len(split.image_ids))
     seconds = time.perf_counter() - started
     about_it = os.fspath(maps), split, evaluator.size, evaluator.num_images, found.problems, seconds
-    return Evaluation(Counted(*about_it, found.warnings, found.save), evaluator.compute())
+    return Evaluation(Counted(*about_it, found.warnings, found.save), evaluator.compute(), evaluator.protocol.box_rule)
 
 
 def sweep(
@@ -155,7 +163,7 @@ def sweep(
     """
     wanted = tuple(dict.fromkeys(parse_all(normalizations)))
     found = evaluate(maps, split, wanted, **how)
-    return Sweep(found.counted, found.result, tuple(percentile_curves(found.result)))
+    return Sweep(found.counted, found.result, found.box_rule, tuple(percentile_curves(found.result)))
 
 
 def _check_kind(maps: str | os.PathLike[str], content: str, wants_score_maps: bool) -> None:
