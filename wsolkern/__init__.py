@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 # Where each public name lives; it is imported at first use, so that `import wsolkern` stays light.
 _HOMES = {
     "BackendUnavailable": "errors",
+    "BoxRule": "box_rule",
     "DatasetError": "errors",
     "Evaluator": "metrics",
     "Normalization": "normalization",
@@ -22,6 +23,7 @@ _HOMES = {
 }
 __all__ = [
     "BackendUnavailable",
+    "BoxRule",
     "DatasetError",
     "Evaluator",
     "Normalization",
@@ -33,6 +35,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from wsolkern.box_rule import BoxRule
     from wsolkern.errors import BackendUnavailable, DatasetError
     from wsolkern.metrics import Evaluator
     from wsolkern.normalization import Normalization

@@ -15,6 +15,7 @@
 #include "cpu/resize.h"
 #include "cpu/stages.h"
 #include "cpu/tree/component_tree.h"
+#include "cpu/tree/rules.h"
 #include "shared/levels.h"
 
 namespace wsolkern {
@@ -125,6 +126,8 @@ class Workspace {
  public:
   PreparedMap map;
   std::vector<int64_t> counts;  // what is added up over maps
+  RuleTree rules;
+  std::vector<double> ious[2];  // scratch of the rules: by the largest component and by all contours, per level
   StageClock clock;
 
   void begin() {
@@ -244,9 +247,9 @@ class Workspace {
   }
 
   size_t bytes() const {
-    return map.bytes() + image_.bytes() + tree_.bytes() + digitizer_.bytes() + histogram_.bytes() +
-           (cuts_.capacity() + counts.capacity()) * 8 + (ranks_.capacity() + bins_.capacity()) * 2 +
-           (hits_[0].capacity() + hits_[1].capacity()) * 4;
+    return map.bytes() + rules.bytes() + (ious[0].capacity() + ious[1].capacity()) * 8 + image_.bytes() +
+           tree_.bytes() + digitizer_.bytes() + histogram_.bytes() + (cuts_.capacity() + counts.capacity()) * 8 +
+           (ranks_.capacity() + bins_.capacity()) * 2 + (hits_[0].capacity() + hits_[1].capacity()) * 4;
   }
 
  private:

@@ -356,6 +356,56 @@ void pixel_histograms(const Array<double>& maps, std::pair<int, int> size, const
       });
 }
 
+// The best IoU by another rule than the published evaluation's, of every contours' way, map and threshold: ious
+// [C, N, T]. The foreground of threshold t is {bins >= ranks[n, t]}, and ranks are at least 1.
+void rule_ious(const Array<int16_t>& bins, const Array<int16_t>& ranks, const Array<int32_t>& boxes,
+               const Array<int64_t>& box_offsets, int largest, bool first_of_ties, int connectivity, bool hole_borders,
+               int far_edge, bool inclusive, std::array<int, 4> empty, int contours, Array<double>& ious, int threads) {
+  expect_shape("bins", bins, {-1, -1, -1});
+  const py::ssize_t num_maps = bins.shape(0), height = bins.shape(1), width = bins.shape(2);
+  expect_shape("ranks", ranks, {num_maps, -1});
+  const py::ssize_t num_thresholds = ranks.shape(1);
+  expect_shape("boxes", boxes, {-1, 4});
+  expect_shape("box_offsets", box_offsets, {num_maps + 1});
+  expect_shape("ious", ious, {contours == kWantBoth ? 2 : 1, num_maps, num_thresholds});
+  const BoxRule rule{Largest(largest),
+                     first_of_ties,
+                     connectivity == 8 ? Connectivity::eight : Connectivity::four,
+                     hole_borders,
+                     FarEdge(far_edge),
+                     inclusive,
+                     {empty[0], empty[1], empty[2], empty[3]}};
+  const std::span<const int64_t> offsets = span_of(box_offsets);
+  if (offsets.front() != 0 || offsets.back() != boxes.shape(0) || !std::is_sorted(offsets.begin(), offsets.end()))
+    throw std::invalid_argument("box_offsets: expected to run from 0 to the number of boxes");
+  const Box* const truth = reinterpret_cast<const Box*>(boxes.data());
+  const int16_t *const levels = bins.data(), *const wanted = ranks.data();
+  double* const out = ious.mutable_data();
+  parallel(num_maps, threads, [&](Workspace& workspace, size_t n) {
+    LevelImage& image = workspace.rules.image;
+    image.resize(int(height), int(width));
+    for (int y = 0; y < height; ++y) {
+      const int16_t* from = levels + (n * height + y) * width;
+      std::copy(from, from + width, image.row(y));
+    }
+    image.find_top();
+    workspace.clock.end_of(kDigitizing, size_t(height) * width * 2 * sizeof(int16_t));
+    for (auto& each : workspace.ious) each.resize(image.top + 2);
+    double* const by_largest = contours & kWantLargest ? workspace.ious[0].data() : nullptr;
+    double* const by_all = contours & kWantAll ? workspace.ious[1].data() : nullptr;
+    workspace.rules.best_ious(rule, {truth + offsets[n], size_t(offsets[n + 1] - offsets[n])}, by_largest, by_all);
+    workspace.clock.end_of(kTree, size_t(height) * width * sizeof(int16_t));
+    double* to = out + n * num_thresholds;
+    for (const double* from : {by_largest, by_all}) {
+      if (!from) continue;
+      for (py::ssize_t t = 0; t < num_thresholds; ++t)
+        to[t] = from[std::clamp<int>(wanted[n * num_thresholds + t], 1, image.top + 1)];
+      to += num_maps * num_thresholds;
+    }
+    workspace.clock.end_of(kGathering, num_thresholds * (sizeof *wanted + sizeof *to));
+  });
+}
+
 // (name, nanoseconds, bytes, maps) of every stage; most threads at once; int64 [S, 4] of which stage, which thread,
 // begin and end in nanoseconds since the profile began; how many such spans there were, S or more.
 py::tuple stop_stages() {
@@ -420,6 +470,10 @@ PYBIND11_MODULE(WSOLKERN_MODULE, module) {
              arg("degenerate").noconvert(), arg("threads"));
   module.def("threshold_boxes", &threshold_boxes, arg("score_maps").noconvert(), arg("thresholds").noconvert(),
              arg("largest"), arg("threads"));
+  module.def("rule_ious", &rule_ious, arg("bins").noconvert(), arg("ranks").noconvert(), arg("boxes").noconvert(),
+             arg("box_offsets").noconvert(), arg("largest"), arg("first_of_ties"), arg("connectivity"),
+             arg("hole_borders"), arg("far_edge"), arg("inclusive"), arg("empty"), arg("contours"),
+             arg("ious").noconvert(), arg("threads"));
   module.def("pixel_histograms", &pixel_histograms, arg("maps").noconvert(), arg("size"), arg("ranks").noconvert(),
              arg("thresholds").noconvert(), arg("masks").noconvert(), arg("out").noconvert(), arg("total").noconvert(),
              arg("degenerate").noconvert(), arg("threads"));

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from wsolkern.box_rule import CHOE, BoxRule
 from wsolkern.errors import ImageError
 from wsolkern.metrics import Evaluator, GroundTruth, Protocol
 from wsolkern.ops import box_hits, pixel_histograms
@@ -452,15 +453,18 @@ def test_a_protocol_is_checked_and_compared():
         Protocol("ivr:.45 max", thresholds=[0, 0.5], iou_thresholds=(0.3, 0.5), size=SIZE),
         Protocol("ivr:.45 max", thresholds=[0, 0.5], iou_thresholds=(0.3,), size=SIZE[::-1]),
         Protocol(None, thresholds=[0, 0.5], iou_thresholds=(0.3,), size=SIZE),
+        Protocol("ivr:.45 max", thresholds=[0, 0.5], iou_thresholds=(0.3,), size=SIZE, box_rule="ts-cam"),
     ]
-    assert len({protocol, *others}) == 6 and protocol != "ivr:0.45 max"
+    assert len({protocol, *others}) == 7 and protocol != "ivr:0.45 max"
     content = json.loads(json.dumps(protocol.to_dict()))
     assert content == {
         "normalizations": ["ivr:0.45", "max"],
         "thresholds": [0.0, 0.5],
         "iou_thresholds": [0.3],
         "size": list(SIZE),
+        "box_rule": CHOE.to_dict(),
     }
+    assert repr(others[-1]) == "Protocol(ivr:0.45, max; 2 thresholds; IoU 0.3; size 9x12; box rule ts-cam)"
     content = {name: content[name] for name in ("normalizations", "thresholds", "iou_thresholds", "size")}
     assert Protocol(content.pop("normalizations"), **content) == protocol
     assert repr(protocol) == "Protocol(ivr:0.45, max; 2 thresholds; IoU 0.3; size 9x12)"
@@ -469,7 +473,13 @@ def test_a_protocol_is_checked_and_compared():
         protocol.size = (1, 1)
     with pytest.raises(ValueError, match="read-only"):
         protocol.thresholds[0] = 0.1
-    for wrong in ({"thresholds": [2]}, {"iou_thresholds": []}, {"size": 5}, {"normalizations": "mean"}):
+    for wrong in (
+        {"thresholds": [2]},
+        {"iou_thresholds": []},
+        {"size": 5},
+        {"normalizations": "mean"},
+        {"box_rule": "x"},
+    ):
         with pytest.raises(ValueError, match=f"^{next(iter(wrong)).rstrip('s')}"):
             Protocol(**wrong)
 
@@ -488,3 +498,31 @@ def test_an_evaluator_of_values_is_the_one_of_arguments():
     with pytest.raises(ValueError, match="boxes, masks: expected at least one of them, found None for both"):
         GroundTruth()
     assert repr(GroundTruth(masks=lambda image_id: None)) == "GroundTruth(masks from a function)"
+
+
+def test_counts_of_a_box_rule_are_its_hits_and_add_up_with_no_other_rules(tmp_path):
+    own = dataclasses.replace(BoxRule.parse("sat"), name="own", relative_to=0.9, hit=">")
+    for rule in ("ts-cam", own):
+        evaluator = fed(make(box_rule=rule, backend="cpu"), range(5), range(5, 8))
+        boxes = [make_boxes()[each] for each in IDS]
+        how = {"contours": "both", "size": SIZE, "rule": rule}
+        hits = box_hits(make_cams(), boxes, NORMALIZATIONS, THRESHOLDS, (0.3, 0.5), **how)
+        np.testing.assert_array_equal(evaluator.num_correct, hits.sum(axis=2))
+        np.testing.assert_array_equal(evaluator.hist, fed(make()).hist)  # masks have nothing to do with it
+        evaluator.save(tmp_path / "counts")
+        loaded = Evaluator.load(tmp_path / "counts", boxes=make_boxes())
+        assert loaded == evaluator and loaded.protocol.box_rule == BoxRule.parse(rule)
+        assert f"; box rule {rule}; 8 images)" in repr(evaluator)
+        with pytest.raises(ValueError, match=f"other: expected the same box_rule, choe, found {rule}"):
+            make().merge(evaluator)
+
+
+def test_counts_from_before_there_were_box_rules_are_of_the_default():
+    content = fed(make()).to_bytes()
+    assert b"box_rule" not in content
+    assert Evaluator.from_bytes(content).protocol.box_rule == CHOE
+    bad = make(box_rule="psol").to_bytes()
+    length = int.from_bytes(bad[:8], "little")
+    header = bad[8 : 8 + length].replace(b"pixel count", b"pixel C0unt")
+    with pytest.raises(ValueError, match="SHA-256"):
+        Evaluator.from_bytes(bad[:8] + header + bad[8 + length :])

@@ -35,6 +35,7 @@ def evaluate(
     nwc: options.Nwc = False,
     size: options.Size = "224",
     iou_thresholds: options.IouThresholds = options.DEFAULT_IOU_THRESHOLDS,
+    box_rule: options.BoxRule = "choe",
     interval: options.Interval = options.DEFAULT_INTERVAL,
     device: options.Device = "cpu",
     without_logits: options.WithoutLogits = False,
@@ -66,6 +67,7 @@ def evaluate(
     """
     with terminal.errors_as_messages():
         from wsolkern import studies
+        from wsolkern.box_rule import BoxRule
         from wsolkern.metrics import SelectedThresholds
 
         machine.use_threads(threads)
@@ -75,6 +77,7 @@ def evaluate(
             raise ValueError("--normalizations: score maps are normalized already; pass --cams, or leave it out")
         maps, targets = cams or score_maps, {"--json": json_file, "--resume": resume}
         check_targets(targets, (maps, metadata))
+        rule = BoxRule.parse(box_rule)
         how = options.evaluation(size, iou_thresholds, interval)
         where = options.parse_at(at)
         if cams is not None and not normalizations and isinstance(where, SelectedThresholds):
@@ -84,9 +87,10 @@ def evaluate(
             found = studies.evaluate(
                 maps,
                 split,
-                None if cams is None else normalizations or defaults.NORMALIZATIONS,
+                None if cams is None else normalizations or rule.normalization or defaults.NORMALIZATIONS,
                 mask_root=mask_root,
                 nwc=nwc,
+                box_rule=box_rule,
                 device=device,
                 with_logits=not without_logits,
                 at=where,
@@ -96,7 +100,7 @@ def evaluate(
             )
         studying.warn(found.counted.warnings)
 
-        title = f"{found.result.num_images:,} images of {split.folder}"
+        title = f"{found.result.num_images:,} images of {split.folder}{options.by_rule(found.box_rule.name)}"
         terminal.deliver_result(
             json_file,
             lambda: found.to_dict(curves=curves),

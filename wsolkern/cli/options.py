@@ -58,6 +58,14 @@ Size = Annotated[
     str, typer.Option(help="Evaluation size in pixels, SIDE or HEIGHTxWIDTH; CAMs are resized to it (bicubic).")
 ]
 IouThresholds = Annotated[str, typer.Option(help="IoU thresholds as fractions; MaxBoxAccV2 is the mean over them.")]
+BoxRule = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="How a box is made of a map and when it hits: choe (the field's evaluation), ts-cam, rethinking, sat, "
+        "bas or psol; see the page Box rules.",
+    ),
+]
 Interval = Annotated[
     float,
     typer.Option(
@@ -226,6 +234,11 @@ def evaluation(size: str, iou_thresholds: str, interval: float) -> dict:
         "iou_thresholds": parse_fractions("--iou-thresholds", iou_thresholds),
         "thresholds": thresholds(interval),
     }
+
+
+def by_rule(name: str) -> str:
+    """What a title says of a box rule, nothing of the field's own."""
+    return "" if name == "choe" else f", box rule {name}"
 
 
 def parse_arguments(texts: list[str]) -> dict:

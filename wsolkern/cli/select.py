@@ -50,6 +50,7 @@ def select(
     nwc: options.Nwc = False,
     size: options.Size = "224",
     iou_thresholds: options.IouThresholds = options.DEFAULT_IOU_THRESHOLDS,
+    box_rule: options.BoxRule = "choe",
     interval: options.Interval = options.DEFAULT_INTERVAL,
     device: options.Device = "cpu",
     allow_missing: options.AllowMissing = False,
@@ -94,6 +95,7 @@ def select(
                 confidence=confidence,
                 mask_root=mask_root,
                 nwc=nwc,
+                box_rule=box_rule,
                 device=device,
                 resume=resume,
                 progress=progress,
@@ -105,7 +107,8 @@ def select(
             terminal.list_problems(f"of {len(on.split.image_ids):,} maps were left out", on.problems, _MORE)
 
         def show() -> None:
-            images = [f"{on.num_images:,} images of {on.split.folder}" for on in both]
+            by_rule = options.by_rule(found.box_rule.name)
+            images = [f"{on.num_images:,} images of {on.split.folder}{by_rule}" for on in both]
             lines = report.caption(found.choices, found.figures, *images, fixed=select_threshold)
             shown = report.columns(found.choices, found.figures, fixed=select_threshold)
             if markdown:

@@ -28,6 +28,7 @@ def sweep(
     nwc: options.Nwc = False,
     size: options.Size = "224",
     iou_thresholds: options.IouThresholds = options.DEFAULT_IOU_THRESHOLDS,
+    box_rule: options.BoxRule = "choe",
     interval: options.Interval = options.DEFAULT_INTERVAL,
     device: options.Device = "cpu",
     without_logits: options.WithoutLogits = False,
@@ -76,6 +77,7 @@ def sweep(
                 wanted,
                 mask_root=mask_root,
                 nwc=nwc,
+                box_rule=box_rule,
                 device=device,
                 with_logits=not without_logits,
                 resume=resume,
@@ -83,7 +85,10 @@ def sweep(
                 **how,
             )
         studying.warn(found.counted.warnings)
-        result, title = found.result, f"{found.result.num_images:,} images of {split.folder}"
+        result, title = (
+            found.result,
+            f"{found.result.num_images:,} images of {split.folder}{options.by_rule(found.box_rule.name)}",
+        )
 
         def show() -> None:
             terminal.print_evaluation(found, title, markdown=markdown)

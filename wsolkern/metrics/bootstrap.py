@@ -17,6 +17,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from wsolkern.box_rule import CHOE
 from wsolkern.errors import ImageError
 from wsolkern.files import open_regular, write_from
 from wsolkern.metrics import sealed
@@ -349,7 +350,8 @@ class _Hits:
         if thresholds is None:
             # Thresholds of one level have one foreground: the first of them stands for all.
             _, first = np.unique((protocol.thresholds * _MAX_LEVEL).astype(np.int64), return_index=True)
-            self._thresholds, self._chosen = protocol.thresholds[first], None
+            by_level = protocol.box_rule == CHOE
+            self._thresholds, self._chosen = protocol.thresholds[first] if by_level else protocol.thresholds, None
         else:
             if len(thresholds) != num or any(set(ious) - set(each) for each in thresholds):
                 raise ValueError(f"thresholds: expected {num} times one for each IoU of {ious}, found {thresholds!r}")
@@ -369,6 +371,7 @@ class _Hits:
             self._ious,
             contours=self._metric.contours,
             size=self._protocol.size,
+            rule=self._protocol.box_rule,
             backend=self._backend,
         )
         hits = inputs.on_host(hits)  # [M, N, D, K]

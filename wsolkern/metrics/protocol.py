@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from wsolkern import defaults
+from wsolkern.box_rule import CHOE, BoxRule
 from wsolkern.errors import ArgumentError, ImageError
 from wsolkern.metrics.result import SCORE_MAPS, shorten_list
 from wsolkern.normalization import Normalization, parse_all
@@ -30,6 +31,8 @@ class Protocol:
         thresholds: Fractions of a map's maximum level, float64 [T], in [0, 1).
         iou_thresholds: Fractions in (0, 1], float64 [D].
         size: Height and width, in pixels, that CAMs are resized to; score maps must have it.
+        box_rule: How a box is made of a map and when it hits, or the name of a published rule such as "ts-cam"; masks
+            have nothing to do with it.
 
     Raises:
         ValueError: An argument is not as above.
@@ -39,6 +42,7 @@ class Protocol:
     thresholds: np.ndarray
     iou_thresholds: np.ndarray
     size: tuple[int, int]
+    box_rule: BoxRule
 
     def __init__(
         self,
@@ -47,12 +51,14 @@ class Protocol:
         thresholds: Sequence[float] | np.ndarray = DEFAULT_THRESHOLDS,
         iou_thresholds: Sequence[float] | np.ndarray = defaults.IOU_THRESHOLDS,
         size: tuple[int, int] = defaults.SIZE,
+        box_rule: str | BoxRule = "choe",
     ):
         checked = {
             "normalizations": None if normalizations is None else parse_all(normalizations),
             "thresholds": _frozen(inputs.check_thresholds(thresholds)),
             "iou_thresholds": _frozen(inputs.check_iou_thresholds(iou_thresholds)),
             "size": inputs.check_size(size),
+            "box_rule": BoxRule.parse(box_rule),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
@@ -69,6 +75,7 @@ class Protocol:
             "thresholds": self.thresholds.tolist(),
             "iou_thresholds": self.iou_thresholds.tolist(),
             "size": list(self.size),
+            "box_rule": self.box_rule.to_dict(),
         }
 
     def __eq__(self, other: object) -> bool:
@@ -81,10 +88,12 @@ class Protocol:
         ious = ", ".join(shorten_list([f"{iou:g}" for iou in self.iou_thresholds.tolist()]))
         names = ", ".join(shorten_list(self.names))
         size = f"{self.size[0]}x{self.size[1]}"
-        return f"Protocol({names}; {len(self.thresholds)} thresholds; IoU {ious}; size {size})"
+        rule = "" if self.box_rule == CHOE else f"; box rule {self.box_rule}"
+        return f"Protocol({names}; {len(self.thresholds)} thresholds; IoU {ious}; size {size}{rule})"
 
     def _key(self) -> tuple[object, ...]:
-        return self.normalizations, tuple(self.thresholds.tolist()), tuple(self.iou_thresholds.tolist()), self.size
+        fractions = tuple(self.thresholds.tolist()), tuple(self.iou_thresholds.tolist())
+        return self.normalizations, *fractions, self.size, self.box_rule
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -31,7 +31,7 @@ def seal(header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def unseal(
-    content: bytes, kind: Mapping[str, Any], names: Collection[str]
+    content: bytes, kind: Mapping[str, Any], names: Collection[str], optional: Collection[str] = ()
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """What :func:`seal` was given, but for the hash; files from before there was one have none.
 
@@ -39,6 +39,7 @@ def unseal(
         content: Bytes of any origin.
         kind: The "content" and "version" that are expected.
         names: What the header has beside them.
+        optional: What it may have, too.
 
     Raises:
         OtherVersion: They are of another version.
@@ -59,7 +60,7 @@ def unseal(
     found = header.pop("sha256", None)
     if found is not None and found != _sha256(header, arrays):
         raise ValueError("found a damaged one (its SHA-256 is another)")
-    if set(header) != {*kind, *names}:
+    if set(header) - {*optional} != {*kind, *names}:
         raise ValueError(f"found a damaged one (expected {', '.join(names)})")
     return header, arrays
 

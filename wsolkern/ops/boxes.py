@@ -6,11 +6,13 @@ Source: MaxBoxAcc and MaxBoxAccV2, Choe et al., arXiv 2007.04178, section 4.2; c
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from wsolkern import defaults
+from wsolkern.box_rule import CHOE, BoxRule
 from wsolkern.errors import ArgumentError, MapError
 from wsolkern.normalization import Normalization
 from wsolkern.ops import inputs
@@ -20,6 +22,7 @@ from wsolkern.ops.inputs import Array, Normalizations
 from wsolkern.ops.normalizing import normalize_reference
 from wsolkern.ops.operation import Operation
 from wsolkern.ops.resizing import resize_reference
+from wsolkern.ops.rules import backend_for, check_num_thresholds, rule_hits
 from wsolkern.ops.sharing import per_threshold
 
 
@@ -32,6 +35,7 @@ def box_hits(
     *,
     contours: str = "all",
     size: tuple[int, int] = (224, 224),
+    rule: str | BoxRule = "choe",
     backend: str = "auto",
 ) -> Array:
     """Which thresholds localize the object, for every normalization at once.
@@ -45,7 +49,8 @@ def box_hits(
         iou_thresholds: Fractions in (0, 1], D of them.
         contours: "largest" (MaxBoxAcc), "all" (MaxBoxAccV2) or "both" (one pass, a leading axis of 2 in that order).
         size: Height and width, in pixels, that CAMs are resized to.
-        backend: "auto", "reference", "cpu" or "cuda".
+        rule: The box rule, or the name of a published one such as "ts-cam"; "choe" is the field's.
+        backend: "auto", "reference", "cpu" or "cuda"; box rules other than "choe" run on the CPU.
 
     Returns:
         bool [M, N, D, T] on the device of ``cams``; bool [2, M, N, D, T] for both.
@@ -56,7 +61,9 @@ def box_hits(
 
     Source: Choe et al., arXiv 2007.04178, section 4.2; normalizations: Kim et al., arXiv 2107.13221, equations 3-6.
     """
-    hits, _ = _evaluate(cams, boxes, normalizations, thresholds, iou_thresholds, contours, size, backend, summed=False)
+    hits, _ = _evaluate(
+        cams, boxes, normalizations, thresholds, iou_thresholds, contours, size, rule, backend, summed=False
+    )
     return hits
 
 
@@ -69,6 +76,7 @@ def count_box_hits(
     *,
     contours: str = "all",
     size: tuple[int, int] = (224, 224),
+    rule: str | BoxRule = "choe",
     backend: str = "auto",
     groups: Array | None = None,
     num_groups: int = 1,
@@ -89,7 +97,7 @@ def count_box_hits(
     Raises:
         As ``box_hits``, and for groups that are not N integers.
     """
-    how = thresholds, iou_thresholds, contours, size, backend
+    how = thresholds, iou_thresholds, contours, size, rule, backend
     if groups is None:
         return _evaluate(cams, boxes, normalizations, *how, summed=True)
     return _evaluate(cams, boxes, normalizations, *how, summed=True, grouped=(groups, num_groups))
@@ -202,20 +210,25 @@ def _evaluate(
     iou_thresholds: Any,
     contours: str,
     size: Any,
+    rule: str | BoxRule,
     backend: str,
     *,
     summed: bool,
     grouped: tuple[Array, int] | None = None,
 ) -> tuple[Array, Array]:
     """Checks, and runs a backend; returns hits, or counts over the maps, and which maps are degenerate."""
-    backend, run = _BOX_HITS.choose(backend, cams)
+    rule = BoxRule.parse(rule)
+    backend, run = _BOX_HITS.choose(backend if rule == CHOE else backend_for(rule, backend), cams)
     maps, parsed, size = inputs.check_evaluation(cams, normalizations, size, backend)
     rows, offsets = inputs.check_boxes(boxes, len(maps))
     fractions, deltas = inputs.check_thresholds(thresholds), inputs.check_iou_thresholds(iou_thresholds)
     inputs.check_contours(contours)
-    if backend != "cpu" and not parsed:
+    check_num_thresholds(rule, fractions)
+    if (backend != "cpu" or rule != CHOE) and not parsed:
         inputs.check_scores(maps, "cams")
     how, kind = (parsed, fractions, deltas, contours, size), inputs.same_kind(cams)
+    if rule != CHOE:
+        run = partial(rule_hits, rule=rule, backend=backend)
     if grouped is None:
         result, degenerate = run(maps, rows, offsets, *how, summed)
         return kind(result if contours == "both" else result[0]), kind(degenerate)

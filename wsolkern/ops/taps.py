@@ -1,8 +1,8 @@
-"""The four pixels that a pixel of a resized map is made of, along one axis.
+"""The four pixels that a pixel of a resized map is made of, along one axis; or the two, if it is linear.
 
-In: a number of pixels before and after. Out: which four, and their weights.
+In: a number of pixels before and after. Out: which ones, and their weights.
 Formula: bicubic convolution (Keys, IEEE TASSP 1981) with A = -0.75, half-pixel centres and repeated border pixels; in
-float32, as ``cv2.resize(..., INTER_CUBIC)`` computes it.
+float32, as ``cv2.resize(..., INTER_CUBIC)`` computes it, and INTER_LINEAR the linear ones.
 """
 
 from typing import Any
@@ -27,3 +27,18 @@ def taps(num_in: int, num_out: int) -> tuple[np.ndarray, np.ndarray]:
     weights.append(one - weights[0] - weights[1] - weights[2])
     index = base.astype(np.int64) + np.arange(-1, 3)[:, None]
     return np.clip(index, 0, num_in - 1), np.stack(weights).astype(np.float64)
+
+
+def linear_taps(num_in: int, num_out: int, *, weights_repeat: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The two source pixels of linear interpolation, int [2, num_out], and their float32 weights [2, num_out].
+
+    Beyond the first and last pixel's centre both are that pixel; ``weights_repeat``: with the weights that they would
+    have without an end (as OpenCV's rows), else with 1 and 0 (as its columns).
+    """
+    scale = 1 / (num_out / num_in)
+    at = ((np.arange(num_out) + 0.5) * scale - 0.5).astype(np.float32)
+    base = np.floor(at)
+    index, t = base.astype(np.int64), at - base
+    if not weights_repeat:
+        t = np.where((index < 0) | (index >= num_in - 1), np.float32(0), t)
+    return np.clip([index, index + 1], 0, num_in - 1), np.stack([np.float32(1) - t, t])

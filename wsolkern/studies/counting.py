@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from wsolkern.box_rule import CHOE, BoxRule
 from wsolkern.datasets import MaskFolder, Metadata
 from wsolkern.errors import ArgumentError, ImageError, MapError
 from wsolkern.files import read_regular, stamp, write_whole
@@ -46,6 +47,7 @@ def evaluator_for(
     size: tuple[int, int] = (224, 224),
     thresholds: Sequence[float] | np.ndarray = DEFAULT_THRESHOLDS,
     iou_thresholds: Sequence[float] | np.ndarray = (0.3, 0.5, 0.7),
+    box_rule: str | BoxRule = "choe",
 ) -> Evaluator:
     """An empty evaluator for a split, with its boxes or its masks.
 
@@ -53,11 +55,11 @@ def evaluator_for(
         split: The split.
         normalizations: What to normalize with, ranges expanded; None to be fed score maps.
         mask_root: Folder that the split's mask paths start from; for masks only.
-        size, thresholds, iou_thresholds: As for :class:`Evaluator`.
+        size, thresholds, iou_thresholds, box_rule: As for :class:`Evaluator`.
 
     Raises:
-        ArgumentError: A mask root is missing, or given for boxes; the counts of so many settings need more than
-            MAX_COUNT_BYTES of memory; else as :class:`Evaluator`.
+        ArgumentError: A mask root is missing, or given for boxes; a box rule is unknown, or given for masks; the counts
+            of so many settings need more than MAX_COUNT_BYTES of memory; else as :class:`Evaluator`.
     """
     if normalizations is not None:
         normalizations = parse_all(normalizations)
@@ -68,7 +70,12 @@ def evaluator_for(
                 f"{len(normalizations):,} x {len(thresholds):,} x {len(iou_thresholds):,} counts need "
                 f"{num_bytes / 2**30:,.1f} GiB of memory, expected at most {MAX_COUNT_BYTES / 2**30:g}: take fewer",
             )
-    how: dict[str, Any] = {"thresholds": thresholds, "iou_thresholds": iou_thresholds, "size": size}
+    rule = BoxRule.parse(box_rule)
+    if rule != CHOE and split.kind != "boxes":
+        raise ArgumentError(
+            "box_rule", f"{split.folder} localizes objects with masks, there are no boxes, found {rule}"
+        )
+    how: dict[str, Any] = {"thresholds": thresholds, "iou_thresholds": iou_thresholds, "size": size, "box_rule": rule}
     if split.kind == "boxes":
         if mask_root is not None:
             raise ArgumentError("mask_root", f"{split.folder} localizes objects with boxes, it names no masks")

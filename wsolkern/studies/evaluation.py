@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from wsolkern import defaults
+from wsolkern.box_rule import CHOE, BoxRule
 from wsolkern.cams import CamStore, open_maps
 from wsolkern.datasets import Metadata
 from wsolkern.errors import ArgumentError, DatasetError
@@ -41,10 +42,14 @@ class Evaluation:
     """Where over thresholds these are taken."""
     cams_of: str | None = None
     """The class that each CAM is of: its image's "labels", or the one "predicted"; None where that is not known."""
+    box_rule: BoxRule = CHOE
+    """How boxes were made."""
 
     def to_dict(self, *, curves: bool = False) -> dict[str, Any]:
-        """All of it as JSON can hold it; thresholds and the arrays over them only if ``curves``."""
-        content = self.counted.to_dict() | self.result.to_dict(curves=curves)
+        """All of it as JSON can hold it; thresholds and the arrays over them only if ``curves``, the box rule only if
+        it is another than "choe"."""
+        rule = {} if self.box_rule == CHOE else {"box_rule": self.box_rule.to_dict()}
+        content = self.counted.to_dict() | rule | self.result.to_dict(curves=curves)
         if self.localization is not None:
             named = zip(self.result, self.localization, strict=True)
             content["localization"] = {
@@ -82,6 +87,7 @@ def evaluate(
     size: tuple[int, int] = defaults.SIZE,
     thresholds: Sequence[float] | np.ndarray = DEFAULT_THRESHOLDS,
     iou_thresholds: Sequence[float] | np.ndarray = defaults.IOU_THRESHOLDS,
+    box_rule: str | BoxRule = "choe",
     device: str = "cpu",
     with_logits: bool = True,
     at: At = "best",
@@ -102,6 +108,7 @@ def evaluate(
         size: Height and width, in pixels, that CAMs are resized to.
         thresholds: Fractions of a map's maximum level, float64 [T], in [0, 1).
         iou_thresholds: Fractions, D of them.
+        box_rule: How a box is made of a map and when it hits, or the name of a published rule such as "ts-cam".
         device: "cpu" or "cuda": where maps are evaluated.
         with_logits: Where a store has logits of all images, and the split has labels: count which images are
             classified, for Top-1, Top-5 and GT-known localization.
@@ -132,6 +139,7 @@ def evaluate(
             size=size,
             thresholds=thresholds,
             iou_thresholds=iou_thresholds,
+            box_rule=box_rule,
         )
         about, store = about_maps(maps, "score maps" if normalizations is None else "CAMs", nwc)
         if store is not None:
@@ -169,7 +177,7 @@ def evaluate(
     if evaluator.num_localized is not None:
         localization = result.localization(at)
     counted = Counted(*about_it, (*notes, *found.warnings), found.save)
-    return Evaluation(counted, result, localization, at, cams_of)
+    return Evaluation(counted, result, localization, at, cams_of, evaluator.protocol.box_rule)
 
 
 def sweep(
@@ -194,7 +202,8 @@ def sweep(
     wanted = tuple(dict.fromkeys(parse_all(normalizations)))
     found = evaluate(maps, split, wanted, **how)
     curves = tuple(percentile_curves(found.result))
-    return Sweep(found.counted, found.result, found.localization, found.at, found.cams_of, curves)
+    about = found.localization, found.at, found.cams_of, found.box_rule
+    return Sweep(found.counted, found.result, *about, curves)
 
 
 def _labels(store: CamStore | None, split: Metadata) -> tuple[Mapping[str, int] | None, str | None, list[str]]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from wsolkern import defaults
+from wsolkern.box_rule import CHOE, BoxRule
 from wsolkern.cams import open_maps
 from wsolkern.datasets import Metadata
 from wsolkern.errors import ArgumentError, DatasetError
@@ -44,13 +45,16 @@ class Selection:
     """Images of each class that were chosen on; 0: all."""
     select_threshold: bool
     """Whether thresholds were chosen on val, too."""
+    box_rule: BoxRule
+    """How boxes were made."""
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as JSON can hold it but the single resamples."""
+        """All of it as JSON can hold it but the single resamples; the box rule only if it is another than "choe"."""
         import wsolkern
 
-        return {
+        rule = {} if self.box_rule == CHOE else {"box_rule": self.box_rule.to_dict()}
+        return rule | {
             "wsolkern": wsolkern.__version__,
             "val": _about(self.val) | {"num_val_per_class": self.num_val_per_class},
             "test": _about(self.test),
@@ -82,6 +86,7 @@ def select(
     size: tuple[int, int] = defaults.SIZE,
     thresholds: Sequence[float] | np.ndarray = DEFAULT_THRESHOLDS,
     iou_thresholds: Sequence[float] | np.ndarray = defaults.IOU_THRESHOLDS,
+    box_rule: str | BoxRule = "choe",
     device: str = "cpu",
     resume: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
@@ -105,6 +110,7 @@ def select(
         size: Height and width of the evaluation, in pixels.
         thresholds: Fractions of a map's maximum level, float64 [T], in [0, 1).
         iou_thresholds: Fractions, D of them.
+        box_rule: How a box is made of a map and when it hits, or the name of a published rule such as "ts-cam".
         device: "cpu" or "cuda": where maps are evaluated.
         resume: File that both passes are saved to every few seconds, and gone on from if it is there. What the test's
             resamples are drawn from is in a second file beside it, with ".rows" behind its name.
@@ -164,11 +170,12 @@ def select(
             about_it = os.fspath(root), split, size, counter.num_images, found.problems, seconds
             return Counted(*about_it, found.warnings, found.save)
 
-        evaluator = evaluator_for(used, normalizations, mask_root=mask_root, **how)
+        evaluator = evaluator_for(used, normalizations, mask_root=mask_root, box_rule=box_rule, **how)
+        rule = evaluator.protocol.box_rule
         on_val = count("val", val, used, val_split.image_ids, evaluator, None)
         choices = selection.select(evaluator.compute(), judged_by)
         chosen = [choice.normalization for choice in choices]
-        tested = evaluator_for(test_split, chosen, mask_root=mask_root, **how)
+        tested = evaluator_for(test_split, chosen, mask_root=mask_root, box_rule=rule, **how)
         fixed = [choice.thresholds for choice in choices] if select_threshold else None
         judge = bootstrap.BootstrapEvaluator(
             tested.protocol,
@@ -179,13 +186,16 @@ def select(
             rows=None if state is None else state.with_name(f"{state.name}.rows"),
         )
         settings = {name: np.asarray(value).tolist() for name, value in how.items()}
+        if rule != CHOE:  # states from before there were rules have none
+            settings["box_rule"] = rule.to_dict()
         levels = None if fixed is None else [sorted(each.items()) for each in fixed]
         about_test = [judged_by, [*map(str, chosen)], settings, levels]
         on_test = count("test", test, test_split, test_split.image_ids, judge, about_test)
     figures = judge.compute(num_resamples, seed=seed, confidence=confidence)
     ious = tuple(evaluator.iou_thresholds.tolist())
     seconds = time.perf_counter() - started
-    return Selection(on_val, on_test, choices, figures, nwc, ious, num_val_per_class, select_threshold, seconds)
+    about_it = nwc, ious, num_val_per_class, select_threshold, rule, seconds
+    return Selection(on_val, on_test, choices, figures, *about_it)
 
 
 def _check_metric(text: str | None, val_split: Metadata, test_split: Metadata, select_threshold: bool) -> Metric:

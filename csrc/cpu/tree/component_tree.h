@@ -58,21 +58,27 @@ class ComponentTree {
   // largest contour's box, with the ranges covering 1 ... image.top.
   template <class Visit>
   void boxes(const LevelImage& image, bool only_largest, Visit&& visit) {
-    pieces_.clear();
-    const auto every = [](const Extent&) { return true; };
     const auto visit_extent = [&](int lowest, int highest, const Extent& extent) {
       visit(lowest, highest, contour_box(extent, image.width, image.height));
     };
+    extents(image, only_largest, visit_extent, visit_extent);
+  }
+
+  // The same with what each contour extends over; hole borders are visited by `visit_hole`.
+  template <class Visit, class VisitHole>
+  void extents(const LevelImage& image, bool only_largest, Visit&& visit, VisitHole&& visit_hole) {
+    pieces_.clear();
+    const auto every = [](const Extent&) { return true; };
     walk_outer(image, every, [&](int lowest, int highest, const Extent& extent) -> uint32_t {
-      if (!only_largest) visit_extent(lowest, highest, extent);
+      if (!only_largest) visit(lowest, highest, extent);
       return 0;
     });
     if (!only_largest)
-      walk_holes(image, every, visit_extent);
+      walk_holes(image, every, visit_hole);
     else if (image.top)
       LargestSearch(image, runs_, basins_, branches_, pieces_, areas_)
           .find(1, image.top, false,
-                [&](int lowest, int highest, const Piece& piece) { visit_extent(lowest, highest, piece.extent); });
+                [&](int lowest, int highest, const Piece& piece) { visit(lowest, highest, piece.extent); });
   }
 
   size_t bytes() const {

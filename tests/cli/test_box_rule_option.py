@@ -1,0 +1,102 @@
+"""``--box-rule`` of evaluate, sweep and select: the figures of the rule, in the title, the JSON and the state.
+
+In: a generated folder of CAMs with metadata. Out: what the commands print and write.
+Source: the Evaluator with the same rule is what they must equal.
+"""
+
+import json
+
+import numpy as np
+import pytest
+from cases import smooth
+from shared import write_split
+from typer.testing import CliRunner
+
+from wsolkern import Evaluator, studies
+from wsolkern.box_rule import BoxRule
+from wsolkern.cli import app
+from wsolkern.datasets import load_metadata
+
+IDS = [f"{index}.jpg" for index in range(24)]
+SIZE = ("--size", "48", "--interval", "0.02")
+
+
+@pytest.fixture
+def there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_split(tmp_path / "metadata", IDS, size=(200, 150), box=lambda i: (2 * i, 20, 100 + 2 * i, 120))
+    write_split(tmp_path / "masks", IDS, size=(200, 150), mask="mask.png")
+    (tmp_path / "cams").mkdir()
+    rng = np.random.default_rng(0)
+    for each in IDS:
+        np.save(tmp_path / "cams" / f"{each}.npy", np.float32(smooth(rng, 7, 7)))
+    return tmp_path
+
+
+def run(*arguments, code=0):
+    result = CliRunner().invoke(app, list(map(str, arguments)))
+    assert result.exit_code == code, result.output
+    return result
+
+
+def evaluated(there, names, rule):
+    split = load_metadata("metadata")
+    boxes, thresholds = split.resized_boxes((48, 48)), np.arange(0, 1, 0.02)
+    evaluator = Evaluator(names, boxes=boxes, thresholds=thresholds, size=(48, 48), box_rule=rule)
+    evaluator.update(np.stack([np.load(f"cams/{each}.npy") for each in IDS]), IDS)
+    return evaluator.compute().to_dict()["normalizations"]
+
+
+def test_evaluate_takes_a_rule_and_its_normalization(there):
+    about = "evaluate", "--cams", "cams", "--metadata", "metadata", *SIZE
+    for rule, names in (("ts-cam", "minmax"), ("psol", "max")):
+        found = json.loads(run(*about, "--box-rule", rule, "--json", "-").stdout)
+        assert found["normalizations"] == evaluated(there, names, rule)
+        assert BoxRule.from_dict(found["box_rule"]) == BoxRule.parse(rule)
+    named = json.loads(run(*about, "--box-rule", "sat", "-n", "max ivr:0.3", "--json", "-").stdout)
+    assert named["normalizations"] == evaluated(there, "max ivr:0.3", "sat")
+    plain = json.loads(run(*about, "-n", "minmax", "--json", "-").stdout)
+    assert plain["normalizations"] == evaluated(there, "minmax", "choe") and "box_rule" not in plain
+    assert "24 images of metadata, box rule ts-cam" in " ".join(run(*about, "--box-rule", "ts-cam").stdout.split())
+
+
+def test_sweep_and_select_take_a_rule(there):
+    names = "max ivr:0.2..0.4/0.1"
+    about = "sweep", "cams", "--metadata", "metadata", *SIZE, "--box-rule", "bas"
+    found = json.loads(run(*about, "-n", names, "--json", "-").stdout)
+    assert found["normalizations"] == evaluated(there, names, "bas")
+    (there / "others").mkdir()
+    for each in IDS:
+        np.save(f"others/{each}.npy", np.load(f"cams/{each}.npy"))
+    ids = [f"other{each}" for each in IDS]
+    write_split(there / "test", ids, size=(200, 150), box=lambda i: (2 * i, 20, 100 + 2 * i, 120))
+    for old, new in zip(IDS, ids, strict=True):
+        (there / "others" / f"{old}.npy").rename(there / "others" / f"{new}.npy")
+    picked = ["--val", "cams", "--val-metadata", "metadata", "--test", "others", "--test-metadata", "test"]
+    for rule in ("choe", "rethinking"):
+        figures = json.loads(
+            run(
+                "select", *picked, *SIZE, "-n", "minmax max", "--box-rule", rule, "--num-bootstrap", 50, "--json", "-"
+            ).stdout
+        )
+        expected = [row["max_box_acc_v2"] for row in evaluated(there, "minmax max", rule)]
+        assert [each["figure"] for each in figures["bootstrap"]["normalizations"]] == pytest.approx(expected)
+        assert figures.get("box_rule", {"name": "choe"})["name"] == rule
+
+
+def test_a_state_of_another_rule_is_refused(there):
+    about = "evaluate", "--cams", "cams", "--metadata", "metadata", *SIZE, "--resume", "state"
+    run(*about, "-n", "minmax")
+    refused = run(*about, "-n", "minmax", "--box-rule", "ts-cam", code=2)
+    assert "expected the same box_rule, ts-cam, found choe" in " ".join(refused.output.split())
+    run(*about, "-n", "minmax")
+
+
+def test_what_does_not_go_with_a_rule_is_said(there):
+    refused = run("sweep", "cams", "--metadata", "metadata", "--box-rule", "tscam", code=2)
+    said = "--box-rule: expected one of choe, ts-cam, rethinking, sat, bas, psol, found 'tscam'"
+    assert said in " ".join(refused.output.split())
+    refused = run("evaluate", "--cams", "cams", "--metadata", "masks", "--mask-root", ".", "--box-rule", "sat", code=2)
+    assert "--box-rule: masks localizes objects with masks" in " ".join(refused.output.split())
+    with pytest.raises(ValueError, match="box_rule: expected one of"):
+        studies.evaluate("cams", load_metadata("metadata"), box_rule="mine")

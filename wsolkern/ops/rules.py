@@ -1,0 +1,228 @@
+"""Which thresholds localize the object by another rule than the published evaluation's.
+
+In: CAMs [N, h, w] with normalizations, or score maps; ground-truth boxes; a BoxRule. Out: hits [C, M, N, D, T].
+Source: of each rule its own, see :mod:`wsolkern.box_rule`.
+
+The native core takes any rule: levels become integers, thresholds ranks among them, and one component tree a
+normalization gives the boxes of all thresholds. The resize and the normalization before it are numpy's.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from wsolkern.box_rule import BoxRule
+from wsolkern.errors import BackendUnavailable
+from wsolkern.normalization import Normalization
+from wsolkern.ops.backends import native, num_threads, resolve
+from wsolkern.ops.constants import CONTOURS, MAX_CUTS, NUM_LEVELS
+from wsolkern.ops.normalizing import normalize_reference
+from wsolkern.ops.resizing import resize_cpu, resize_linear
+
+_MAPS_AT_ONCE = 64  # so that what is made of them on the way stays small
+_LARGEST = ("contour area", "pixel count", "box area")  # as the native core counts them
+_FAR_EDGES = ("clipped", "past", "last")
+
+Ious = Callable[..., np.ndarray]
+
+
+def rule_hits(
+    maps: np.ndarray,  # float64 [N, h, w]
+    rows: np.ndarray,  # int32 [B, 4], the boxes of all maps
+    offsets: np.ndarray,  # int64 [N + 1], where each map's rows begin
+    normalizations: tuple[Normalization, ...],  # M of them; none: the maps are score maps
+    thresholds: np.ndarray,  # float64 [T]
+    deltas: np.ndarray,  # float64 [D]
+    contours: str,
+    size: tuple[int, int],
+    summed: bool,
+    *,
+    rule: BoxRule,
+    backend: str,
+) -> tuple[np.ndarray, np.ndarray]:  # bool [C, M, N, D, T], or int64 [C, M, D, T]; bool [M, N]: degenerate maps
+    """As :func:`wsolkern.ops.box_hits`, whose arguments these are once they are checked."""
+    ious_of: Ious = _ious_reference if backend == "reference" else _ious_cpu
+    num_ways, num_rows = (2 if contours == "both" else 1), max(len(normalizations), 1)
+    shape = len(deltas), len(thresholds)
+    if summed:
+        out = np.zeros((num_ways, num_rows, *shape), np.int64)
+    else:
+        out = np.empty((num_ways, num_rows, len(maps), *shape), bool)
+    degenerate = np.zeros((num_rows, len(maps)), bool)
+    for start in range(0, len(maps), _MAPS_AT_ONCE):
+        some = slice(start, min(start + _MAPS_AT_ONCE, len(maps)))
+        resized = _resized(maps[some], size, rule)
+        begin = offsets[some.start : some.stop + 1]
+        boxes, begin = rows[begin[0] : begin[-1]], begin - begin[0]
+        for m, normalization in enumerate(normalizations or (None,)):
+            if normalization is None:
+                scores = resized
+            else:
+                scores, degenerate[m, some] = normalize_reference(resized, normalization)
+            levels, cuts = _levels_and_cuts(scores, thresholds, rule)
+            ious = ious_of(levels, cuts, boxes, begin, contours, rule)[:, :, None]  # [C, n, 1, T]
+            hits = ious >= deltas[:, None] if rule.hit == ">=" else ious > deltas[:, None]
+            if summed:
+                out[:, m] += hits.sum(axis=1)
+            else:
+                out[:, m, some] = hits
+    return out, degenerate
+
+
+def backend_for(rule: BoxRule, backend: str) -> str:
+    """The backend that a rule runs on: "reference" or "cpu"; "auto" never takes a GPU.
+
+    Raises:
+        ValueError: No such backend.
+        BackendUnavailable: It does not run here, or is "cuda".
+    """
+    if backend == "cuda":
+        raise BackendUnavailable(
+            f'backend "cuda": expected box rule choe, found {rule}, which runs on the CPU: take backend "auto" or "cpu"'
+        )
+    return resolve(backend)
+
+
+def check_num_thresholds(rule: BoxRule, thresholds: np.ndarray) -> None:
+    """Raises ValueError if a rule of scores as they are has more thresholds than one tree can have levels."""
+    if rule.levels == "float" and len(thresholds) > MAX_CUTS:
+        raise ValueError(
+            f"thresholds: expected at most {MAX_CUTS:,} for box rule {rule}, whose levels are float, "
+            f"found {len(thresholds):,}"
+        )
+
+
+def _resized(maps: np.ndarray, size: tuple[int, int], rule: BoxRule) -> np.ndarray:
+    """In the rule's precision, [N, H, W]."""
+    if rule.interpolation == "cubic":
+        return maps if maps.shape[1:] == size else resize_cpu(maps, size)
+    with np.errstate(over="ignore"):  # what is too large for float32 is infinite
+        return np.ascontiguousarray(resize_linear(maps.astype(rule.precision), size))
+
+
+def _levels_and_cuts(
+    scores: np.ndarray,  # [N, H, W], in the rule's precision
+    thresholds: np.ndarray,  # float64 [T]
+    rule: BoxRule,
+) -> tuple[np.ndarray, np.ndarray]:  # [N, H, W] and float64 [N, T]: what is compared with what
+    """Levels, uint8 or scores, and each map's thresholds on their axis."""
+    if rule.levels == "8-bit":
+        levels, most, number = (scores * scores.dtype.type(NUM_LEVELS)).astype(np.uint8), NUM_LEVELS, np.float64
+    else:
+        levels, most, number = scores, 1, scores.dtype.type
+    if rule.relative_to is None:
+        reference: Any = np.full(len(levels), most)
+    elif rule.relative_to == 1:
+        reference = levels.max(axis=(1, 2))
+    else:
+        reference = np.percentile(levels, 100 * rule.relative_to, axis=(1, 2))
+    return levels, (thresholds.astype(number) * reference.astype(number)[:, None]).astype(np.float64)
+
+
+def _ious_cpu(
+    levels: np.ndarray, cuts: np.ndarray, boxes: np.ndarray, offsets: np.ndarray, contours: str, rule: BoxRule
+) -> np.ndarray:  # float64 [C, N, T]
+    if rule.levels == "8-bit":  # the foreground is "level + 1 >= rank"
+        bins = levels.astype(np.int16) + np.int16(1)
+        ranks = (np.floor(cuts) + 2 if rule.comparison == ">" else np.ceil(cuts) + 1).astype(np.int16)
+    else:
+        at_least = np.nextafter(cuts, np.inf) if rule.comparison == ">" else cuts
+        bins, ranks = np.empty(levels.shape, np.int16), np.empty(cuts.shape, np.int16)
+        native().digitize(np.ascontiguousarray(levels, np.float64), at_least, bins, ranks, num_threads())
+    ious = np.empty((2 if contours == "both" else 1, *cuts.shape))
+    native().rule_ious(
+        bins, ranks, boxes, offsets, _LARGEST.index(rule.largest), rule.ties == "first", rule.connectivity,
+        rule.hole_borders, _FAR_EDGES.index(rule.far_edge), rule.inclusive, rule.empty, CONTOURS[contours], ious,
+        num_threads(),
+    )  # fmt: skip
+    return ious
+
+
+def _ious_reference(
+    levels: np.ndarray, cuts: np.ndarray, boxes: np.ndarray, offsets: np.ndarray, contours: str, rule: BoxRule
+) -> np.ndarray:  # float64 [C, N, T]
+    """One map and one threshold after the other."""
+    ways = [way for way in ("largest", "all") if contours in (way, "both")]
+    ious = np.empty((len(ways), *cuts.shape))
+    for n, (values, cuts_of_map) in enumerate(zip(levels.astype(np.float64), cuts, strict=True)):
+        truth = boxes[offsets[n] : offsets[n + 1]]
+        known: dict[int, list[float]] = {}  # foregrounds of one map are nested: their number of pixels tells them apart
+        for t, cut in enumerate(cuts_of_map):
+            foreground = values > cut if rule.comparison == ">" else values >= cut
+            num_pixels = int(np.count_nonzero(foreground))
+            if num_pixels not in known:
+                found = _boxes_reference(foreground, rule)
+                known[num_pixels] = [
+                    float(_ious(found[way], truth, rule.inclusive).max()) if num_pixels else _of_empty(truth, rule)
+                    for way in ways
+                ]
+            ious[:, n, t] = known[num_pixels]
+    return ious
+
+
+def _of_empty(truth: np.ndarray, rule: BoxRule) -> float:
+    return float(_ious(np.array([rule.empty]), truth, rule.inclusive).max())
+
+
+def _boxes_reference(foreground: np.ndarray, rule: BoxRule) -> dict[str, np.ndarray]:
+    """The boxes of a foreground, int [B, 4]: of its largest component, one, and of all contours."""
+    from scipy import ndimage  # only the reference needs it
+
+    if not foreground.any():
+        return {"largest": np.empty((0, 4), int), "all": np.empty((0, 4), int)}
+    eight = np.ones((3, 3)) if rule.connectivity == 8 else None
+    labels, num_components = ndimage.label(foreground, structure=eight)
+    found = ndimage.find_objects(labels)
+    if rule.largest == "pixel count":
+        sizes = np.bincount(labels.ravel(), minlength=num_components + 1)[1:]
+    elif rule.largest == "box area":
+        sizes = np.array([(ys.stop - ys.start) * (xs.stop - xs.start) for ys, xs in found])
+    else:
+        sizes = np.array([_contour_area(labels[box] == index) for index, box in enumerate(found, 1)])
+    raster = np.arange(labels.size).reshape(labels.shape)
+    first_pixels = ndimage.minimum(raster, labels, np.arange(1, num_components + 1))
+    as_large = np.flatnonzero(sizes == sizes.max())
+    place = np.argmin(first_pixels[as_large]) if rule.ties == "first" else np.argmax(first_pixels[as_large])
+    spans = [(xs.start, ys.start, xs.stop, ys.stop) for ys, xs in found]
+    largest = spans[as_large[place]]
+    if rule.hole_borders:
+        height, width = foreground.shape
+        background, _ = ndimage.label(~foreground)
+        for ys, xs in ndimage.find_objects(background):
+            if ys.start > 0 and xs.start > 0 and ys.stop < height and xs.stop < width:
+                spans.append((xs.start - 1, ys.start - 1, xs.stop + 1, ys.stop + 1))
+    return {"largest": _edges([largest], foreground, rule), "all": _edges(spans, foreground, rule)}
+
+
+def _contour_area(component: np.ndarray) -> float:
+    """What the outer border of a component encloses: it runs through the centres of its pixels."""
+    from scipy import ndimage
+
+    filled = ndimage.binary_fill_holes(component).astype(int)
+    inside = filled[:-1, :-1] + filled[:-1, 1:] + filled[1:, :-1] + filled[1:, 1:]  # of every 2 x 2 square
+    return float(np.count_nonzero(inside == 4) + np.count_nonzero(inside == 3) / 2)
+
+
+def _edges(spans: list[tuple[int, int, int, int]], foreground: np.ndarray, rule: BoxRule) -> np.ndarray:
+    """Boxes of half-open spans, with the rule's x1 and y1."""
+    height, width = foreground.shape
+    boxes = np.array(spans)
+    if rule.far_edge == "clipped":
+        boxes[:, 2:] = np.minimum(boxes[:, 2:], (width - 1, height - 1))
+    elif rule.far_edge == "last":
+        boxes[:, 2:] -= 1
+    return boxes
+
+
+def _ious(a: np.ndarray, b: np.ndarray, inclusive: bool) -> np.ndarray:
+    """float64 [A, B]; 0 where both boxes are empty."""
+    a, b = a[:, None].astype(np.int64), b[None].astype(np.int64)
+
+    def area(low: Any, high: Any) -> Any:
+        return np.maximum(0, high - low + inclusive).prod(axis=-1)
+
+    common = area(np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:]))
+    joint = area(a[..., :2], a[..., 2:]) + area(b[..., :2], b[..., 2:]) - common
+    result: np.ndarray = np.where(joint > 0, common / np.maximum(joint, 1), 0.0)
+    return result
