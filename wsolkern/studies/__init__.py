@@ -18,6 +18,7 @@ _HOMES = {
     "doctor": "installation",
     "evaluate": "evaluation",
     "extract": "extraction",
+    "localizations": "localization",
     "profile": "timing",
     "profile_function": "timing",
     "select": "selection",
@@ -31,6 +32,7 @@ __all__ = [
     "doctor",
     "evaluate",
     "extract",
+    "localizations",
     "profile",
     "profile_function",
     "select",
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from wsolkern.studies.evaluation import evaluate, sweep
     from wsolkern.studies.extraction import extract
     from wsolkern.studies.installation import doctor
+    from wsolkern.studies.localization import localizations
     from wsolkern.studies.passes import Interrupted, NothingCounted
     from wsolkern.studies.selection import select
     from wsolkern.studies.tabulation import table
