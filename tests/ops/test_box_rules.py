@@ -2,6 +2,7 @@
 
 import dataclasses
 import pickle
+from functools import cache
 
 import box_rule_oracle
 import cv2
@@ -17,6 +18,9 @@ from wsolkern.ops.resizing import resize_linear
 
 IOU_THRESHOLDS = np.arange(1, 20) / 20
 OTHERS = [name for name in BOX_RULES if name != "choe"]
+
+
+real_cams = cache(demo_cams)
 
 
 def random_cam(rng):
@@ -70,7 +74,7 @@ def test_a_published_rule_equals_its_transcription(name, num_maps):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
 def test_a_published_rule_equals_its_transcription_on_real_cams(name):
-    cams, boxes, _ = demo_cams()
+    cams, boxes, _ = real_cams()
     thresholds, rule = np.array([0, 0.1, 0.2, 0.45]), BoxRule.parse(name)
     found = box_hits(cams, boxes, rule.normalization, thresholds, IOU_THRESHOLDS, contours="largest", rule=rule)
     for index, (cam, truth) in enumerate(zip(cams, boxes, strict=True)):
