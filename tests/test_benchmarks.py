@@ -8,7 +8,7 @@ import json
 
 import pytest
 
-from benchmarks import cpu_rows, folder, harness, inputs
+from benchmarks import cpu_rows, folder, harness, inputs, ious
 
 
 def test_a_result_says_when_on_which_machine_and_which_commit(tmp_path):
@@ -42,6 +42,16 @@ def test_a_count_that_is_one_off_has_no_speed(monkeypatch, rng):
     monkeypatch.setattr(cpu_rows, "count_pixels", one_more)
     with pytest.raises(harness.WrongResult, match="a work, a kind: 1 of .* counts of map 0 differ"):
         cpu_rows.pixel_row("a work", kind, ["max"])
+
+
+def test_ious_that_are_not_those_of_the_hits_have_no_speed(monkeypatch, rng):
+    boxes = inputs.synthetic_boxes(rng, 2)
+    kind = inputs.Inputs("a kind", inputs.cam_like(rng, boxes, 7), boxes)
+    assert ious.compare(kind, "max", "all", 1).shape == (1, 2)
+    right = ious.box_ious
+    monkeypatch.setattr(ious, "box_ious", lambda *arguments, **how: 1 - right(*arguments, **how))
+    with pytest.raises(harness.WrongResult, match="a kind, max, all: IoUs and hits differ"):
+        ious.compare(kind, "max", "all", 1)
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ class Digitizer {
     const size_t n = cuts.size();
     usable_ = grid.usable() && n > kFewCuts;
     // A counting sort by cell: end_ holds counts, then where each cell begins, and moves on to where it ends.
-    end_.assign(std::max(grid.num_cells, 4), 0);
+    end_.assign(usable_ ? grid.num_cells : 4, 0);
     cell_.resize(n);
     uint16_t *const ends = end_.data(), *const cells = cell_.data();
     uint16_t most = 0;

@@ -1,8 +1,8 @@
 // The small named layer over vector instructions: everything machine-specific in this project is in this file.
 //
 // Vectors are the compilers' own vector types (GCC and Clang), as wide as the instruction set this file is compiled
-// for. Only the three things those types cannot say well (a comparison as bits, a horizontal maximum, a lane mask) are
-// written with intrinsics, and each has a plain fallback that any other machine uses.
+// for. Only the few things those types cannot say well (a comparison as bits or as one, a horizontal maximum, a lane
+// mask) are written with intrinsics, and each has a plain fallback that any other machine uses.
 #pragma once
 
 #include <cstdint>
@@ -130,14 +130,26 @@ inline i16v first_lanes(int n) {
   return load(table.at + kLanes16 - n);
 }
 
+// Whether any lane of a comparison's result is set.
+inline bool any(i64v v) {
+#if defined(__AVX512DQ__)
+  return _mm512_movepi64_mask((__m512i)v) != 0;
+#elif defined(__AVX2__)
+  return _mm256_movemask_epi8((__m256i)v) != 0;
+#else
+  int64_t bits = 0;
+  for (int lane = 0; lane < kLanes64; ++lane) bits |= v[lane];
+  return bits != 0;
+#endif
+}
+
 // Whether any of p[0], ..., p[n - 1] is less than `limit`.
 inline bool any_below(const double* p, int n, double limit) {
-  for (; n >= kLanes64; n -= kLanes64, p += kLanes64) {
-    const i64v below = load(p) < splat(limit);
-    int64_t any = 0;
-    for (int lane = 0; lane < kLanes64; ++lane) any |= below[lane];
-    if (any) return true;
-  }
+  const f64v most = splat(limit);
+  for (; n >= 4 * kLanes64; n -= 4 * kLanes64, p += 4 * kLanes64)
+    if (any((load(p) < most) | (load(p + kLanes64) < most) | (load(p + 2 * kLanes64) < most) |
+            (load(p + 3 * kLanes64) < most)))
+      return true;
   for (int i = 0; i < n; ++i)
     if (p[i] < limit) return true;
   return false;

@@ -103,14 +103,15 @@ class OrderStatistics {
       take(0, values_, order_, ranks, out);
       return;
     }
-    // Two counters a block, taken in turn: neighbours often share a block, and would wait for each other.
+    // Four counters a block, taken in turn: neighbours often share a block, and would wait for each other.
     const int shift = std::countr_zero(unsigned(grid.num_cells / kBlocks));
     const auto block_of = [&](size_t p) { return cells[p] >> shift; };
-    counts_.assign(2 * kBlocks, 0);
+    counts_.assign(4 * kBlocks, 0);
+    uint32_t* const counts = counts_.data();
     size_t i = 0;
-    for (; i + 2 <= n; i += 2)
-      for (int turn = 0; turn < 2; ++turn) ++counts_[2 * block_of(i + turn) + turn];
-    for (; i < n; ++i) ++counts_[2 * block_of(i)];
+    for (; i + 4 <= n; i += 4)
+      for (int turn = 0; turn < 4; ++turn) ++counts[4 * block_of(i + turn) + turn];
+    for (; i < n; ++i) ++counts[4 * block_of(i)];
 
     // Which blocks hold a wanted rank, and how many values lie before each.
     group_of_.resize(kBlocks);
@@ -119,7 +120,10 @@ class OrderStatistics {
     int64_t before = 0;
     int block = 0;
     for (size_t at = 0; at < order_.size();) {
-      const auto count = [&] { return int64_t(counts_[2 * block]) + counts_[2 * block + 1]; };
+      const auto count = [&] {
+        const uint32_t* const each = counts + 4 * block;
+        return int64_t(each[0] + each[1] + each[2] + each[3]);
+      };
       while (before + count() <= ranks[order_[at]]) before += count(), ++block;
       if (num_groups_ == groups_.size()) groups_.emplace_back();
       Group& group = groups_[num_groups_++];
@@ -130,14 +134,31 @@ class OrderStatistics {
       group.values.resize(count());
       group.filled = 0;
       group_of_[block] = uint16_t(num_groups_ - 1);
+      if (num_groups_ <= kFewGroups) block_of_[num_groups_ - 1] = block;
       is_wanted_[block] = 1;
     }
-    // Whether a pixel is in such a block cannot be predicted: 32 answers as bits, then only the few that are.
+    // Whether a pixel is in such a block cannot be predicted: answers as bits, then only the few that are. Of few
+    // blocks the cells are compared with the ends of each; else each is looked up.
     const auto hand_out = [&](size_t p) {
       Group& group = groups_[group_of_[block_of(p)]];
       group.values[group.filled++] = map[p];
     };
     size_t p = 0;
+    if (num_groups_ <= kFewGroups && grid.num_cells <= 1 << 14) {  // signed numbers of 16 bits hold all cells
+      int16_t first[kFewGroups][64], last[kFewGroups][64];
+      for (size_t g = 0; g < num_groups_; ++g) {
+        const int where = block_of_[g] << shift;
+        std::fill(first[g], first[g] + 64, int16_t(where - 1));
+        std::fill(last[g], last[g] + 64, int16_t(where + (1 << shift)));
+      }
+      const int16_t* const signed_cells = reinterpret_cast<const int16_t*>(cells.data());
+      for (; p + 64 <= n; p += 64) {
+        uint64_t bits = 0;
+        for (size_t g = 0; g < num_groups_; ++g)
+          bits |= greater_bits64(signed_cells + p, first[g]) & greater_bits64(last[g], signed_cells + p);
+        for (; bits; bits &= bits - 1) hand_out(p + std::countr_zero(bits));
+      }
+    }
     for (; p + 32 <= n; p += 32) {
       uint32_t bits = 0;
       for (int j = 0; j < 32; ++j) bits |= uint32_t(is_wanted_[block_of(p + j)]) << j;
@@ -161,7 +182,8 @@ class OrderStatistics {
 
  private:
   // Ranks are looked for in blocks of cells, few enough that their counters stay in the nearest cache.
-  static constexpr int kBlocks = 1 << 12;
+  static constexpr size_t kFewGroups = 4;
+  static constexpr int kBlocks = 1 << 10;
   struct Group {  // the values of one block in which ranks are wanted
     int64_t before;
     size_t from, to;  // of `order_`: the wanted ranks
@@ -175,6 +197,7 @@ class OrderStatistics {
   std::vector<uint8_t> is_wanted_;  // per block: 1 if so
   std::vector<Group> groups_;
   size_t num_groups_ = 0;
+  int block_of_[kFewGroups];  // of the first groups
 
   static void take(int64_t before, std::span<double> values, std::span<const size_t> wanted,
                    std::span<const int64_t> ranks, double* out) {

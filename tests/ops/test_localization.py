@@ -10,10 +10,11 @@ from functools import cache
 import numpy as np
 import oracle
 import pytest
-from cases import CASES, FEW_CASES, batch, evaluation_size, truth_boxes
+from cases import CASES, FEW_CASES, batch, cams_of_one_size, evaluation_size, truth_boxes
 from shared import slow_but
 
 from wsolkern import BackendUnavailable, ops
+from wsolkern.ops.boxes import ious_reference
 
 NORMALIZATIONS = ("minmax", "max", "pas:0.9", "ivr:0.45", "ivr:0.3+pas:0.8")
 IOU_THRESHOLDS = np.array([0.05, 0.3, 0.5, 0.7, 1.0])
@@ -107,6 +108,34 @@ def test_a_batch_gives_what_its_maps_give(backend, monkeypatch):
                 places, ops.localize(cams[one], NORMALIZATIONS, OWN_THRESHOLDS, **how), strict=True
             ):
                 np.testing.assert_array_equal(found[:, one], wanted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_random_maps(native, rng):
+    """300 maps each, of all kinds and odd sizes; localize answers to threshold_boxes, IoUs to these and to hits."""
+    deltas = np.array([0.1, 0.5, 0.9])
+    for _ in range(12):
+        shape, size = rng.integers(1, 12, 2), tuple(rng.integers(1, 40, 2).tolist())
+        cams = cams_of_one_size(25, tuple(shape), int(rng.integers(1 << 30)))
+        corners = np.sort(rng.integers(0, size[::-1], (25, 2, 2, 2)), axis=2).reshape(25, 2, 4)
+        names = (f"ivr:{rng.integers(0, 99) / 100}", "minmax", f"pas:{rng.integers(1, 99) / 100}", "max")
+        thresholds = rng.random((4, rng.integers(1, 7)))
+        places = ops.localize(cams, names, thresholds, size=size)
+        for m, name in enumerate(names):
+            how = {"size": size, "contours": "both"}
+            ious = ops.box_ious(cams, list(corners), name, thresholds[m], **how)
+            hits = ops.box_hits(cams, list(corners), name, thresholds[m], deltas, **how)
+            np.testing.assert_array_equal(ious[..., None, :] >= deltas[:, None], hits)
+            scores = ops.normalize(cams, name, size)
+            largest, every = (ops.threshold_boxes(scores, thresholds[m], contours=each) for each in ("largest", "all"))
+            is_empty = (scores.max(axis=(1, 2)) * 255).astype(int) == 0
+            for n in range(25):
+                for t in range(thresholds.shape[1]):
+                    np.testing.assert_array_equal(places.boxes[m, n, t][None], largest[n][t])
+                    assert places.num_contours[m, n, t] == (0 if is_empty[n] else len(every[n][t]))
+                    for c, boxes in enumerate((largest[n][t], every[n][t])):
+                        assert ious[c, 0, n, t] == ious_reference(boxes, corners[n]).max()
 
 
 def test_thresholds_of_all_normalizations_or_of_each(backend):

@@ -5,6 +5,9 @@
 // branches.h, boxes.h), once with each connectivity; largest.h then picks MaxBoxAcc's contour.
 #pragma once
 
+#include <array>
+
+#include "cpu/tree/euler.h"
 #include "cpu/tree/largest.h"
 
 namespace wsolkern {
@@ -113,28 +116,34 @@ class ComponentTree {
   }
 
   // Per level k = 1 ... image.top the box of the largest contour and the number of all, outer and hole borders.
+  // `boxes` and `num_contours` have room for image.top + 2.
   void localize(const LevelImage& image, Box* boxes, int32_t* num_contours) {
-    std::fill(num_contours, num_contours + image.top + 2, 0);  // first by how much they differ from the level below
-    const auto count_borders = [&](auto&& lowest_of) {
-      for (const uint32_t b : branches_.order) {
-        const Branch& branch = branches_.at[b];
-        const int lowest = lowest_of(branch.join + 1, branch.peak);
-        ++num_contours[lowest];
-        --num_contours[lowest + branch.peak - branch.join];
-      }
-    };
     largest_extents(image, [&](int lowest, int highest, const Extent& extent) {
       std::fill(boxes + lowest, boxes + highest + 1, contour_box(extent, image.width, image.height));
     });
-    count_borders([](int lowest, int) { return lowest; });
-    grow_holes(image);
-    count_borders([&](int, int highest) { return image.top + 1 - highest; });
+    // First by how much the numbers differ from those of the level below.
+    std::fill(num_contours, num_contours + image.top + 2, 0);
+    for (const uint32_t b : branches_.order) {
+      ++num_contours[branches_.at[b].join + 1];
+      --num_contours[branches_.at[b].peak + 1];
+    }
+    const bool are_few = image.top <= kFewLevels;
+    if (!are_few) {
+      grow_holes(image);
+      for (const uint32_t b : branches_.order) {  // level j of the inverted image is k = top + 1 - j
+        ++num_contours[image.top + 1 - branches_.at[b].peak];
+        --num_contours[image.top + 1 - branches_.at[b].join];
+      }
+    }
     std::partial_sum(num_contours, num_contours + image.top + 1, num_contours);
+    for (int k = 1; are_few && k <= image.top; ++k)  // holes are components less the Euler number
+      num_contours[k] = int32_t(2 * num_contours[k] - euler_number(image, k, row_));
   }
 
   size_t bytes() const {
     return inverted_.bytes() + runs_.bytes() + basins_.bytes() + branches_.bytes() + silhouettes_.bytes() +
-           pieces_.bytes() + areas_.bytes() + outer_hits_.capacity() * 4 + most_ious_.capacity() * 8;
+           pieces_.bytes() + areas_.bytes() + outer_hits_.capacity() * 4 + row_.capacity() * 8 +
+           (matches_[0].capacity() + matches_[1].capacity() + matches_[2].capacity()) * sizeof(Match);
   }
 
  private:
@@ -146,7 +155,14 @@ class ComponentTree {
   Pieces pieces_;
   Areas areas_;
   std::vector<uint32_t> outer_hits_;
-  std::vector<double> most_ious_;  // scratch: per branch
+  static constexpr int kFewLevels = 4;  // whose Euler numbers cost less than a tree of the holes
+  static constexpr std::array<double, 3> kRounds = {1. / 4, 1. / 64, 0};
+  struct Match {
+    uint32_t branch;
+    double most_iou;
+  };
+  std::vector<Match> matches_[kRounds.size()];  // scratch
+  std::vector<uint64_t> row_;                   // scratch
 
   // A hole's border runs through the pixels around it; holes never reach the edge, so it stays inside.
   static Extent hole_border(const Extent& e) { return {e.x0 - 1, e.y0 - 1, e.x1 + 1, e.y1 + 1}; }
@@ -228,23 +244,24 @@ class ComponentTree {
   void raise_ious(const LevelImage& image, const TruthBoxes& truth, BorderOf&& border_of, LevelOf&& level_of,
                   double* ious) {
     const auto box_of = [&](const Extent& extent) { return contour_box(border_of(extent), image.width, image.height); };
-    most_ious_.resize(branches_.at.size());
-    for (const uint32_t b : branches_.order) most_ious_[b] = truth.most_iou(box_of(branches_.at[b].extent));
-    double below = std::numeric_limits<double>::infinity();
-    for (const double least : {1. / 4, 1. / 64, 0.}) {
-      for (const uint32_t b : branches_.order) {
-        poll();
-        const Branch& branch = branches_.at[b];
-        const double most = most_ious_[b];
-        if (branch.peak == branch.join || most < least || most >= below ||
-            !any_below(ious + level_of(branch.join + 1, branch.peak), branch.peak - branch.join, most))
-          continue;
-        silhouettes_.walk(image, runs_, basins_, branches_, b, [&](int lowest, int highest, const Extent& extent) {
-          raise(ious + level_of(lowest, highest), highest - lowest + 1, truth.best_iou(box_of(extent)));
-        });
-      }
-      below = least;
+    for (auto& each : matches_) each.clear();
+    for (const uint32_t b : branches_.order) {
+      const Branch& branch = branches_.at[b];
+      if (branch.peak == branch.join) continue;
+      const double most = truth.most_iou(box_of(branch.extent));
+      if (most > 0) matches_[most >= kRounds[0] ? 0 : most >= kRounds[1] ? 1 : 2].push_back({b, most});
     }
+    for (const std::vector<Match>& round : matches_)
+      for (const Match& match : round) {
+        const Branch& branch = branches_.at[match.branch];
+        poll();
+        if (!any_below(ious + level_of(branch.join + 1, branch.peak), branch.peak - branch.join, match.most_iou))
+          continue;
+        silhouettes_.walk(
+            image, runs_, basins_, branches_, match.branch, [&](int lowest, int highest, const Extent& extent) {
+              raise(ious + level_of(lowest, highest), highest - lowest + 1, truth.best_iou(box_of(extent)));
+            });
+      }
   }
 };
 
