@@ -198,6 +198,44 @@ def evaluation(size: str, iou_thresholds: str, interval: float) -> dict:
     }
 
 
+def selected_thresholds(path: Path) -> dict[str, dict[float, float]]:
+    """What the JSON of wsolkern select chose: normalization -> threshold by IoU threshold.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is no such JSON, or one of PxAP, which has no thresholds.
+    """
+    from wsolkern.files import read_regular
+
+    try:
+        choices = json.loads(read_regular(path))["choices"]
+        found = {
+            str(choice["normalization"]): {float(iou): float(each) for iou, each in choice["thresholds"].items()}
+            for choice in choices
+        }
+    except (ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        raise ValueError(f"--thresholds-from: {path}: expected the JSON of wsolkern select, found another") from error
+    if not found or not all(found.values()):
+        raise ValueError(f"--thresholds-from: {path}: expected thresholds, found those of no box metric")
+    return found
+
+
+def check_thresholds_at(
+    at: dict[str, dict[float, float]] | float, normalizations: list[str] | str | None, iou_thresholds: list[float]
+) -> None:
+    """Does nothing if --threshold or --thresholds-from has what the normalizations need; None: score maps."""
+    from wsolkern.metrics.result import SCORE_MAPS
+    from wsolkern.normalization import parse_all
+    from wsolkern.studies.images import chosen_thresholds
+
+    names = [SCORE_MAPS] if normalizations is None else [*map(str, parse_all(normalizations))]
+    try:
+        chosen_thresholds(at, names, iou_thresholds)
+    except ArgumentError as error:
+        option = "--thresholds-from" if isinstance(at, dict) else "--threshold"
+        raise ValueError(f"{option}: {error.reason}") from error
+
+
 def parse_arguments(texts: list[str]) -> dict:
     """--argument: values are JSON where they can be, else text."""
     found = {}

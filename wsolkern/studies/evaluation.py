@@ -112,7 +112,7 @@ def evaluate(
         )
         about, store = about_maps(maps, "score maps" if normalizations is None else "CAMs", nwc)
         if store is not None:
-            _check_kind(maps, store.manifest.content, normalizations is None)
+            check_kind(maps, store.manifest.content, normalizations is None)
             store.check_split(split)
         job = fingerprint(split, mask_root, about)
         counting = SplitCount(evaluator, split.image_ids, job, mask_files=mask_files_of(split, mask_root))
@@ -158,7 +158,7 @@ def sweep(
     return Sweep(found.counted, found.result, tuple(percentile_curves(found.result)))
 
 
-def _check_kind(maps: str | os.PathLike[str], content: str, wants_score_maps: bool) -> None:
+def check_kind(maps: str | os.PathLike[str], content: str, wants_score_maps: bool) -> None:
     """Raises DatasetError if a store holds the other kind of maps."""
     if not wants_score_maps and content == "score maps":
         raise DatasetError(
