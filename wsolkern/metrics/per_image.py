@@ -20,7 +20,7 @@ from wsolkern.metrics.metric import usual_iou_threshold
 from wsolkern.metrics.protocol import GroundTruth, Protocol
 from wsolkern.metrics.result import SCORE_MAPS, NormalizationResult
 from wsolkern.normalization import Normalization
-from wsolkern.ops import affine, box_ious, inputs, localize, normalize, pixel_histograms, resize
+from wsolkern.ops import affine, box_ious, inputs, localize, pixel_histograms, resize
 
 CONTOURS = ("largest", "all")
 """The axis of what there is for the largest contour (MaxBoxAcc) and for all contours (MaxBoxAccV2)."""
@@ -304,7 +304,7 @@ class PerImageEvaluator:
             "max_box_acc_v2": at[2][..., 1 + num_deltas :] >= deltas,
         }
         objects = pointing.painted(truth, self.protocol.size)
-        common, points, energy, labels, predicted = self._common(maps, image_ids, objects, None)
+        common, points, energy, labels, predicted, _ = self._common(maps, image_ids, objects, None)
         distances = pointing.distances_to_boxes(points, truth)
         misclassified = (labels != predicted) & (labels >= 0) & (predicted >= 0)
         categories = self.errors.categories(boxes, num_contours > 0, iou, truth, misclassified)
@@ -364,12 +364,9 @@ class PerImageEvaluator:
         over_grid = formulas.pixel_iou(shared, union)[..., in_grid]
         best, where = over_grid.max(axis=-1), over_grid.argmax(axis=-1)
         objects = masks == 1
-        common, points, energy, labels, _ = self._common(maps, image_ids, objects, masks != 255)
+        common, points, energy, labels, _, degenerate = self._common(maps, image_ids, objects, masks != 255)
         distances = pointing.distances_to_pixels(points, objects)
         pointed = (points[:, 0] >= 0) & (distances <= self.tolerance**2)
-        degenerate = np.zeros((len(self.chosen), len(maps)), bool)
-        if normalizations is not None:
-            degenerate = (np.asarray(affine(maps, normalizations, backend=self.backend))[..., 1] == 0).T
         columns: dict[str, Any] = common | {
             "threshold": np.array([each.threshold for each in self.chosen])[:, None],
             "object_pixels": objects.sum(axis=(1, 2)),
@@ -398,11 +395,14 @@ class PerImageEvaluator:
 
     def _common(
         self, maps: np.ndarray, image_ids: list[Any], objects: np.ndarray, counted: np.ndarray | None
-    ) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """The first columns, where maps point, int64 [N, 2], energies, float64 [M, N], and classes, int64 [N]."""
+    ) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """The first columns, where maps point, int64 [N, 2], energies, float64 [M, N], labels and predicted classes,
+        int64 [N] each, and which maps are degenerate, bool [M, N]."""
         points, _ = pointing.maxima(maps)
-        scores = [maps] if self.protocol.normalizations is None else self._score_maps(maps)  # one after the other
-        energy = np.stack([pointing.energies(each, objects, counted) for each in scores])
+        divisors: Any = np.broadcast_to([0.0, 1.0], (len(maps), 1, 2))  # score maps are what they are
+        if self.protocol.normalizations is not None:
+            divisors = np.asarray(affine(maps, self.protocol.normalizations, backend=self.backend))
+        energy = pointing.energies(maps, divisors, objects, counted)
         labels, predicted = (
             np.array([classes.get(each, -1) for each in image_ids], np.int64)
             for classes in (self._labels, self._predicted)
@@ -420,11 +420,8 @@ class PerImageEvaluator:
             energy,
             labels,
             predicted,
+            (divisors[..., 1] == 0).T,
         )
-
-    def _score_maps(self, maps: np.ndarray) -> Iterator[np.ndarray]:
-        for each in self.protocol.normalizations or ():
-            yield np.asarray(normalize(maps, each, backend=self.backend))
 
     def _sides(self, image_id: Any) -> tuple[float, float, float, float]:
         """Width, height, width, height of an image; NaN where they are not known."""

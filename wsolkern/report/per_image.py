@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Columns = list[tuple[str, list[str]]]
 
-_ROW_GROUP = 1 << 16  # rows that a Parquet file keeps together
+_ROW_GROUP = 1 << 14  # rows that a Parquet file keeps together
 
 
 def check_file(path: str | os.PathLike[str]) -> None:
