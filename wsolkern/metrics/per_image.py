@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from wsolkern.datasets.metadata import original_boxes
 from wsolkern.errors import ArgumentError, ImageError, MapError
 from wsolkern.metrics import formulas, pointing
 from wsolkern.metrics.breakdown import CATEGORIES, ErrorRule
@@ -311,15 +312,12 @@ class PerImageEvaluator:
         over_grid = ious[..., : len(grid)]
         best, where = over_grid.max(axis=-1), over_grid.argmax(axis=-1)  # [2, M, N]
         pointed = (points[:, 0] >= 0) & (distances <= self.tolerance**2)
-        scale = np.array([self._sides(each) for each in image_ids]) / np.array([*self.protocol.size[::-1]] * 2)
+        in_image = self._in_image(boxes, num_contours > 0, image_ids)
         columns: dict[str, Any] = common | {
             "num_boxes": np.array([len(each) for each in truth]),
             "threshold": np.array([each.threshold for each in self.chosen])[:, None],
             **{name: boxes[..., place] for place, name in enumerate(("x0", "y0", "x1", "y1"))},
-            **{
-                f"image_{name}": boxes[..., place] * scale[:, place]
-                for place, name in enumerate(("x0", "y0", "x1", "y1"))
-            },
+            **{f"image_{name}": in_image[..., place] for place, name in enumerate(("x0", "y0", "x1", "y1"))},
             "iou": iou,
             **{
                 f"{name}@{delta:g}": some[..., place]
@@ -423,10 +421,14 @@ class PerImageEvaluator:
             (divisors[..., 1] == 0).T,
         )
 
-    def _sides(self, image_id: Any) -> tuple[float, float, float, float]:
-        """Width, height, width, height of an image; NaN where they are not known."""
-        width, height = self._image_sizes.get(image_id, (np.nan, np.nan))
-        return width, height, width, height
+    def _in_image(self, boxes: np.ndarray, found: np.ndarray, image_ids: list[Any]) -> np.ndarray:
+        """Boxes [M, N, 4] in pixels of their images; 0 0 0 0 where none was found, -1 where sizes are not known."""
+        known_sizes = np.array([each in self._image_sizes for each in image_ids])
+        sizes = np.array([self._image_sizes.get(each, (1, 1)) for each in image_ids])
+        all_sizes = np.broadcast_to(sizes, (len(boxes), *sizes.shape)).reshape(-1, 2)
+        in_image = original_boxes(boxes.reshape(-1, 4), all_sizes, self.protocol.size).reshape(boxes.shape)
+        in_image = np.where(found[..., None], in_image, 0)
+        return np.where(known_sizes[:, None], in_image, -1)
 
     def _point(self, labels: np.ndarray, pointed: np.ndarray) -> None:
         self._seen.update(labels.tolist())

@@ -19,6 +19,7 @@ _HOMES = {
     "doctor": "installation",
     "evaluate": "evaluation",
     "extract": "extraction",
+    "localizations": "localization",
     "per_image": "images",
     "profile": "timing",
     "profile_function": "timing",
@@ -34,6 +35,7 @@ __all__ = [
     "doctor",
     "evaluate",
     "extract",
+    "localizations",
     "per_image",
     "profile",
     "profile_function",
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from wsolkern.studies.extraction import extract
     from wsolkern.studies.images import by_group, per_image
     from wsolkern.studies.installation import doctor
+    from wsolkern.studies.localization import localizations
     from wsolkern.studies.passes import Interrupted, NothingCounted
     from wsolkern.studies.selection import select
     from wsolkern.studies.tabulation import table
