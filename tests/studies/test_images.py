@@ -16,11 +16,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from wsolkern import studies
-from wsolkern.cams import CamWriter, Manifest
+from wsolkern.cams import CamStore, CamWriter, Manifest
 from wsolkern.cli import app, terminal
 from wsolkern.datasets import load_metadata
 from wsolkern.errors import ArgumentError, DatasetError
 from wsolkern.metrics.breakdown import CATEGORIES
+from wsolkern.ops import normalize
 from wsolkern.ops.inputs import threshold_grid
 from wsolkern.report import per_image as report
 from wsolkern.studies import counting
@@ -244,13 +245,36 @@ def test_what_is_wrong_is_said_before_the_work(made, name, tmp_path, monkeypatch
     assert not (tmp_path / "rows.csv").exists()
 
 
+def test_score_maps_have_rows_and_groups_too(made, tmp_path):
+    split = split_of(made)
+    maps = {each: CamStore(made / "store").read(each) for each in split.image_ids[:-MISSING]}
+    for image_id, cam in maps.items():
+        path = tmp_path / "scores" / f"{image_id}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, normalize(cam, "minmax", (20, 20)))
+    where = ["--score-maps", tmp_path / "scores", "--metadata", made / "metadata/boxes", *OPTIONS, "--by", "class"]
+    content = json.loads(run(*where, "--per-image", tmp_path / "rows.csv", "--json", "-").stdout)
+    of_cams = studies.per_image(made / "folder", split, "minmax", **HOW)
+    rows = {row["image_id"]: row for row in read_csv(tmp_path / "rows.csv")}
+    for row in as_numbers(of_cams.rows):
+        found = typed(rows[row["image_id"]])
+        assert found["normalization"] == "score maps"
+        differ = ("normalization", "degenerate")  # score maps given as such are never degenerate
+        assert {k: v for k, v in found.items() if k not in differ} == {k: v for k, v in row.items() if k not in differ}
+    assert [each["name"] for each in content["groups"]] == ["0", "1", "2"]
+    assert content["per_image"]["normalizations"][0]["errors"] == of_cams.summaries[0].errors
+
+
 def test_arguments_of_the_studies_are_checked_before_the_work(made, monkeypatch):
+    result = studies.evaluate(made / "store", split_of(made), "max", **HOW).result
     monkeypatch.setattr(counting.SplitCount, "run", lambda *_, **__: pytest.fail("maps are read"))
     maps = made / "store", split_of(made), WANTED
     with pytest.raises(ArgumentError, match="tolerance: expected pixels"):
         studies.per_image(*maps, tolerance=-1, **HOW)
     with pytest.raises(ArgumentError, match="at: expected thresholds of max, found those of minmax"):
         studies.per_image(*maps, at={"minmax": 0.5}, **HOW)
+    with pytest.raises(ArgumentError, match="at: expected thresholds of minmax, found those of max"):
+        studies.per_image(*maps, at=result, **HOW)
     with pytest.raises(ArgumentError, match="by: expected class or size, found 'colour'"):
         studies.by_group(*maps, by="colour", **HOW)
     without = load_metadata(made / "metadata/boxes")

@@ -254,14 +254,12 @@ def chosen_thresholds(at: Result | At | float, names: Sequence[str], iou_thresho
     """
     if isinstance(at, Result):
         rows = {row.name: row for row in at}
+        _expect_all(names, rows)
         return [Chosen.best(rows[name]) for name in names]
     wanted: list[Mapping[float, float] | float]
     if isinstance(at, Mapping):
         by_name = {str(key if key == SCORE_MAPS else Normalization.parse(key)): some for key, some in at.items()}
-        absent = [name for name in names if name not in by_name]
-        if absent:
-            known = ", ".join(by_name)
-            raise ArgumentError("at", f"expected thresholds of {absent[0]}, found those of {known}")
+        _expect_all(names, by_name)
         wanted = [by_name[name] for name in names]
     else:
         wanted = [at] * len(names)
@@ -271,6 +269,13 @@ def chosen_thresholds(at: Result | At | float, names: Sequence[str], iou_thresho
             if not 0 <= threshold < 1:
                 raise ArgumentError("at", f"expected thresholds in [0, 1), found {threshold!r}")
     return chosen
+
+
+def _expect_all(names: Sequence[str], found: Mapping[str, object]) -> None:
+    """Raises ArgumentError if a normalization is not among those that there are thresholds of."""
+    absent = [name for name in names if name not in found]
+    if absent:
+        raise ArgumentError("at", f"expected thresholds of {absent[0]}, found those of {', '.join(found)}")
 
 
 def _predicted(maps: str | os.PathLike[str], split: Metadata) -> dict[str, int]:
