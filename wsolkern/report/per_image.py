@@ -136,7 +136,7 @@ def summary_columns(summaries: Sequence[ImageSummary]) -> Columns:
 
     found: Columns = [("normalization", [each.name for each in summaries])]
     found.append(("threshold", [f"{each.chosen.threshold:.6g}" for each in summaries]))
-    found.append(("mean IoU there", [percent(each.mean_iou) for each in summaries]))
+    found.append(("mean IoU, there", [percent(each.mean_iou) for each in summaries]))
     for contours in summaries[0].mean_best_iou:
         found.append((f"mean best IoU, {contours}", [percent(each.mean_best_iou[contours]) for each in summaries]))
     for contours in summaries[0].peak_mean_iou:
@@ -217,10 +217,10 @@ def shown_images(found: "PerImage") -> list[tuple[str, Columns]]:
 
 
 def rich_table(title: str, columns: Columns) -> "Table":
-    """A table for the terminal; a heading is broken where it is longer than its cells."""
+    """A table for the terminal; headings are broken at their commas."""
     table = plain_table(title)
     for place, (heading, _) in enumerate(columns):
-        table.add_column(heading, justify="right" if place else "left")
+        table.add_column(heading.replace(", ", "\n"), justify="right" if place else "left")
     for row in zip(*(cells for _, cells in columns), strict=True):
         table.add_row(*map(visible, row))
     return table
