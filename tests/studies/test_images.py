@@ -20,7 +20,9 @@ from wsolkern.cams import CamStore, CamWriter, Manifest
 from wsolkern.cli import app, terminal
 from wsolkern.datasets import load_metadata
 from wsolkern.errors import ArgumentError, DatasetError
+from wsolkern.metrics import Metric, SelectedThresholds
 from wsolkern.metrics.breakdown import CATEGORIES
+from wsolkern.normalization import Normalization
 from wsolkern.ops import normalize
 from wsolkern.ops.inputs import threshold_grid
 from wsolkern.report import per_image as report
@@ -149,7 +151,7 @@ def test_parquet_has_the_same_rows_with_types(made, tmp_path):
 def test_without_pyarrow_that_is_said_before_the_work(made, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    monkeypatch.setattr(studies, "evaluate", None, raising=False)
+    monkeypatch.setattr(counting.SplitCount, "run", lambda *_, **__: pytest.fail("maps are read"))
     _, options = about(made, "boxes")
     done = run(*options, "--per-image", tmp_path / "rows.parquet", code=terminal.FAILED)
     assert "rows.parquet: needs pyarrow: pip install wsolkern[parquet]" in done.stderr
@@ -184,16 +186,16 @@ def test_thresholds_may_be_fixed_or_come_from_elsewhere(made, tmp_path):
     best = studies.per_image(*maps, **HOW).to_dict()
     given = studies.per_image(*maps, at=result, **HOW).to_dict()
     assert {**best, "seconds": 0} == {**given, "seconds": 0}
-    fixed = studies.per_image(*maps, at=0.3, **HOW)
-    assert set(fixed.rows.columns["threshold"]) == {0.3}
-    run(*options, "--per-image", tmp_path / "fixed.csv", "--threshold", 0.3)
+    fixed = studies.per_image(*maps, at=0.25, **HOW)
+    assert set(fixed.rows.columns["threshold"]) == {0.25}
+    run(*options, "--per-image", tmp_path / "fixed.csv", "--at", 0.25)
     assert [typed(row) for row in read_csv(tmp_path / "fixed.csv")] == as_numbers(fixed.rows)
     chosen = [
         {"normalization": row.name, "thresholds": {str(iou): each for iou, each in row.best_threshold_v2.items()}}
         for row in result
     ]
-    (tmp_path / "select.json").write_text(json.dumps({"choices": chosen}))
-    where = ["--per-image", tmp_path / "rows.csv", "--thresholds-from", tmp_path / "select.json"]
+    (tmp_path / "select.json").write_text(json.dumps({"bootstrap": {"metric": "MaxBoxAccV2"}, "choices": chosen}))
+    where = ["--per-image", tmp_path / "rows.csv", "--at", tmp_path / "select.json"]
     run(*options[:-2], *where)  # the normalizations, too
     rows = read_csv(tmp_path / "rows.csv")
     assert len(rows) == 3 * (NUM - MISSING)
@@ -205,25 +207,19 @@ def test_thresholds_may_be_fixed_or_come_from_elsewhere(made, tmp_path):
 
 
 REFUSED = {
-    "threshold_alone": (["--threshold", 0.3], "expected --per-image with them"),
-    "threshold_of_one": (["--per-image", "rows.csv", "--threshold", 1.0], "--threshold: expected thresholds in [0, 1)"),
+    "tolerance_alone": (["--tolerance", 3], "--tolerance: expected --per-image with it"),
+    "threshold_of_one": (["--per-image", "rows.csv", "--at", 1.0], "--at: expected thresholds in [0, 1), found 1.0"),
     "name": (["--per-image", "rows.txt"], "--per-image: expected a name that ends in .csv or .parquet"),
     "by": (["--by", "colour"], "--by: expected class or size, found 'colour'"),
-    "no_select": (
-        ["--per-image", "rows.csv", "--thresholds-from", "other.json"],
-        "expected the JSON of wsolkern select",
-    ),
-    "pxap": (
-        ["--per-image", "rows.csv", "--thresholds-from", "pxap.json"],
-        "expected thresholds, found those of no box",
-    ),
+    "no_select": (["--per-image", "rows.csv", "--at", "other.json"], "expected what wsolkern select --json writes"),
+    "pxap": (["--per-image", "rows.csv", "--at", "pxap.json"], "expected thresholds that were selected, found none"),
     "not_all": (
-        ["--per-image", "rows.csv", "--thresholds-from", "max.json"],
-        "--thresholds-from: expected thresholds of minmax, found those of max",
+        ["--per-image", "rows.csv", "--at", "max.json"],
+        "--at: expected thresholds of minmax, found those of max",
     ),
     "no_delta": (
-        ["--per-image", "rows.csv", "--thresholds-from", "few.json"],
-        "--thresholds-from: expected a threshold for each IoU threshold, or one for all, found none for [0.7]",
+        ["--per-image", "rows.csv", "--at", "few.json"],
+        "--at: expected a threshold for each IoU threshold, or one for all, found none for [0.7]",
     ),
     "same_file": (["--per-image", "rows.csv", "--json", "rows.csv"], "--json, --per-image: expected two files"),
 }
@@ -238,7 +234,9 @@ def test_what_is_wrong_is_said_before_the_work(made, name, tmp_path, monkeypatch
         "max": [{"normalization": "max", "thresholds": {"0.5": 0.1}}],
         "few": [{"normalization": each, "thresholds": {"0.3": 0.1, "0.5": 0.1}} for each in WANTED.split()],
     }.items():
-        (tmp_path / f"{file}.json").write_text(json.dumps({"choices": choices}))
+        (tmp_path / f"{file}.json").write_text(
+            json.dumps({"bootstrap": {"metric": "PxAP" if file == "pxap" else "MaxBoxAccV2"}, "choices": choices})
+        )
     monkeypatch.setattr(counting.SplitCount, "run", lambda *_, **__: pytest.fail("maps are read"))
     where, message = REFUSED[name]
     assert message in run(*about(made, "boxes")[1], *where, code=terminal.FAILED).stderr
@@ -271,8 +269,13 @@ def test_arguments_of_the_studies_are_checked_before_the_work(made, monkeypatch)
     maps = made / "store", split_of(made), WANTED
     with pytest.raises(ArgumentError, match="tolerance: expected pixels"):
         studies.per_image(*maps, tolerance=-1, **HOW)
+    selected = SelectedThresholds(Metric.MAX_BOX_ACC, {Normalization("minmax"): {0.5: 0.5}})
     with pytest.raises(ArgumentError, match="at: expected thresholds of max, found those of minmax"):
-        studies.per_image(*maps, at={"minmax": 0.5}, **HOW)
+        studies.per_image(*maps, at=selected, **HOW)
+    with pytest.raises(ArgumentError, match="at: expected thresholds for masks, found those that MaxBoxAcc selected"):
+        studies.per_image(made / "store", split_of(made, "masks"), "minmax", at=selected, mask_root=made, **HOW)
+    with pytest.raises(ArgumentError, match="at: expected one of best, gt-known"):
+        studies.per_image(*maps, at="worst", **HOW)
     with pytest.raises(ArgumentError, match="at: expected thresholds of minmax, found those of max"):
         studies.per_image(*maps, at=result, **HOW)
     with pytest.raises(ArgumentError, match="by: expected class or size, found 'colour'"):
@@ -289,7 +292,7 @@ def test_groups_of_a_split(made, name, by, tmp_path):
     where, options = about(made, name)
     split = split_of(made, name)
     found = studies.by_group(made / "store", split, WANTED, by=by, **where, **HOW)
-    whole = studies.evaluate(made / "store", split, WANTED, **where, **HOW)
+    whole = studies.evaluate(made / "store", split, WANTED, with_logits=False, **where, **HOW)
     assert found.result.to_dict(curves=True) == whole.result.to_dict(curves=True)
     assert found.counted.problems == whole.counted.problems
     assert sum(group.num_images for group in found.groups) == NUM - MISSING
@@ -299,7 +302,7 @@ def test_groups_of_a_split(made, name, by, tmp_path):
         rows = studies.per_image(made / "store", split, "max", at=0.5, **where, **HOW).rows
         sizes = np.searchsorted(found.size_bounds, (rows.columns["object_area"] * 400).round().astype(int))
         assert [group.num_images for group in found.groups] == [n for n in np.bincount(sizes).tolist() if n]
-    done = run(*options, "--by", by, "--json", tmp_path / "all.json")
+    done = run(*options, "--by", by, "--without-logits", "--json", tmp_path / "all.json")
     assert f"by {by}, in percent" in done.stdout
     ours, theirs = json.loads(json.dumps(found.to_dict())), json.loads((tmp_path / "all.json").read_text())
     assert {**ours, "seconds": 0} == {**theirs, "seconds": 0}

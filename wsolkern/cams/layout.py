@@ -69,10 +69,10 @@ class Entries(NamedTuple):
 
     image_ids: tuple[str, ...]
     classes: np.ndarray
+    top5_classes: np.ndarray
     file_bytes: np.ndarray
     file_mtimes: np.ndarray
     file_sha256: np.ndarray
-    top5_classes: np.ndarray
 
 
 def read_manifest(store: Path) -> tuple[Manifest, str]:
@@ -201,7 +201,7 @@ def read_entries(store: Path, shard: Shard) -> Entries:
             tensors = {name: file.get_tensor(name) for name in names}
         image_ids = _checked(tensors, shard.num_maps)
         found = [tensors[name] for name in _FILES] if _FILES[0] in tensors else unknown_files(len(image_ids))
-        return Entries(image_ids, tensors["classes"], *found, tensors["top5_classes"])
+        return Entries(image_ids, tensors["classes"], tensors["top5_classes"], *found)
 
 
 def unlisted_files(store: Path, shards: Sequence[Shard]) -> list[Path]:

@@ -37,6 +37,16 @@ def evaluate(
     iou_thresholds: options.IouThresholds = options.DEFAULT_IOU_THRESHOLDS,
     interval: options.Interval = options.DEFAULT_INTERVAL,
     device: options.Device = "cpu",
+    without_logits: options.WithoutLogits = False,
+    at: Annotated[
+        str,
+        typer.Option(
+            metavar="best|gt-known|TAU|SELECT.json",
+            help="Where over thresholds Top-1, Top-5 and GT-known localization are taken: each where it is best on "
+            "these images, all where GT-known is best, at a fixed threshold such as 0.2, or at those that wsolkern "
+            "select --json wrote, chosen on train-fullsup. With --per-image also where images are looked at.",
+        ),
+    ] = "best",
     allow_missing: options.AllowMissing = False,
     json_file: options.JsonFile = None,
     curves: Annotated[
@@ -53,20 +63,6 @@ def evaluate(
             "read a second time for it. What the rows come to is printed, and in the JSON.",
         ),
     ] = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option(
-            help="With --per-image: look at all images at this threshold. Default: the best one of the split."
-        ),
-    ] = None,
-    thresholds_from: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="SELECT.json",
-            help="With --per-image: look at images at the thresholds that the JSON of wsolkern select has; without "
-            "--normalizations, those that it chose are taken.",
-        ),
-    ] = None,
     tolerance: Annotated[
         int, typer.Option(min=0, help="With --per-image: margin of the pointing game, in pixels of the resized map.")
     ] = 0,
@@ -74,7 +70,8 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="class|size",
-            help="Print the metrics of each class, or of small, medium and large objects, too (terciles of the split).",
+            help="Print the metrics of each class, or of small, medium and large objects (terciles of the split), too. "
+            "The maps are read once more for it.",
         ),
     ] = None,
 ) -> None:
@@ -90,72 +87,71 @@ def evaluate(
     """
     with terminal.errors_as_messages():
         from wsolkern import studies
+        from wsolkern.metrics import Protocol, SelectedThresholds
         from wsolkern.report import per_image as report
+        from wsolkern.studies.images import chosen_thresholds, expect_groups
 
         machine.use_threads(threads)
         if (cams is None) == (score_maps is None):
             raise ValueError("--cams, --score-maps: expected exactly one of them")
         if score_maps is not None and normalizations:
             raise ValueError("--normalizations: score maps are normalized already; pass --cams, or leave it out")
-        if per_image is None and (threshold is not None or thresholds_from is not None or tolerance):
-            raise ValueError("--threshold, --thresholds-from, --tolerance: expected --per-image with them")
-        if threshold is not None and thresholds_from is not None:
-            raise ValueError("--threshold, --thresholds-from: expected one of them at most")
-        if by not in (None, "class", "size"):
-            raise ValueError(f"--by: expected class or size, found {by!r}")
+        if per_image is None and tolerance:
+            raise ValueError("--tolerance: expected --per-image with it")
         if per_image is not None:
             report.check_file(per_image)
-        at = options.selected_thresholds(thresholds_from) if thresholds_from is not None else threshold
-        wanted = normalizations or (" ".join(at) if isinstance(at, dict) else defaults.NORMALIZATIONS)
         maps, targets = cams or score_maps, {"--json": json_file, "--resume": resume, "--per-image": per_image}
-        check_targets(targets, (maps, metadata, thresholds_from))
+        check_targets(targets, (maps, metadata))
         how = options.evaluation(size, iou_thresholds, interval)
-        if at is not None:
-            options.check_thresholds_at(at, None if cams is None else wanted, how["iou_thresholds"])
+        where = options.parse_at(at)
+        if cams is not None and not normalizations and isinstance(where, SelectedThresholds):
+            normalizations = [str(each) for each in where.thresholds]
+        wanted = None if cams is None else normalizations or defaults.NORMALIZATIONS
         split = studying.load_split(metadata, mask_root, targets, box_format, box_rounding, allow_missing_ignore)
-        groups = {} if by is None else {"by": by}
+        if by is not None:
+            expect_groups(by, split)
+        at_figures = where
+        if per_image is not None:
+            if not isinstance(where, str):
+                chosen_thresholds(where, Protocol(wanted, **how), split.kind)
+            if without_logits or not studies.evaluation.is_classified(maps, split):
+                at_figures = "best"  # of none: it is for the rows only
         with studying.running(studying.state_name(maps)) as progress:
-            found = (studies.by_group if groups else studies.evaluate)(
+            found = studies.evaluate(
                 maps,
                 split,
-                None if cams is None else wanted,
-                **groups,
+                wanted,
                 mask_root=mask_root,
                 nwc=nwc,
                 device=device,
+                with_logits=not without_logits,
+                at=at_figures,
                 resume=resume,
                 progress=progress,
                 **how,
             )
         studying.warn(found.counted.warnings)
-        tables = [report.shown_groups(found)] if groups else []
         title = f"{found.result.num_images:,} images of {split.folder}"
-        images = None
+        again = {"mask_root": mask_root, "nwc": nwc, "device": device, **how}
+        tables, more = [], {}
+
+        def count_groups() -> None:
+            with studying.running(resumes=False) as progress:
+                grouped = studies.by_group(maps, split, wanted, by=by, progress=progress, **again)
+            tables.append(report.shown_groups(grouped))
+            more.update(grouped.groups_to_dict())
 
         def look_at_images() -> None:
-            nonlocal images, tables
+            place = found.result if isinstance(where, str) else where
             with studying.running(resumes=False) as progress, report.writing_rows(per_image) as write:
                 images = studies.per_image(
-                    maps,
-                    split,
-                    None if cams is None else wanted,
-                    at=found.result if at is None else at,
-                    on_rows=write,
-                    tolerance=tolerance,
-                    mask_root=mask_root,
-                    nwc=nwc,
-                    progress=progress,
-                    **how,
+                    maps, split, wanted, at=place, on_rows=write, tolerance=tolerance, progress=progress, **again
                 )
-            studying.warn(set(images.counted.warnings) - set(found.counted.warnings))
-            tables += report.shown_images(images)
-
-        def content() -> dict:
-            of_images = {} if images is None else {"per_image": images.to_dict(curves=curves)}
-            return found.to_dict(curves=curves) | of_images
+            tables.extend(report.shown_images(images))
+            more["per_image"] = images.to_dict(curves=curves)
 
         def show() -> None:
-            terminal.print_result(found.result, title, markdown=markdown)
+            terminal.print_evaluation(found, title, markdown=markdown)
             for each in tables:
                 if markdown:
                     streams.print_text(report.markdown(*each))
@@ -164,10 +160,11 @@ def evaluate(
                         console.print(report.rich_table(*each))
 
         terminal.deliver(
+            by and count_groups,
             per_image and look_at_images,
             lambda: terminal.deliver_result(
                 json_file,
-                content,
+                lambda: found.to_dict(curves=curves) | more,
                 show,
                 found.counted.save,
                 lambda: studying.finish(len(split.image_ids), found.counted.problems, allow_missing),

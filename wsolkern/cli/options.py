@@ -13,9 +13,12 @@ import typer
 
 from wsolkern import defaults
 from wsolkern.errors import ArgumentError
+from wsolkern.files import read_regular
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from wsolkern.metrics import SelectedThresholds
 
 
 DEFAULT_IOU_THRESHOLDS = " ".join(map(str, defaults.IOU_THRESHOLDS))
@@ -59,6 +62,13 @@ Interval = Annotated[
     float,
     typer.Option(
         help="Step between two thresholds on the score map, from 0 up to, not including, 1; 0.00001 is the smallest."
+    ),
+]
+WithoutLogits = Annotated[
+    bool,
+    typer.Option(
+        "--without-logits",
+        help="Leave out Top-1, Top-5 and GT-known localization of a store that has the images' logits.",
     ),
 ]
 Device = Annotated[str, typer.Option(help="cpu or cuda: where the maps are evaluated.")]
@@ -126,6 +136,26 @@ def normalizations(default: str) -> object:
             show_default=False,
         ),
     ]
+
+
+def parse_at(text: str) -> "float | str | SelectedThresholds":
+    """--at: the name of a policy, a threshold, or the thresholds of a file."""
+    from wsolkern.metrics.localization import POLICIES, SelectedThresholds
+
+    if text in POLICIES:
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    if not text.endswith(".json"):
+        raise ArgumentError(
+            "at", f"expected {', '.join(POLICIES)}, a threshold such as 0.2, or a file .json", repr(text)
+        )
+    try:
+        return SelectedThresholds.from_json(read_regular(text))
+    except ValueError as error:
+        raise ArgumentError("at", str(error), text) from error
 
 
 def check_plot(plot: Path | None) -> None:
@@ -196,44 +226,6 @@ def evaluation(size: str, iou_thresholds: str, interval: float) -> dict:
         "iou_thresholds": parse_fractions("--iou-thresholds", iou_thresholds),
         "thresholds": thresholds(interval),
     }
-
-
-def selected_thresholds(path: Path) -> dict[str, dict[float, float]]:
-    """What the JSON of wsolkern select chose: normalization -> threshold by IoU threshold.
-
-    Raises:
-        OSError: The file cannot be read.
-        ValueError: It is no such JSON, or one of PxAP, which has no thresholds.
-    """
-    from wsolkern.files import read_regular
-
-    try:
-        choices = json.loads(read_regular(path))["choices"]
-        found = {
-            str(choice["normalization"]): {float(iou): float(each) for iou, each in choice["thresholds"].items()}
-            for choice in choices
-        }
-    except (ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-        raise ValueError(f"--thresholds-from: {path}: expected the JSON of wsolkern select, found another") from error
-    if not found or not all(found.values()):
-        raise ValueError(f"--thresholds-from: {path}: expected thresholds, found those of no box metric")
-    return found
-
-
-def check_thresholds_at(
-    at: dict[str, dict[float, float]] | float, normalizations: list[str] | str | None, iou_thresholds: list[float]
-) -> None:
-    """Does nothing if --threshold or --thresholds-from has what the normalizations need; None: score maps."""
-    from wsolkern.metrics.result import SCORE_MAPS
-    from wsolkern.normalization import parse_all
-    from wsolkern.studies.images import chosen_thresholds
-
-    names = [SCORE_MAPS] if normalizations is None else [*map(str, parse_all(normalizations))]
-    try:
-        chosen_thresholds(at, names, iou_thresholds)
-    except ArgumentError as error:
-        option = "--thresholds-from" if isinstance(at, dict) else "--threshold"
-        raise ValueError(f"{option}: {error.reason}") from error
 
 
 def parse_arguments(texts: list[str]) -> dict:

@@ -9,9 +9,11 @@ intervals), `diagnostics` (extremes of the maps), `per_image` (a row an image) w
 """
 
 from wsolkern.metrics.breakdown import ErrorRule
+from wsolkern.metrics.classification import top_k
 from wsolkern.metrics.evaluator import Evaluator
 from wsolkern.metrics.formulas import box_accuracy, max_box_acc, max_box_acc_v2, precision_recall, pxap
 from wsolkern.metrics.grouping import GroupEvaluator
+from wsolkern.metrics.localization import LocalizationFigure, SelectedThresholds
 from wsolkern.metrics.metric import Metric
 from wsolkern.metrics.per_image import Chosen, ImageRows, PerImageEvaluator
 from wsolkern.metrics.protocol import GroundTruth, Protocol
@@ -24,14 +26,17 @@ __all__ = [
     "GroundTruth",
     "GroupEvaluator",
     "ImageRows",
+    "LocalizationFigure",
     "Metric",
     "NormalizationResult",
     "PerImageEvaluator",
     "Protocol",
     "Result",
+    "SelectedThresholds",
     "box_accuracy",
     "max_box_acc",
     "max_box_acc_v2",
     "precision_recall",
     "pxap",
+    "top_k",
 ]

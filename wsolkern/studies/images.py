@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,16 +22,14 @@ from wsolkern.metrics import Result
 from wsolkern.metrics.breakdown import ErrorRule
 from wsolkern.metrics.evaluator import Evaluator
 from wsolkern.metrics.grouping import SIZES, Group, GroupEvaluator, object_pixels, size_bounds
+from wsolkern.metrics.localization import At, SelectedThresholds, check_at
 from wsolkern.metrics.per_image import Chosen, ImageRows, ImageSummary, PerImageEvaluator, PointingGame
-from wsolkern.metrics.result import SCORE_MAPS
+from wsolkern.metrics.protocol import Protocol
 from wsolkern.normalization import Normalization
 from wsolkern.ops import DEFAULT_THRESHOLDS
 from wsolkern.studies.counting import Counter, SplitCount, evaluator_for, fingerprint, mask_files_of
-from wsolkern.studies.evaluation import Evaluation, check_kind, evaluate
+from wsolkern.studies.evaluation import check_kind, evaluate
 from wsolkern.studies.passes import Counted, NothingCounted, Progress, about_maps, alone, run_pass
-
-At = Mapping[Any, Mapping[float, float] | float]
-"""Normalization, or its string -> a threshold, or one by IoU threshold."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,9 +66,13 @@ class PerImage:
 
 
 @dataclass(frozen=True, eq=False)
-class Grouped(Evaluation):
+class Grouped:
     """The metrics of one split's maps, and those of each of its groups."""
 
+    counted: Counted
+    """What was counted, and what was left out."""
+    result: Result
+    """Of all images, a row a normalization."""
     by: str
     """"class" or "size"."""
     groups: tuple[Group, ...]
@@ -79,10 +81,13 @@ class Grouped(Evaluation):
     """By size: the most pixels of the resized map that a small and a medium object have."""
 
     def to_dict(self, *, curves: bool = False) -> dict[str, Any]:
-        """As :meth:`Evaluation.to_dict`, with the groups."""
+        """All of it as JSON can hold it; thresholds and the arrays over them only if ``curves``."""
+        return self.counted.to_dict() | self.result.to_dict(curves=curves) | self.groups_to_dict()
+
+    def groups_to_dict(self) -> dict[str, Any]:
+        """What it has beside the metrics of all images."""
         bounds = {} if self.size_bounds is None else {"size_bounds": list(self.size_bounds)}
-        groups = {"by": self.by, **bounds, "groups": [each.to_dict() for each in self.groups]}
-        return super().to_dict(curves=curves) | groups
+        return {"by": self.by, **bounds, "groups": [each.to_dict() for each in self.groups]}
 
 
 def per_image(
@@ -90,7 +95,7 @@ def per_image(
     split: Metadata,
     normalizations: "Iterable[str | Normalization] | str | None" = defaults.NORMALIZATIONS,
     *,
-    at: Result | At | float | None = None,
+    at: Result | At = "best",
     on_rows: Callable[[ImageRows], object] | None = None,
     tolerance: int = 0,
     errors: ErrorRule | None = None,
@@ -111,9 +116,9 @@ def per_image(
         maps: As for :func:`wsolkern.studies.evaluate`.
         split: See there; the columns "label" and "error" take its classes, "predicted" the logits that a store has.
         normalizations: See there.
-        at: Thresholds, one for all or by normalization; each of the latter one, or by IoU threshold, as
-            :attr:`wsolkern.metrics.selection.Choice.thresholds` has them. A Result: its best ones. None: the best ones
-            of this split, which :func:`evaluate` finds first.
+        at: "best", the best thresholds of this split, which :func:`evaluate` finds first, or "gt-known", which is the
+            same here; a number, one for all; :class:`wsolkern.metrics.SelectedThresholds`, chosen on other images; or a
+            Result, whose best ones are taken.
         on_rows: Called with the rows of each batch; None: the value keeps them.
         tolerance: Margin of the pointing game around the object, in pixels of the resized map; Zhang et al. take 15.
         errors: What tells the categories of errors apart.
@@ -123,7 +128,7 @@ def per_image(
         thresholds: Fractions of a map's maximum level, float64 [T], in [0, 1); for masks scores, 0 the first.
         iou_thresholds: Fractions, D of them.
         device: "cpu" or "cuda": where the pass that finds the best thresholds evaluates maps.
-        progress: Called with "evaluating" (unless ``at`` is given) and "per image", the number of images done and of
+        progress: Called with "evaluating" (for "best") and "per image", the number of images done and of
             all.
 
     Returns:
@@ -143,11 +148,11 @@ def per_image(
     protocol = evaluator.protocol
     kept: list[ImageRows] = []
 
-    def counter_at(at: Result | At | float) -> PerImageEvaluator:
+    def counter_at(at: Result | SelectedThresholds | float) -> PerImageEvaluator:
         return PerImageEvaluator(
             protocol,
             evaluator.truth,
-            chosen_thresholds(at, protocol.names, protocol.iou_thresholds.tolist()),
+            chosen_thresholds(at, protocol, split.kind),
             kept.append if on_rows is None else on_rows,
             class_labels=split.class_labels,
             predicted=_predicted(maps, split),
@@ -156,8 +161,9 @@ def per_image(
             errors=errors,
         )
 
-    counter = counter_at(0.0 if at is None else at)  # what is wrong with an argument is said before maps are read
-    if at is None:
+    at = at if isinstance(at, Result) else check_at(at)
+    counter = counter_at(0.0 if isinstance(at, str) else at)  # what is wrong with an argument is said before the work
+    if isinstance(at, str):
         first = evaluate(
             maps,
             split,
@@ -165,6 +171,7 @@ def per_image(
             mask_root=mask_root,
             nwc=nwc,
             device=device,
+            with_logits=False,
             progress=progress,
             **how,
         )
@@ -200,7 +207,8 @@ def by_group(
             have in the resized map (the union of an image's boxes, or its mask).
         maps, split, normalizations, mask_root, nwc, size, thresholds, iou_thresholds, device, resume: As for
             :func:`wsolkern.studies.evaluate`.
-        progress: See there; before, with "measuring objects" for masks by size.
+        progress: Called with "by class" or "by size", the number of images done and of all; before, with "measuring
+            objects" for masks by size.
 
     Returns:
         The metrics of all images, which are those of ``evaluate``, and of each group.
@@ -213,10 +221,7 @@ def by_group(
     Source: Choe et al., arXiv 2007.04178, section 4; the sizes are ours.
     """
     started, place = time.perf_counter(), gpu_of(device)
-    if by not in ("class", "size"):
-        raise ArgumentError("by", f"expected class or size, found {by!r}")
-    if by == "class" and not split.class_labels:
-        raise DatasetError(f"{split.folder}/class_labels.txt: needed for metrics by class, found no class")
+    expect_groups(by, split)
     how: dict[str, Any] = {"size": size, "thresholds": thresholds, "iou_thresholds": iou_thresholds}
     with alone(resume, {os.fspath(maps): split}, mask_root):
         evaluator = evaluator_for(split, normalizations, mask_root=mask_root, **how)
@@ -233,7 +238,7 @@ def by_group(
             groups = dict(zip(split.image_ids, np.searchsorted(bounds, pixels).tolist(), strict=True))
         counter = GroupEvaluator(evaluator.protocol, evaluator.truth, groups, names)
         counted = _pass(
-            counter, maps, split, evaluator.normalizations is None, "evaluating", started,
+            counter, maps, split, evaluator.normalizations is None, f"by {by}", started,
             mask_root=mask_root, nwc=nwc, size=evaluator.size, progress=progress, about=["by", by],
             state=None if resume is None else Path(resume), place=place,
         )  # fmt: skip
@@ -241,29 +246,39 @@ def by_group(
     return Grouped(counted, result, by, found, bounds)
 
 
-def chosen_thresholds(at: Result | At | float, names: Sequence[str], iou_thresholds: Sequence[float]) -> list[Chosen]:
-    """Where the images of each normalization are looked at, in their order.
+def expect_groups(by: str, split: Metadata) -> None:
+    """Does nothing if a split has such groups; else raises as :func:`by_group` does."""
+    if by not in ("class", "size"):
+        raise ArgumentError("by", f"expected class or size, found {by!r}")
+    if by == "class" and not split.class_labels:
+        raise DatasetError(f"{split.folder}/class_labels.txt: needed for metrics by class, found no class")
+
+
+def chosen_thresholds(
+    at: Result | SelectedThresholds | float, protocol: Protocol, kind: str | None = "boxes"
+) -> list[Chosen]:
+    """Where the images of each of a protocol's normalizations are looked at.
 
     Args:
-        at: As for :func:`per_image`.
-        names: The normalizations as strings, or "score maps" alone.
-        iou_thresholds: Fractions, D of them.
+        at: As for :func:`per_image`, but no name of a policy.
+        protocol: How maps are evaluated.
+        kind: What localizes the objects, "boxes" or "masks".
 
     Raises:
-        ArgumentError: There is none for a normalization or an IoU threshold, or one is not in [0, 1).
+        ArgumentError: They were selected for the other kind; there is none for a normalization or an IoU threshold; or
+            one is not in [0, 1).
     """
+    ious = protocol.iou_thresholds.tolist()
     if isinstance(at, Result):
         rows = {row.name: row for row in at}
-        _expect_all(names, rows)
-        return [Chosen.best(rows[name]) for name in names]
-    wanted: list[Mapping[float, float] | float]
-    if isinstance(at, Mapping):
-        by_name = {str(key if key == SCORE_MAPS else Normalization.parse(key)): some for key, some in at.items()}
-        _expect_all(names, by_name)
-        wanted = [by_name[name] for name in names]
+        return [Chosen.best(_found(rows, name)) for name in protocol.names]
+    if isinstance(at, SelectedThresholds):
+        if at.metric.truth != kind:
+            raise ArgumentError("at", f"expected thresholds for {kind}, found those that {at.metric} selected")
+        selected = {str(each): by_iou for each, by_iou in at.thresholds.items()}
+        chosen = [Chosen.elsewhere(_found(selected, name), ious) for name in protocol.names]
     else:
-        wanted = [at] * len(names)
-    chosen = [Chosen.elsewhere(some, iou_thresholds) for some in wanted]
+        chosen = [Chosen.elsewhere(at, ious)] * len(protocol.names)
     for each in chosen:
         for threshold in (each.threshold, *each.largest.values()):
             if not 0 <= threshold < 1:
@@ -271,11 +286,14 @@ def chosen_thresholds(at: Result | At | float, names: Sequence[str], iou_thresho
     return chosen
 
 
-def _expect_all(names: Sequence[str], found: Mapping[str, object]) -> None:
-    """Raises ArgumentError if a normalization is not among those that there are thresholds of."""
-    absent = [name for name in names if name not in found]
-    if absent:
-        raise ArgumentError("at", f"expected thresholds of {absent[0]}, found those of {', '.join(found)}")
+_Found = TypeVar("_Found")
+
+
+def _found(by_name: Mapping[str, _Found], name: str) -> _Found:
+    """What there is of a normalization."""
+    if name not in by_name:
+        raise ArgumentError("at", f"expected thresholds of {name}, found those of {', '.join(by_name)}")
+    return by_name[name]
 
 
 def _predicted(maps: str | os.PathLike[str], split: Metadata) -> dict[str, int]:
