@@ -100,3 +100,10 @@ def test_what_does_not_go_with_a_rule_is_said(there):
     assert "--box-rule: masks localizes objects with masks" in " ".join(refused.output.split())
     with pytest.raises(ValueError, match="box_rule: expected one of"):
         studies.evaluate("cams", load_metadata("metadata"), box_rule="mine")
+
+
+@pytest.mark.parametrize("more", [["--per-image", "rows.csv"], ["--by", "size"]], ids=["rows", "groups"])
+def test_rows_and_groups_are_refused_for_other_rules(there, more):
+    about = "evaluate", "--cams", "cams", "--metadata", "metadata", *SIZE
+    said = run(*about, "--box-rule", "sat", *more, code=2).output
+    assert "--box-rule: sat has no rows of images" in " ".join(said.split()) and not (there / "rows.csv").exists()

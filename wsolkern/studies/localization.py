@@ -18,6 +18,7 @@ from wsolkern import defaults
 from wsolkern.cams import CamStore
 from wsolkern.cams.store import open_maps
 from wsolkern.datasets import Metadata
+from wsolkern.datasets.metadata import original_boxes
 from wsolkern.errors import ArgumentError, DatasetError, PathError
 from wsolkern.files import read_regular
 from wsolkern.interrupts import interrupts_raise
@@ -50,7 +51,8 @@ class Localizations:
     resized_boxes: np.ndarray
     """int32 [N, 4]: x0 y0 x1 y1 in pixels of the resized map, as :func:`wsolkern.ops.localize` gives them."""
     boxes: np.ndarray
-    """int32 [N, 4]: the same in pixels of the original image, inclusive corners, as :func:`original_boxes` makes them;
+    """int32 [N, 4]: the same in pixels of the original image, inclusive corners, as
+    :func:`wsolkern.datasets.metadata.original_boxes` makes them;
     0 0 0 0 where nothing was found."""
     scores: np.ndarray
     """float64 [N]: the largest value of the map as it is stored: no probability."""
@@ -187,30 +189,6 @@ def localizations(
         os.fspath(maps), split, parsed, float(threshold), size, image_ids, boxes, original, scores,
         num_contours, degenerate, problems, warnings, time.perf_counter() - started,
     )  # fmt: skip
-
-
-def original_boxes(boxes: np.ndarray, image_sizes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Boxes of resized maps in pixels of their images: what :func:`wsolkern.datasets.metadata.scale_boxes` undoes.
-
-    The evaluation puts an image's pixel X on the map's pixel ``int(X * w / W)``. Here x0 becomes the first pixel of the
-    image that comes to x0, and x1 the last that comes to x1: ``ceil(x0 * W / w)`` and ``ceil((x1 + 1) * W / w) - 1``,
-    which lie inside the image. Scaling that as ground truth is scaled gives the box back, exactly, where the image is
-    at least as wide and high as the map. On a shorter side several pixels of the map share one of the image, and a box
-    may come back up to ``w / W`` pixels off; it has at least one pixel of the image.
-
-    Args:
-        boxes: x0 y0 x1 y1 in pixels of the map, inclusive, int [N, 4].
-        image_sizes: Width and height of each box's image, int [N, 2].
-        size: Height and width of the maps, in pixels.
-
-    Returns:
-        int32 [N, 4], x0 y0 x1 y1 in pixels of the image, inclusive.
-    """
-    sides, map_sides = np.asarray(image_sizes, np.int64), np.array([size[1], size[0]])
-    corners = np.asarray(boxes, np.int64)
-    first = np.minimum(-(-corners[:, :2] * sides // map_sides), sides - 1)
-    last = -(-(corners[:, 2:] + 1) * sides // map_sides) - 1
-    return np.concatenate([first, np.maximum(first, last)], axis=1).astype(np.int32)
 
 
 def read_selection(
