@@ -65,6 +65,11 @@ LONG = {
         cams(20_000), [BOX] * 20_000, [f"ivr:{percent / 100}" for percent in range(24)]
     ),
     "hits": lambda: ops.box_hits(cams(20_000, 7), [BOX] * 20_000, ["max"], [0.1, 0.5]),
+    "IoUs": lambda: ops.box_ious(cams(20_000, 7), [BOX] * 20_000, ["max"], [0.1, 0.5]),
+    "IoUs of one map": lambda: ops.box_ious(
+        np.random.default_rng(0).random((1, 2048, 2048)), [BOX], None, [0.1], contours="largest"
+    ),
+    "localizations": lambda: ops.localize(cams(40_000, 7), ["ivr:0.4"], [0.1, 0.5]),
     "masks": lambda: ops.count_pixels(cams(20_000), np.ones((20_000, 48, 48), np.uint8), ["minmax"], size=(48, 48)),
     "score maps": lambda: ops.threshold_boxes(np.random.default_rng(0).random((200, 224, 224))),
     "one map": lambda: ops.threshold_boxes(np.random.default_rng(0).random((1, 2048, 2048)), contours="largest"),

@@ -46,6 +46,8 @@ CAM_DOORS = {
     "cut_points": lambda cams: ops.cut_points(cams, "max"),
     "digitize": lambda cams: ops.digitize(cams, np.zeros((len(CAMS), 3)))[0],
     "box_hits": lambda cams: ops.box_hits(cams, BOXES, "max", **HOW),
+    "box_ious": lambda cams: ops.box_ious(cams, BOXES, "max", [0.1, 0.4], size=SIZE),
+    "localize": lambda cams: ops.localize(cams, "max", [0.1, 0.4], size=SIZE).boxes,
     "count_box_hits": lambda cams: ops.count_box_hits(cams, BOXES, "max", **HOW)[0],
     "pixel_histograms": lambda cams: ops.pixel_histograms(cams, MASKS, "max", **HOW),
     "count_pixels": lambda cams: ops.count_pixels(cams, MASKS, "max", **HOW)[0],

@@ -73,6 +73,8 @@ def test_torch_in_torch_out(backend, dtype):
         (lambda f, *_: ops.cut_points(f, names, backend=backend)),
         (lambda f, *_: ops.digitize(f, ops.cut_points(f, names, backend=backend), backend=backend)[1]),
         (lambda f, b, _: ops.box_hits(f, b, names, contours="both", **how)),
+        (lambda f, b, _: ops.box_ious(f, b, names, contours="both", **how)),
+        (lambda f, *_: ops.localize(f, names, [0.1, 0.4], size=(21, 20), backend=backend).num_contours),
         (lambda f, b, _: ops.count_box_hits(f, b, names, **how)[0]),
         (lambda f, b, _: ops.count_box_hits(f, b, names, **how)[1]),
         (lambda f, _, m: ops.pixel_histograms(f, m, names, **how)),
