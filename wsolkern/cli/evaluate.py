@@ -36,7 +36,7 @@ def evaluate(
     size: options.Size = "224",
     iou_thresholds: options.IouThresholds = options.DEFAULT_IOU_THRESHOLDS,
     interval: options.Interval = options.DEFAULT_INTERVAL,
-    device: options.Device = "cpu",
+    device: options.SharedDevice = "cpu",
     allow_missing: options.AllowMissing = False,
     json_file: options.JsonFile = None,
     curves: Annotated[
@@ -50,11 +50,13 @@ def evaluate(
 
     Maps that are missing or unreadable are left out of the counts, listed at the end, and make the exit code 1.
 
+    Several processes share the images: torchrun --nproc-per-node 2 -m wsolkern evaluate ...
+
     - wsolkern evaluate --cams cams/ --metadata metadata/CUB/test
 
     - wsolkern evaluate --score-maps scoremaps/ --metadata metadata/OpenImages/test --mask-root masks/
     """
-    with terminal.errors_as_messages():
+    with studying.together() as ranks:
         from wsolkern import studies
 
         machine.use_threads(threads)
@@ -66,7 +68,7 @@ def evaluate(
         check_targets(targets, (maps, metadata))
         how = options.evaluation(size, iou_thresholds, interval)
         split = studying.load_split(metadata, mask_root, targets, box_format, box_rounding, allow_missing_ignore)
-        with studying.running(studying.state_name(maps)) as progress:
+        with studying.running(studying.state_name(maps), ranks) as progress:
             found = studies.evaluate(
                 maps,
                 split,
@@ -76,8 +78,11 @@ def evaluate(
                 device=device,
                 resume=resume,
                 progress=progress,
+                ranks=ranks,
                 **how,
             )
+        if ranks.rank:  # the first process delivers
+            return
         studying.warn(found.counted.warnings)
 
         title = f"{found.result.num_images:,} images of {split.folder}"

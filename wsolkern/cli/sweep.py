@@ -29,7 +29,7 @@ def sweep(
     size: options.Size = "224",
     iou_thresholds: options.IouThresholds = options.DEFAULT_IOU_THRESHOLDS,
     interval: options.Interval = options.DEFAULT_INTERVAL,
-    device: options.Device = "cpu",
+    device: options.SharedDevice = "cpu",
     allow_missing: options.AllowMissing = False,
     json_file: options.JsonFile = None,
     csv_file: options.CsvFile = None,
@@ -48,11 +48,13 @@ def sweep(
     Prints the metrics of each normalization with its best thresholds and, where a normalization has several
     percentiles, the curve over them with its peak. A percentile is chosen on train-fullsup: see wsolkern select.
 
+    Several processes share the images: torchrun --nproc-per-node 2 -m wsolkern sweep ...
+
     - wsolkern sweep runs/cub-vgg16-cam --metadata metadata/CUB/val
 
     - wsolkern sweep STORE --metadata metadata/CUB/val -n "max ivr:0.3..0.6/0.01" --csv sweep.csv --plot sweep.png
     """
-    with terminal.errors_as_messages():
+    with studying.together() as ranks:
         from wsolkern import studies
         from wsolkern.metrics.curves import has_curve
         from wsolkern.normalization import parse_all
@@ -68,7 +70,7 @@ def sweep(
         check_targets(targets, (cams, metadata))
         how = options.evaluation(size, iou_thresholds, interval)
         split = studying.load_split(metadata, mask_root, targets, box_format, box_rounding, allow_missing_ignore)
-        with studying.running(studying.state_name(cams)) as progress:
+        with studying.running(studying.state_name(cams), ranks) as progress:
             found = studies.sweep(
                 cams,
                 split,
@@ -78,8 +80,11 @@ def sweep(
                 device=device,
                 resume=resume,
                 progress=progress,
+                ranks=ranks,
                 **how,
             )
+        if ranks.rank:  # the first process delivers
+            return
         studying.warn(found.counted.warnings)
         result, title = found.result, f"{found.result.num_images:,} images of {split.folder}"
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 _HOMES = {
     "Interrupted": "passes",
     "NothingCounted": "passes",
+    "ProcessLost": "passes",
     "diagnose": "diagnosis",
     "doctor": "installation",
     "evaluate": "evaluation",
@@ -27,6 +28,7 @@ _HOMES = {
 __all__ = [
     "Interrupted",
     "NothingCounted",
+    "ProcessLost",
     "diagnose",
     "doctor",
     "evaluate",
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     from wsolkern.studies.evaluation import evaluate, sweep
     from wsolkern.studies.extraction import extract
     from wsolkern.studies.installation import doctor
-    from wsolkern.studies.passes import Interrupted, NothingCounted
+    from wsolkern.studies.passes import Interrupted, NothingCounted, ProcessLost
     from wsolkern.studies.selection import select
     from wsolkern.studies.tabulation import table
     from wsolkern.studies.timing import profile, profile_function

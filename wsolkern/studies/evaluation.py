@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from wsolkern import defaults
-from wsolkern.cams import open_maps
+from wsolkern.cams import ALONE, Ranks, open_maps
 from wsolkern.datasets import Metadata
 from wsolkern.errors import DatasetError
 from wsolkern.machine import gpu_of
@@ -22,8 +22,8 @@ from wsolkern.metrics import Result
 from wsolkern.metrics.curves import PercentileCurve, percentile_curves
 from wsolkern.normalization import Normalization, parse_all
 from wsolkern.ops import DEFAULT_THRESHOLDS
-from wsolkern.studies.counting import SplitCount, evaluator_for, fingerprint, mask_files_of
-from wsolkern.studies.passes import Counted, NothingCounted, Progress, about_maps, alone, run_pass
+from wsolkern.studies.counting import evaluator_for, fingerprint, mask_files_of
+from wsolkern.studies.passes import Counted, NothingCounted, OnePass, Progress, about_maps, alone, run_pass
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +67,7 @@ def evaluate(
     device: str = "cpu",
     resume: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
+    ranks: Ranks = ALONE,
 ) -> Evaluation:
     """Evaluates the maps of a split.
 
@@ -85,6 +86,8 @@ def evaluate(
         device: "cpu" or "cuda": where maps are evaluated.
         resume: File that counts are saved to every few seconds, and gone on from if it is there.
         progress: Called with "evaluating", the number of images done and the number of images.
+        ranks: The processes that share the images, from :meth:`wsolkern.cams.Ranks.joined`: all of them call this with
+            the same arguments, and each gets the same value. The first one tells the progress.
 
     Returns:
         The metrics, and what was left out.
@@ -96,12 +99,13 @@ def evaluate(
         DatasetError: Maps and split do not belong together, or another process counts into ``resume``.
         ValueError: ``resume`` is about something else, or what it counted has changed.
         Interrupted: SIGINT or SIGTERM came.
+        ProcessLost: One of several processes has ended.
 
     Source: Choe et al., arXiv 2007.04178, section 4; normalizations: Kim et al., arXiv 2107.13221, equations 3-6.
     """
-    started, place = time.perf_counter(), gpu_of(device)
+    started, place = time.perf_counter(), gpu_of(device, ranks.gpu)
     state = None if resume is None else Path(resume)
-    with alone(resume, {os.fspath(maps): split}, mask_root):
+    with alone(resume, {os.fspath(maps): split}, mask_root, ranks):
         evaluator = evaluator_for(
             split,
             normalizations,
@@ -115,9 +119,8 @@ def evaluate(
             _check_kind(maps, store.manifest.content, normalizations is None)
             store.check_split(split)
         job = fingerprint(split, mask_root, about)
-        counting = SplitCount(evaluator, split.image_ids, job, mask_files=mask_files_of(split, mask_root))
-        if state is not None and state.exists():
-            counting.load(state)
+        passes = OnePass(state, ranks)
+        counting = passes.count("", evaluator, split.image_ids, job, mask_files=mask_files_of(split, mask_root))
         found = run_pass(
             counting,
             lambda remaining: open_maps(maps if store is None else store, remaining, siblings=split.image_ids, nwc=nwc),
@@ -126,7 +129,9 @@ def evaluate(
             device=place,
             progress=progress,
             scaled=None if normalizations is None else os.fspath(maps),
+            ranks=ranks,
         )
+        passes.finish()
     if not evaluator.num_images:
         raise NothingCounted(maps, found.problems, len(split.image_ids))
     seconds = time.perf_counter() - started
