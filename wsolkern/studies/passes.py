@@ -326,7 +326,8 @@ def run_pass(
         # The first one's are taken before the others begin: what is wrong with its state costs them no time.
         source = _begun(counting, open_source, counting.remaining, ranks) if is_first else None
         remaining = ranks.gather(counting.remaining if is_first else None)[0]
-        source = source or _begun(counting, open_source, remaining, ranks)
+        if source is None:
+            source = _begun(counting, open_source, remaining, ranks)
         tell(counting.num_counted)
         found = counting.run(
             source,
