@@ -65,13 +65,19 @@ def place_of(device: str, local_rank: int | None = None) -> "torch.device":
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = f"expected cpu or cuda, found {device!r}, which cannot be used here"
         raise ArgumentError("device", reason) from error
+    if device == "cuda" and local_rank is not None and local_rank >= torch.cuda.device_count():
+        found = f"{torch.cuda.device_count()} for process {local_rank} of this machine, counted from 0"
+        raise ArgumentError("device", f"expected a GPU for each process, found {found}")
     if device == "cuda":
         return torch.device("cuda", torch.cuda.current_device() if local_rank is None else local_rank)
     return place
 
 
-def gpu_of(device: str) -> "torch.device | None":
+def gpu_of(device: str, local_rank: int | None = None) -> "torch.device | None":
     """Where maps are evaluated: a GPU, or None for the CPU, which needs no torch.
+
+    Args:
+        device, local_rank: As for :func:`place_of`.
 
     Raises:
         ArgumentError, DeviceUnavailable: As :func:`place_of`; a device of another kind is one that there is not.
@@ -82,4 +88,4 @@ def gpu_of(device: str) -> "torch.device | None":
         return None
     if device.partition(":")[0] != "cuda":
         raise ArgumentError("device", f"expected cpu or cuda, found {device!r}")
-    return place_of(device)
+    return place_of(device, local_rank)

@@ -193,22 +193,11 @@ def split(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["sweep", "evaluate"])
-def test_torchrun_of_a_command_for_one_process(split, command):
+def test_torchrun_of_a_command_for_one_process(split):
     """The first process does it; what comes out is there once."""
-    torchrun = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "-m",
-        "wsolkern",
-    ]
-    store = ["--cams", "store"] if command == "evaluate" else ["store"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
-        [*torchrun, command, *store, "--metadata", "metadata", "-n", "minmax", "--resume", "state"],
+        [*torchrun, "-m", "wsolkern", "diagnose", "store", "--resume", "state"],
         cwd=split,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -216,20 +205,22 @@ def test_torchrun_of_a_command_for_one_process(split, command):
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("minmax") == 1 and (split / "state").exists()
-    assert f"process 1 of 2: wsolkern {command} is done by one process alone, that of RANK=0" in done.stderr
+    assert done.stdout.count("ratio of 8.19") == 1 and (split / "state").exists()
+    assert "process 1 of 2: wsolkern diagnose is done by one process alone, that of RANK=0" in done.stderr
     assert sorted(path.name for path in split.iterdir()) == ["metadata", "state", "store"]
 
 
 def test_a_stray_rank(split, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    arguments = ["sweep", str(split / "store"), "--metadata", str(split / "metadata"), "-n", "minmax"]
     for rank, code in (("1", 2), ("0", 0)):
         monkeypatch.setenv("RANK", rank)
-        done = CliRunner().invoke(app, arguments)
+        done = CliRunner().invoke(app, ["diagnose", str(split / "store")])
         assert done.exit_code == code, done.output
         assert ("unset RANK and WORLD_SIZE to run it here" in done.stderr) == (code == 2)
-        assert ("minmax" in done.stdout) == (code == 0)
+        assert bool(done.stdout) == (code == 0)
+        shared = ["sweep", str(split / "store"), "--metadata", str(split / "metadata"), "-n", "minmax"]
+        done = CliRunner().invoke(app, shared)
+        assert done.exit_code == 2 and "MASTER_ADDR: expected where 2 processes meet, found none" in done.stderr
 
 
 @pytest.mark.parametrize("command", ["sweep", "evaluate"])

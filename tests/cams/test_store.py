@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from shared import write_split
 
-from wsolkern.cams import CamStore, CamWriter, Manifest, merge_stores, open_maps, repair_store
+from wsolkern.cams import CamStore, CamWriter, Manifest, layout, merge_stores, open_maps, repair_store
 from wsolkern.errors import DatasetError
 
 SIZES = ((7, 7), (14, 14), (5, 9), (1, 1), (28, 28))
@@ -174,6 +174,27 @@ def test_source_fills_its_batches(tmp_path):
     assert [len(ids) for ids, _ in store.source(store.image_ids).batches(8)] == [8, 7, 8, 7]
     with pytest.raises(ValueError, match="size: expected at least 1, found 0"):
         store.source(store.image_ids).batches(0)
+
+
+def test_source_reads_the_shards_that_have_what_is_wanted(tmp_path, monkeypatch):
+    """All others, too, only where an image is missing: one of them may be damaged and have it."""
+    store = write(tmp_path / "store", range(6), maps_per_shard=5)
+    files, read, plain = [shard.file for shard in store.shards], [], layout.read_shard
+    monkeypatch.setattr(
+        layout,
+        "read_shard",
+        lambda path, shard, *how, **more: read.append(shard.file) or plain(path, shard, *how, **more),
+    )
+    wanted = batch(2)["image_ids"] + batch(4)["image_ids"][:1]
+    source = store.source(wanted)
+    assert {each for ids, _ in source.batches() for each in ids} == set(wanted) and not source.problems
+    assert read == [files[2], files[4]]
+    (store.path / files[5]).unlink()
+    source = store.source([*wanted, "nowhere.jpg"])
+    assert {each for ids, _ in source.batches() for each in ids} == set(wanted)
+    assert (
+        sorted(read[2:]) == sorted(files) and f"or in its damaged shard {files[5]}: " in source.problems["nowhere.jpg"]
+    )
 
 
 def test_source_can_be_left_early(store):

@@ -8,13 +8,14 @@ from wsolkern.cams.activation import Look, class_activation_maps
 from wsolkern.cams.extraction import OwnCams, PooledCams, cam_model, extract, outdated
 from wsolkern.cams.manifest import Manifest
 from wsolkern.cams.merging import merge_stores
-from wsolkern.cams.ranks import Ranks, shared_writer
+from wsolkern.cams.ranks import ALONE, Ranks, shared_writer
 from wsolkern.cams.records import Records
 from wsolkern.cams.stamps import FileStamp, stamp
 from wsolkern.cams.store import CamSource, CamStore, open_maps
 from wsolkern.cams.writer import CamWriter, repair_store
 
 __all__ = [
+    "ALONE",
     "CamSource",
     "CamStore",
     "CamWriter",

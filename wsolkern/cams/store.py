@@ -219,14 +219,18 @@ class CamStore:
                 for start in range(0, len(part.image_ids), size):
                     yield part.pick(range(start, min(start + size, len(part.image_ids))))
 
-    def contents(self) -> Iterator[tuple[layout.Shard, list[Records]]]:
+    def contents(self, shards: Iterable[layout.Shard] | None = None) -> Iterator[tuple[layout.Shard, list[Records]]]:
         """The shards that can be read, each with its records, one item a run of maps of one size.
 
         The next shard is read by a thread while the caller works on one; a shard that cannot be read is in
         ``problems`` then.
+
+        Args:
+            shards: Some of the store's shards; None: all of them.
         """
         with readers(1, "wsolkern-store") as pool:
-            ahead = ((shard, pool.submit(self._read, shard)) for shard in self.shards)
+            some = self.shards if shards is None else shards
+            ahead = ((shard, pool.submit(self._read, shard)) for shard in some)
             following = next(ahead, None)
             while following is not None:
                 shard, future = following
@@ -288,14 +292,15 @@ class CamStore:
 
     def absence(self, near: str | None = None) -> str:
         """Why an image that was looked for in all shards was not found; ``near`` is another spelling that was."""
-        named = [f"{file}: {problem}" for file, problem in islice(self.problems.items(), _NUM_LISTED)]
+        damaged = [shard.file for shard in self.shards if shard.file in self.problems]
+        named = [f"{file}: {self.problems[file]}" for file in damaged[:_NUM_LISTED]]
         if near is not None:
             return f"not in the store {self.path}, but {near!r} is"
         if not named:
             return f"not in the store {self.path}"
-        if len(self.problems) > _NUM_LISTED:
-            named.append(f"{len(self.problems) - _NUM_LISTED} more")
-        plural = "shard" if len(self.problems) == 1 else "shards"
+        if len(damaged) > _NUM_LISTED:
+            named.append(f"{len(damaged) - _NUM_LISTED} more")
+        plural = "shard" if len(damaged) == 1 else "shards"
         return f"not in the store {self.path}, or in its damaged {plural} {'; '.join(named)}"
 
     @cached_property
@@ -371,9 +376,10 @@ class CamSource:
         return [image_ids[place] for place in np.flatnonzero(~np.isin(stamps, there))]
 
     def batches(self, size: int = 64) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
-        """Reads all wanted maps in the order of the store.
+        """Reads all wanted maps in the order of the store, from shards that have some of them.
 
-        Memory holds three shards at most, whatever the number of images. A second map of an image is left out.
+        Memory holds three shards at most, whatever the number of images. A second map of an image is left out. Where
+        images are missing the other shards are read, too, so that all damaged ones are known.
 
         Args:
             size: Most maps a batch, at least 1.
@@ -391,7 +397,9 @@ class CamSource:
         names, twice = self.names()
         self.problems.update(twice)
         remaining.difference_update(twice)
-        for shard, part in ((shard, part) for shard, records in self._store.contents() for part in records):
+        without = self._shards_without(remaining, names)
+        some = [shard for shard in self._store.shards if shard not in without]
+        for shard, part in ((shard, part) for shard, records in self._store.contents(some) for part in records):
             if names:
                 part = part._replace(image_ids=tuple(names.get(each, each) for each in part.image_ids))
             rows = _take(part.image_ids, remaining)
@@ -404,12 +412,20 @@ class CamSource:
                 yield batch.image_ids, maps
             if not (remaining or self._to_the_end):
                 return
+        if remaining or self._to_the_end:
+            for _ in self._store.contents(without):
+                pass  # `problems` of the store are what is wanted
         present = chain.from_iterable(entries.image_ids for _, entries in self._store.entries())
         near = nearest_spellings(remaining, present)
         reason = self._store.absence()
         for image_id in self.image_ids:
             if image_id in remaining:
                 self.problems[image_id] = self._store.absence(near[image_id]) if image_id in near else reason
+
+    def _shards_without(self, image_ids: set[str], names: dict[str, str]) -> dict[layout.Shard, None]:
+        """The shards that can be read and have none of the images; ``names`` as from :meth:`names`."""
+        stored = image_ids.union(names) if names else image_ids
+        return {shard: None for shard, entries in self._store.entries() if stored.isdisjoint(entries.image_ids)}
 
     def names(self) -> tuple[dict[str, str], dict[str, str]]:
         """Id in the store -> image, where the store lacks the image's extension; image -> why, where it is there twice.

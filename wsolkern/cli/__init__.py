@@ -5,6 +5,9 @@ Source: none; what is computed is in the rooms that the commands call, imported 
 """
 
 import os
+import signal
+import sys
+import time
 from typing import Annotated
 
 import typer
@@ -27,6 +30,8 @@ from wsolkern.cli import (
     terminal,
     train,
 )
+
+_PATIENCE = 5.0  # seconds that the first of several processes has to say what is wrong
 
 app = terminal.group("wsolkern", pretty_exceptions_enable=False)
 for command in (
@@ -56,14 +61,17 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+_SHARED = ("extract", "train", "evaluate", "sweep", "select", "table")  # the commands whose work processes share
+
+
 def _leave_it_to_the_first(command: str | None) -> None:
-    """Ends this process if it is one of several that share no work: of all commands two do.
+    """Ends this process if it is one of several, and the command is for one.
 
     Raises:
         typer.Exit: It is not the first one. Of torchrun's, all others end well.
     """
     rank, num_ranks = (os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE"))
-    if command in ("extract", "train") or not (rank.isdigit() and num_ranks.isdigit() and 0 < int(rank)):
+    if command in _SHARED or not (rank.isdigit() and num_ranks.isdigit() and 0 < int(rank)):
         return
     text = f"process {rank} of {num_ranks}: wsolkern {command} is done by one process alone, that of RANK=0"
     if "TORCHELASTIC_RUN_ID" in os.environ:
@@ -93,4 +101,22 @@ def _app_options(
 def main() -> None:
     """The entry point."""
     streams.prepare_streams()
-    app()
+    if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK", "0") != "0":
+        _as_a_later_process()
+    else:
+        app()
+
+
+def _as_a_later_process() -> None:
+    """As :func:`main`, in a process of torchrun's behind the first one, which says what is wrong with the arguments."""
+    try:
+        code = app(standalone_mode=False)
+    except typer.Abort:
+        code = terminal.INTERRUPTED
+    except Exception as error:
+        code = getattr(error, "exit_code", None)  # of what typer, or its click, has to say about arguments
+        if code is None:
+            raise
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(code))
+        time.sleep(_PATIENCE)  # torchrun ends all processes when it sees the first end
+    sys.exit(code)

@@ -37,7 +37,7 @@ def evaluate(
     iou_thresholds: options.IouThresholds = options.DEFAULT_IOU_THRESHOLDS,
     box_rule: options.BoxRule = "choe",
     interval: options.Interval = options.DEFAULT_INTERVAL,
-    device: options.Device = "cpu",
+    device: options.SharedDevice = "cpu",
     without_logits: options.WithoutLogits = False,
     at: Annotated[
         str,
@@ -80,13 +80,15 @@ def evaluate(
 
     Maps that are missing or unreadable are left out of the counts, listed at the end, and make the exit code 1.
 
+    Several processes share the images: torchrun --nproc-per-node 2 -m wsolkern evaluate ...
+
     - wsolkern evaluate --cams cams/ --metadata metadata/CUB/test
 
     - wsolkern evaluate --score-maps scoremaps/ --metadata metadata/OpenImages/test --mask-root masks/
 
     - wsolkern evaluate --cams cams/ --metadata metadata/CUB/test --per-image rows.csv --by size
     """
-    with terminal.errors_as_messages():
+    with studying.together() as ranks:
         from wsolkern import studies
         from wsolkern.box_rule import CHOE, BoxRule
         from wsolkern.metrics import Protocol, SelectedThresholds
@@ -104,6 +106,8 @@ def evaluate(
             report.check_file(per_image)
         maps, targets = cams or score_maps, {"--json": json_file, "--resume": resume, "--per-image": per_image}
         check_targets(targets, (maps, metadata))
+        if ranks.num_ranks > 1 and (per_image is not None or by is not None):
+            raise ValueError(f"--per-image, --by: expected one process, found {ranks.num_ranks}")
         rule = BoxRule.parse(box_rule)
         if rule != CHOE and (per_image is not None or by is not None):
             raise ValueError(
@@ -123,7 +127,7 @@ def evaluate(
                 chosen_thresholds(where, Protocol(wanted, **how), split.kind)
             if without_logits or not studies.evaluation.is_classified(maps, split):
                 at_figures = "best"  # of none: it is for the rows only
-        with studying.running(studying.state_name(maps)) as progress:
+        with studying.running(studying.state_name(maps), ranks) as progress:
             found = studies.evaluate(
                 maps,
                 split,
@@ -136,8 +140,11 @@ def evaluate(
                 at=at_figures,
                 resume=resume,
                 progress=progress,
+                ranks=ranks,
                 **how,
             )
+        if ranks.rank:  # the first process delivers
+            return
         studying.warn(found.counted.warnings)
         title = f"{found.result.num_images:,} images of {split.folder}{options.by_rule(found.box_rule.name)}"
         again = {"mask_root": mask_root, "nwc": nwc, "device": device, **how}

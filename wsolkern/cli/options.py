@@ -80,6 +80,9 @@ WithoutLogits = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="cpu or cuda: where the maps are evaluated.")]
+SharedDevice = Annotated[
+    str, typer.Option(help="cpu or cuda: where the maps are evaluated; under torchrun each process takes its own GPU.")
+]
 DataRoot = Annotated[
     Path, typer.Option(metavar="DATA_ROOT", help="Folder that image ids are paths below.", show_default=False)
 ]

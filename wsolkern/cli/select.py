@@ -52,7 +52,7 @@ def select(
     iou_thresholds: options.IouThresholds = options.DEFAULT_IOU_THRESHOLDS,
     box_rule: options.BoxRule = "choe",
     interval: options.Interval = options.DEFAULT_INTERVAL,
-    device: options.Device = "cpu",
+    device: options.SharedDevice = "cpu",
     allow_missing: options.AllowMissing = False,
     json_file: options.JsonFile = None,
     csv_file: options.CsvFile = None,
@@ -65,9 +65,11 @@ def select(
     Of each family of normalizations (minmax, max, pas, ivr, ivr+pas) the percentile with the best figure on val goes to
     the test. Intervals come from resamples of the test images, the same for all normalizations.
 
+    Several processes share the images: torchrun --nproc-per-node 2 -m wsolkern select ...
+
     - wsolkern select --val cub_val/ --val-metadata metadata/CUB/val --test cub_test/ --test-metadata metadata/CUB/test
     """
-    with terminal.errors_as_messages():
+    with studying.together() as ranks:
         from wsolkern import studies
         from wsolkern.report import selection as report
 
@@ -80,7 +82,7 @@ def select(
             studying.load_split(folder, mask_root, targets, box_format, box_rounding, allow_missing_ignore)
             for folder in (val_metadata, test_metadata)
         ]
-        with studying.running() as progress:
+        with studying.running(ranks=ranks) as progress:
             found = studies.select(
                 val,
                 splits[0],
@@ -99,8 +101,11 @@ def select(
                 device=device,
                 resume=resume,
                 progress=progress,
+                ranks=ranks,
                 **how,
             )
+        if ranks.rank:  # the first process delivers
+            return
         both = found.val, found.test
         for on in both:
             studying.warn(on.warnings)

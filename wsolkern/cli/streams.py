@@ -29,14 +29,28 @@ def stdout() -> "Console":
 
 
 def stderr() -> "Console":
-    """Where progress and messages go."""
-    return console(_Messages(sys.stderr))
+    """Where progress and messages go; nowhere in a block that is :func:`silent`."""
+    return console(_Messages(sys.stderr), quiet=_is_silent)
 
 
-def console(file: TextIO, width: int = _WIDTH) -> "Console":
+_is_silent = False
+
+
+@contextmanager
+def silent(wanted: bool = True) -> Iterator[None]:
+    """Messages are not printed in the block, or are all the same if that is not wanted."""
+    global _is_silent
+    before, _is_silent = _is_silent, wanted
+    try:
+        yield
+    finally:
+        _is_silent = before
+
+
+def console(file: TextIO, width: int = _WIDTH, *, quiet: bool = False) -> "Console":
     """Prints on a file, so many columns wide, or on a terminal, as wide as that is."""
-    found = _plain_console()(file=file)
-    return found if found.is_terminal else _plain_console()(file=file, width=width)
+    found = _plain_console()(file=file, quiet=quiet)
+    return found if found.is_terminal else _plain_console()(file=file, width=width, quiet=quiet)
 
 
 @cache

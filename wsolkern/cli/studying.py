@@ -14,27 +14,68 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from wsolkern import machine
 from wsolkern.cli import streams, terminal
 from wsolkern.errors import message
 from wsolkern.targets import Targets, check_masks
 
 if TYPE_CHECKING:
+    from wsolkern.cams import Ranks
     from wsolkern.datasets import Metadata
-    from wsolkern.studies import Interrupted
+    from wsolkern.studies import Interrupted, ProcessLost
+
+
+@contextmanager
+def together() -> Iterator["Ranks"]:
+    """A command whose work several processes share runs in the block: those that torchrun started, or this one alone.
+
+    Each has its share of the machine's cores. Errors become messages as in :func:`terminal.errors_as_messages`. The
+    first process speaks for all; another one speaks only if that one is gone without a word.
+    """
+    from wsolkern.cams import Ranks
+
+    with terminal.errors_as_messages(), Ranks.joined() as ranks:
+        if ranks.num_local > 1:
+            machine.share_cores(ranks.num_local)
+        with (
+            streams.silent(ranks.rank > 0),
+            terminal.errors_as_messages(lambda text: _speak(ranks, text, lambda: terminal.print_error(text))),
+        ):
+            yield ranks
+
+
+def _speak(ranks: "Ranks | None", why: str, show: Callable[[], object]) -> None:
+    """Shows why a command ends, in one of the processes, and tells it to the others."""
+    if ranks is None or ranks.rank == 0:
+        show()  # before torchrun hears of any end, and ends all
+    if ranks is not None and not ranks.leave(why):
+        with streams.silent(False):
+            show()
 
 
 @contextmanager
 def running(
-    keep: Callable[["Interrupted"], str] | None = None, *, resumes: bool = True
+    keep: Callable[["Interrupted | ProcessLost"], str] | None = None,
+    ranks: "Ranks | None" = None,
+    *,
+    resumes: bool = True,
 ) -> Iterator[Callable[[str, int, int], None]]:
     """A study runs in the block: gives its progress callback, and turns how it ends into messages and exit codes.
 
     Args:
         keep: The name of a state for what was counted before an interrupt, where there is none; None: it is lost.
+        ranks: The processes that share the study, from :func:`together`.
         resumes: Whether a state can be gone on from at all.
     """
+    from wsolkern.cams.meeting import STOPPED
     from wsolkern.interrupts import interrupts_raise
-    from wsolkern.studies import Interrupted, NothingCounted
+    from wsolkern.studies import Interrupted, NothingCounted, ProcessLost
+
+    def kept_in(error: "Interrupted | ProcessLost") -> Path | None:
+        kept = error.kept
+        if kept is not None and ranks is not None and ranks.rank:
+            kept = kept.with_suffix("")  # the first one's: it is the state that one goes on from
+        return kept or (keep and _keep(error, keep(error), ranks))
 
     try:
         with interrupts_raise(), terminal.showing_progress() as progress:
@@ -43,28 +84,34 @@ def running(
         terminal.list_problems(f"of {error.num_all:,} maps were left out", error.problems)
         raise
     except Interrupted as error:
-        kept = error.kept or (keep and _keep(error, keep(error)))
+        what, kept = "" if error.what == "evaluating" else f"{error.what}: ", kept_in(error)
         where = f" in {kept}; go on with --resume {kept}" if kept else " and are lost"
         if not kept and keep is None and resumes:
             where += "; --resume STATE would have kept them"
-        what = "" if error.what == "evaluating" else f"{error.what}: "
-        streams.stderr().print(f"interrupted: {what}{error.in_short}{where}")
+        text = f"interrupted: {what}{error.in_short}{where}"
+        _speak(ranks, STOPPED, lambda: streams.stderr().print(text))
         raise typer.Exit(terminal.INTERRUPTED) from None
+    except ProcessLost as error:
+        kept = kept_in(error)
+        advice = f"what was counted is in {kept}; go on with --resume {kept}" if kept else "what was counted is lost"
+        raise ConnectionError(f"{error}; {advice}") from error
 
 
-def state_name(maps: Path) -> Callable[["Interrupted"], str]:
+def state_name(maps: Path) -> Callable[["Interrupted | ProcessLost"], str]:
     """What a state is called that nobody named."""
     return lambda error: f"{maps.resolve().name}-{error.counting.job[:8]}.state"
 
 
-def _keep(error: "Interrupted", name: str) -> Path | None:
+def _keep(error: "Interrupted | ProcessLost", name: str, ranks: "Ranks | None") -> Path | None:
     """The file that has the counts now: one in this folder, else one among the temporary files, else none."""
+    from wsolkern.studies.passes import rank_file
+
     elsewhere = Path(tempfile.gettempdir(), f"wsolkern-{os.getpid()}")
     for path in (Path(name), elsewhere / name):
         try:
             if path.parent == elsewhere:
                 path.parent.mkdir(mode=0o700)  # an error if somebody made it before
-            error.counting.save(path)
+            error.counting.save(rank_file(path, ranks.rank if ranks else 0))
             return path
         except OSError as failure:
             streams.stderr().print(f"error: {message(failure)}", style="red")

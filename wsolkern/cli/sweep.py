@@ -30,7 +30,7 @@ def sweep(
     iou_thresholds: options.IouThresholds = options.DEFAULT_IOU_THRESHOLDS,
     box_rule: options.BoxRule = "choe",
     interval: options.Interval = options.DEFAULT_INTERVAL,
-    device: options.Device = "cpu",
+    device: options.SharedDevice = "cpu",
     without_logits: options.WithoutLogits = False,
     allow_missing: options.AllowMissing = False,
     json_file: options.JsonFile = None,
@@ -50,11 +50,13 @@ def sweep(
     Prints the metrics of each normalization with its best thresholds and, where a normalization has several
     percentiles, the curve over them with its peak. A percentile is chosen on train-fullsup: see wsolkern select.
 
+    Several processes share the images: torchrun --nproc-per-node 2 -m wsolkern sweep ...
+
     - wsolkern sweep runs/cub-vgg16-cam --metadata metadata/CUB/val
 
     - wsolkern sweep STORE --metadata metadata/CUB/val -n "max ivr:0.3..0.6/0.01" --csv sweep.csv --plot sweep.png
     """
-    with terminal.errors_as_messages():
+    with studying.together() as ranks:
         from wsolkern import studies
         from wsolkern.metrics.curves import has_curve
         from wsolkern.normalization import parse_all
@@ -70,7 +72,7 @@ def sweep(
         check_targets(targets, (cams, metadata))
         how = options.evaluation(size, iou_thresholds, interval)
         split = studying.load_split(metadata, mask_root, targets, box_format, box_rounding, allow_missing_ignore)
-        with studying.running(studying.state_name(cams)) as progress:
+        with studying.running(studying.state_name(cams), ranks) as progress:
             found = studies.sweep(
                 cams,
                 split,
@@ -82,8 +84,11 @@ def sweep(
                 with_logits=not without_logits,
                 resume=resume,
                 progress=progress,
+                ranks=ranks,
                 **how,
             )
+        if ranks.rank:  # the first process delivers
+            return
         studying.warn(found.counted.warnings)
         result, title = (
             found.result,

@@ -80,7 +80,7 @@ def table(
     size: options.Size = "224",
     iou_thresholds: options.IouThresholds = options.DEFAULT_IOU_THRESHOLDS,
     interval: options.Interval = options.DEFAULT_INTERVAL,
-    device: options.Device = "cpu",
+    device: options.SharedDevice = "cpu",
     allow_missing: options.AllowMissing = False,
     json_file: options.JsonFile = None,
     threads: options.Threads = None,
@@ -91,11 +91,13 @@ def table(
     Rows are methods under min-max, max, PaS (0.9) and IVR; each store is read once for all of them. The best
     normalization of a method is in bold.
 
+    Several processes share the images: torchrun --nproc-per-node 2 -m wsolkern table ...
+
     - wsolkern table runs/* --metadata-root metadata --published
 
     - wsolkern table --published --format latex
     """
-    with terminal.errors_as_messages():
+    with studying.together() as ranks:
         from wsolkern import studies
 
         machine.use_threads(threads)
@@ -107,7 +109,7 @@ def table(
             root = roots.get(dataset)
             return studying.load_split(folder, root, targets, box_format, box_rounding, allow_missing_ignore)
 
-        with studying.running() as progress:
+        with studying.running(ranks=ranks) as progress:
             found = studies.table(
                 runs or (),
                 metadata_root,
@@ -120,8 +122,11 @@ def table(
                 device=device,
                 resume=resume,
                 progress=progress,
+                ranks=ranks,
                 **options.evaluation(size, iou_thresholds, interval),
             )
+        if ranks.rank:  # the first process delivers
+            return
         studying.warn(found.warnings)
         terminal.deliver_result(
             json_file,

@@ -181,14 +181,22 @@ def spell_as_typed(context: typer.Context) -> None:
         _spellings[each.name] = max(each.opts, key=len) if is_option else each.metavar or each.name.upper()
 
 
+def print_error(text: str) -> None:
+    """A line on standard error that says why a command fails."""
+    stderr().print(f"error: {text}", style="red")
+
+
 @contextmanager
-def errors_as_messages() -> Iterator[None]:
-    """What a user can mend (arguments, files, packages, memory) becomes one line on standard error and exit code 2."""
+def errors_as_messages(say: Callable[[str], object] = print_error) -> Iterator[None]:
+    """What a user can mend (arguments, files, packages, memory) becomes one line on standard error and exit code 2.
+
+    Args:
+        say: Prints the line, or has it printed.
+    """
     try:
         yield
     except (BackendUnavailable, ImportError, MemoryError, OSError, ValueError) as error:
-        text = error.spelled(_spellings) if isinstance(error, ArgumentError) else message(error)
-        stderr().print(f"error: {text}", style="red")
+        say(error.spelled(_spellings) if isinstance(error, ArgumentError) else message(error))
         raise typer.Exit(FAILED) from error
 
 

@@ -29,5 +29,10 @@ class UnitRange:
         self._all = bool((spans | ((lowest == 0) & (highest == 0))).all())
         self._any |= bool(spans.any())
 
+    def merge(self, other: "UnitRange") -> None:
+        """Sees what another one saw."""
+        self._all &= other._all
+        self._any |= other._any
+
     def __bool__(self) -> bool:
         return self._all and self._any

@@ -10,10 +10,10 @@ import math
 import os
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, islice
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +26,9 @@ from wsolkern.metrics.protocol import GroundTruth, Protocol
 from wsolkern.metrics.selection import DECIMALS
 from wsolkern.normalization import Normalization
 from wsolkern.ops import box_hits, inputs, pixel_histograms
+
+if TYPE_CHECKING:
+    from wsolkern.cams import Ranks
 
 _FORMAT = {"content": "wsolkern images of a bootstrap", "version": 1}
 _MAX_LEVEL = 255  # of every score map that a normalization makes, unless the map is all zeros
@@ -183,7 +186,7 @@ class BootstrapEvaluator:
         self._places = {image_id: place for place, image_id in enumerate(image_ids)}
         self._counted: dict[int, None] = {}  # the places of the images whose rows are in the file, in its order
         self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES)
-        self._path = rows
+        self._path = None if rows is None else os.fspath(rows)
         self._num_kept, self._digest = 0, hashlib.sha256()  # rows in the file at that path, and their hash
         self._lock = threading.Lock()  # of the file, its position and what is in it
 
@@ -209,9 +212,13 @@ class BootstrapEvaluator:
         rows = self._rows.pack(cams, image_ids)
         with self._lock:
             self._new_places(image_ids)  # another thread may have counted one in the meantime
-            self._file.seek(self.num_images * self._rows.row_bytes)  # over what a write left that failed halfway
-            self._file.write(rows.tobytes())
-            self._counted |= places
+            self._append(places, [rows.tobytes()])
+
+    def _append(self, places: Iterable[int], rows: Iterable[bytes]) -> None:
+        """Adds images that are not counted yet; the caller holds the lock."""
+        self._file.seek(self.num_images * self._rows.row_bytes)  # over what a write left that failed halfway
+        self._file.writelines(rows)
+        self._counted |= dict.fromkeys(places)
 
     def moment(self) -> int:
         """How many images there are now, for :meth:`to_bytes` later."""
@@ -235,26 +242,66 @@ class BootstrapEvaluator:
             about = {"row_bytes": row_bytes, "num_rows": self._num_kept, "rows_sha256": self._digest.hexdigest()}
         return sealed.seal({**_FORMAT, **about}, {"places": places})
 
-    def take_over(self, content: bytes, num_images: int) -> None:
-        """Goes on from what :meth:`to_bytes` gave and from the file ``rows``, before anything is counted.
+    def take_over(self, content: bytes, num_images: int, path: str | os.PathLike[str] | None = None) -> None:
+        """Goes on from what :meth:`to_bytes` gave and from the file that it wrote, and adds that to what is counted.
 
         Which images and settings these are about is for the caller to know.
 
+        Args:
+            content: The bytes.
+            num_images: How many images they are about, none of them counted here.
+            path: The state that they come from, whose rows are beside it (:func:`rows_beside`); None: this one's.
+
         Raises:
             OSError: There is no such file, or it cannot be read.
-            ValueError: It is no such content, of another number of images, or not that of the file.
+            ValueError: It is no such content, of another number of images, of some that are counted here, or not that
+                of the file. Nothing is added then.
         """
         header, arrays = sealed.unseal(content, _FORMAT, ("row_bytes", "num_rows", "rows_sha256"))
         places, row_bytes = arrays["places"], self._rows.row_bytes
-        if self._path is None or header["row_bytes"] != row_bytes or places.shape != (num_images,):
+        rows = self._path if path is None else rows_beside(path)
+        if rows is None or header["row_bytes"] != row_bytes or places.shape != (num_images,):
             raise ValueError(f"expected {num_images} images of {row_bytes} bytes, found {len(places)} others")
-        digest = hashlib.sha256()
-        with self._lock, open_regular(self._path) as kept:
-            self._file.seek(0)
-            self._file.writelines(_blocks(kept, num_images * row_bytes, digest))
+        if not num_images:  # then nobody wrote a file
+            return
+        digest, places = hashlib.sha256(), places.tolist()
+        with self._lock, open_regular(rows) as kept:
+            if not self._counted.keys().isdisjoint(places):
+                raise ValueError(f"expected {num_images} other images, found some that are counted here")
+            is_first = not self._counted and path is None
+            self._append((), _blocks(kept, num_images * row_bytes, digest))
             if header["num_rows"] != num_images or digest.hexdigest() != header["rows_sha256"]:
-                raise ValueError(f"{os.fspath(self._path)} does not hold what was counted")
-            self._counted, self._num_kept, self._digest = dict.fromkeys(places.tolist()), num_images, digest
+                raise ValueError(f"{os.fspath(rows)} does not hold what was counted")
+            self._counted |= dict.fromkeys(places)
+            if is_first:  # and may stay there
+                self._num_kept, self._digest = num_images, digest
+
+    def merge_over(self, ranks: "Ranks") -> None:
+        """Adds the images of the other processes' evaluators, which have the same settings and counted other images.
+
+        All processes call this; afterwards the first one's has all images, the others have what they had.
+
+        Args:
+            ranks: The processes, from :meth:`wsolkern.cams.Ranks.joined`.
+
+        Raises:
+            ValueError: An image was counted by two of them.
+            OSError: One of them has ended.
+        """
+        with self._lock:
+            mine = list(self._counted)
+        row_bytes = self._rows.row_bytes
+        at_a_time = max(1, _BLOCK_BYTES // row_bytes)
+        for start in range(0, max(ranks.gather(len(mine))), at_a_time):
+            places = mine[start : start + at_a_time]
+            with self._lock:
+                self._file.seek(start * row_bytes)
+                given = places, self._file.read(len(places) * row_bytes)
+            for theirs, rows in ranks.gather_first(given)[1:]:
+                with self._lock:
+                    if not self._counted.keys().isdisjoint(theirs):
+                        raise ValueError("ranks: expected each image in one process, found one in two of them")
+                    self._append(theirs, [rows])
 
     def _new_places(self, image_ids: list[Any]) -> dict[int, None]:
         """The places of images in the split, none of them counted."""
@@ -317,6 +364,11 @@ class BootstrapEvaluator:
             rows = self._rows.unpack(np.frombuffer(packed, np.uint8).reshape(-1, self._rows.row_bytes))
             sums += weights[:, start : start + num_rows] @ rows.astype(weights.dtype)
         return self._rows.figures(sums.astype(np.int64), num_images)
+
+
+def rows_beside(state: str | os.PathLike[str]) -> str:
+    """The file that a saved state's images are remembered in: what a :class:`BootstrapEvaluator` calls ``rows``."""
+    return f"{os.fspath(state)}.rows"
 
 
 def _blocks(file: IO[bytes], num_bytes: int, digest: "hashlib._Hash") -> Iterator[bytes]:

@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from wsolkern.metrics.result import NormalizationResult, Result, shorten_list
 from wsolkern.normalization import Normalization
 from wsolkern.ops import DEFAULT_THRESHOLDS, count_box_hits, count_pixels, inputs, resize
 from wsolkern.stages import stage
+
+if TYPE_CHECKING:
+    from wsolkern.cams import Ranks
 
 _FORMAT = {"content": "Evaluator counts", "version": 1}
 _MOST_IMAGES = 1 << 32
@@ -344,17 +347,45 @@ class Evaluator:
         """
         if not isinstance(other, Evaluator):
             raise TypeError(f"other: expected an Evaluator, found {type(other).__name__}")
-        mine, theirs = self._settings(), other._settings()
-        for name in mine:
-            if mine[name] != theirs[name]:
-                raise ArgumentError(
-                    "other", f"expected the same {name}, {_shorten(mine[name])}, found {_shorten(theirs[name])}"
-                )
+        self._expect_same("other", other._settings())
         counts = other._counts
         try:
             self._add(counts.num_images, counts.arrays(), counts.top)
         except ArgumentError as error:
             raise ArgumentError("other", error.reason) from error
+
+    def merge_over(self, ranks: "Ranks") -> None:
+        """Adds the counts of the other processes' evaluators, each of which saw other images under the same settings.
+
+        All processes call this; afterwards the evaluator of each has the counts of all.
+
+        Args:
+            ranks: The processes, from :meth:`wsolkern.cams.Ranks.joined`.
+
+        Raises:
+            ValueError: They have different settings; the message names a process and the first difference.
+            OSError: One of them has ended.
+        """
+        for rank, settings in enumerate(ranks.gather(self._settings())):
+            self._expect_same(f"process {rank}", settings)
+        counts = self._counts
+        mine, top = {"num_images": np.array(counts.num_images), **counts.arrays()}, counts.top
+        for theirs in ranks.gather(top):
+            counts.expect_top(theirs)
+            top = theirs if top is None else top
+        if top and not counts.top:  # no image was here
+            mine["num_classified"] = np.zeros(len(top), np.int64)
+            if "num_correct" in mine:
+                mine["num_localized"] = np.zeros((len(top), *mine["num_correct"].shape), np.int64)
+        added = {name: total - mine[name] for name, total in ranks.sum(mine).items()}
+        self._add(int(added.pop("num_images")), added, top)
+
+    def _expect_same(self, whose: str, settings: Mapping[str, Any]) -> None:
+        """Raises ArgumentError if another evaluator's settings are not those of this one."""
+        for name, mine in self._settings().items():
+            if mine != settings[name]:
+                reason = f"expected the same {name}, {_shorten(mine)}, found {_shorten(settings[name])}"
+                raise ArgumentError(whose, reason)
 
     def compute(self) -> Result:
         """The metrics of what was counted so far.
@@ -409,8 +440,8 @@ class Evaluator:
             arrays["top"] = np.array(counts.top, np.int64)
         return sealed.seal(header, arrays)
 
-    def take_over(self, content: bytes, num_images: int) -> None:
-        """Adds what :meth:`to_bytes` gave of so many other images under the same settings.
+    def take_over(self, content: bytes, num_images: int, path: str | os.PathLike[str] | None = None) -> None:
+        """Adds what :meth:`to_bytes` gave of so many other images under the same settings; ``path`` does not matter.
 
         Raises:
             ValueError: As from :meth:`from_bytes` and :meth:`merge`, or it counts another number of images; nothing is

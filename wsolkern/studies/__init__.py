@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 _HOMES = {
     "Interrupted": "passes",
     "NothingCounted": "passes",
+    "ProcessLost": "passes",
     "by_group": "images",
     "diagnose": "diagnosis",
     "doctor": "installation",
@@ -30,6 +31,7 @@ _HOMES = {
 __all__ = [
     "Interrupted",
     "NothingCounted",
+    "ProcessLost",
     "by_group",
     "diagnose",
     "doctor",
@@ -51,7 +53,7 @@ if TYPE_CHECKING:
     from wsolkern.studies.images import by_group, per_image
     from wsolkern.studies.installation import doctor
     from wsolkern.studies.localization import localizations
-    from wsolkern.studies.passes import Interrupted, NothingCounted
+    from wsolkern.studies.passes import Interrupted, NothingCounted, ProcessLost
     from wsolkern.studies.selection import select
     from wsolkern.studies.tabulation import table
     from wsolkern.studies.timing import profile, profile_function

@@ -13,11 +13,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
 from wsolkern.box_rule import CHOE, BoxRule
+from wsolkern.cams import Ranks
 from wsolkern.datasets import MaskFolder, Metadata
 from wsolkern.errors import ArgumentError, ImageError, MapError
 from wsolkern.files import read_regular, stamp, write_whole
@@ -176,6 +177,16 @@ class Counter(Taker, Protocol):
         """Adds what :meth:`to_bytes` gave of so many images, or raises ValueError and adds nothing."""
 
 
+class SharedCounter(Counter, Protocol):
+    """A counter of a study that several processes may share, as :class:`Evaluator`."""
+
+    def take_over(self, content: bytes, num_images: int, path: str | os.PathLike[str] | None = None) -> None:
+        """As there, from the state ``path`` of another process; None: from this one's own."""
+
+    def merge_over(self, ranks: Ranks) -> None:
+        """Gives the counter of the first process, at least, what those of all counted."""
+
+
 class SplitCount:
     """The counting of one split, which can stop at any moment and go on later from a file.
 
@@ -205,28 +216,44 @@ class SplitCount:
         self.evaluator = evaluator
         self.job = job
         self.labels = labels
-        self._image_ids = tuple(image_ids)
-        self._places = {image_id: place for place, image_id in enumerate(self._image_ids)}
+        self.image_ids = tuple(image_ids)
+        """The images of the split."""
+        self._places = {image_id: place for place, image_id in enumerate(self.image_ids)}
         self._mask_files = mask_files
         self._source: Source | None = None
         self._path: str | os.PathLike[str] | None = None  # of the state that was taken over
         # What the maps and masks that were counted were read from, uint64 [N]; 0 where that is not known.
-        self._stamps = {name: np.zeros(len(self._image_ids), np.uint64) for name in ("maps", "masks")}
-        self._is_counted = np.zeros(len(self._image_ids), bool)
-        self._order = np.empty(len(self._image_ids), np.int64)  # places of the images in the order they were counted in
+        self._stamps = {name: np.zeros(len(self.image_ids), np.uint64) for name in ("maps", "masks")}
+        self._is_counted = np.zeros(len(self.image_ids), bool)
+        self._order = np.empty(len(self.image_ids), np.int64)  # places of the images in the order they were counted in
         # Counts, and how many entries of the order are in them: one value, so that a save is always of one moment.
         self._done = evaluator.moment(), 0
+        self._num_elsewhere = 0  # images that other processes counted, and that are not in the state of this one
         self._updating = threading.Lock()
 
     @property
     def remaining(self) -> tuple[str, ...]:
         """The images that are not counted yet, in the split's order: what a source must give."""
-        return tuple(self._image_ids[place] for place in np.flatnonzero(~self._is_counted))
+        return tuple(self.image_ids[place] for place in np.flatnonzero(~self._is_counted))
 
     @property
     def num_all(self) -> int:
         """How many images the split has."""
-        return len(self._image_ids)
+        return len(self.image_ids)
+
+    @property
+    def num_counted(self) -> int:
+        """How many of them are counted, by all processes that were merged."""
+        return self._done[1] + self._num_elsewhere
+
+    def begin(self, source: Source) -> None:
+        """Takes a source, whose maps :meth:`run` will count.
+
+        Raises:
+            ValueError: Maps or masks that the state of :meth:`load` counted have changed since.
+        """
+        self._source = source
+        self._expect_unchanged()
 
     def run(
         self,
@@ -258,8 +285,8 @@ class SplitCount:
             KeyboardInterrupt: SIGINT or SIGTERM came; all that was counted until then is in ``evaluator``.
             ValueError: Maps or masks that the state of :meth:`load` counted have changed since; nothing is counted.
         """
-        self._source = source
-        self._expect_unchanged()
+        if self._source is not source:
+            self.begin(source)
         saved = time.monotonic()
 
         def save() -> None:
@@ -325,12 +352,15 @@ class SplitCount:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the counts, and of which images they are, as one file, whole or not at all."""
-        write_whole(path, self.to_bytes())
+        self._write(path, self.to_bytes())
+
+    def _write(self, path: str | os.PathLike[str], state: bytes) -> None:
+        write_whole(path, state)
 
     def to_bytes(self) -> bytes:
         """The content of the file that :meth:`save` writes."""
         counts, num_counted = self._done
-        counted = np.zeros(len(self._image_ids), bool)
+        counted = np.zeros(len(self.image_ids), bool)
         counted[self._order[:num_counted]] = True
         stamps = {name: values[counted] for name, values in self._stamps.items()}
         arrays: dict[str, np.ndarray] = {
@@ -341,7 +371,7 @@ class SplitCount:
         return sealed.seal({**_STATE, "job": self.job}, arrays)
 
     def load(self, path: str | os.PathLike[str]) -> None:
-        """Takes over what :meth:`save` wrote, before anything is counted; :meth:`run` compares what it counted.
+        """Takes over what :meth:`save` wrote, before :meth:`run`, which compares what it counted.
 
         Raises:
             FileNotFoundError: No such file.
@@ -350,11 +380,19 @@ class SplitCount:
         """
         self.take_over(read_regular(path), path)
 
-    def take_over(self, content: bytes, path: str | os.PathLike[str]) -> None:
+    def take_over(self, content: bytes, path: str | os.PathLike[str], *, is_others: bool = False) -> bool:
         """What :meth:`load` does with the content of a file; ``path`` is what messages call it.
 
+        Args:
+            content: The bytes.
+            path: See there.
+            is_others: Whether another process wrote it, which counted other images; they are added to those there are.
+
+        Returns:
+            Whether anything is new; not where all its images are counted here already.
+
         Raises:
-            ValueError: As from there.
+            ValueError: As from there; or some of its images, but not all, are counted here already.
         """
         if content[:2] == b"PK":  # version 2 was an archive
             raise ValueError(
@@ -372,20 +410,60 @@ class SplitCount:
             raise ValueError(f"{path}: expected saved counts of a split, found another file ({error})") from error
         if job != self.job:
             raise ValueError(f"{path}: it counts other maps, other metadata or other masks; {_ADVICE}")
-        counted = np.unpackbits(packed, count=len(self._image_ids)).astype(bool)
+        counted = np.unpackbits(packed, count=len(self.image_ids)).astype(bool)
         num_images = int(counted.sum())
         if any(values.dtype != np.uint64 or values.shape != (num_images,) for values in stamps.values()):
             raise ValueError(f"{path}: expected a stamp for each of {num_images} images, found others; {_ADVICE}")
+        if is_others and not (counted & ~self._is_counted).any():
+            return False
+        if (counted & self._is_counted).any():
+            raise ValueError(
+                f"{path}: some of its images are counted in {self._path or 'another file'}, too; {_ADVICE}"
+            )
         try:
-            self.evaluator.take_over(counts, num_images)
+            if is_others:
+                cast(SharedCounter, self.evaluator).take_over(counts, num_images, path)
+            else:
+                self.evaluator.take_over(counts, num_images)
         except ValueError as error:
             reason = error.reason if isinstance(error, ArgumentError) else str(error)
             raise ValueError(f"{path}: {reason}; {_ADVICE}") from error
         for name, values in stamps.items():
             self._stamps[name][counted] = values
-        self._is_counted, self._path = counted, path
-        self._order[:num_images] = np.flatnonzero(counted)
-        self._done = self.evaluator.moment(), num_images
+        self._path = self._path or path
+        self._add(counted)
+        return True
+
+    def merge_over(self, ranks: Ranks) -> None:
+        """Adds what the other processes counted, each of which was given other images; all of them call this.
+
+        Afterwards the first process has all, and can save it; the others know how many images that are.
+
+        Raises:
+            OSError: One of them has ended.
+        """
+        if ranks.num_ranks == 1:
+            return
+        mine = self._is_counted.copy()
+        stamps = {name: values[mine] for name, values in self._stamps.items()}
+        num_all = sum(ranks.gather(int(mine.sum())))
+        cast(SharedCounter, self.evaluator).merge_over(ranks)
+        counted = np.zeros_like(mine)
+        for packed, theirs in ranks.gather_first((np.packbits(mine), stamps))[1:]:
+            part = np.unpackbits(packed, count=len(mine)).astype(bool)
+            for name, values in theirs.items():
+                self._stamps[name][part] = values
+            counted |= part
+        if ranks.rank == 0:
+            self._add(counted)
+        self._num_elsewhere = num_all - self._done[1]
+
+    def _add(self, counted: np.ndarray) -> None:
+        """Notes images that the evaluator has the counts of now, too."""
+        self._is_counted |= counted
+        start, places = self._done[1], np.flatnonzero(counted)
+        self._order[start : start + len(places)] = places
+        self._done = self.evaluator.moment(), start + len(places)
 
     def _expect_unchanged(self) -> None:
         """Maps and masks that were counted are still there and are those that were counted.
@@ -406,7 +484,7 @@ class SplitCount:
             known = np.flatnonzero(self._stamps[name])
             if changed is None or not len(known):
                 continue
-            found = changed([self._image_ids[place] for place in known], self._stamps[name][known])
+            found = changed([self.image_ids[place] for place in known], self._stamps[name][known])
             if found:
                 named = ", ".join(found[:_NUM_LISTED]) + (", ..." if len(found) > _NUM_LISTED else "")
                 raise ValueError(

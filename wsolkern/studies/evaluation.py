@@ -15,7 +15,7 @@ import numpy as np
 
 from wsolkern import defaults
 from wsolkern.box_rule import CHOE, BoxRule
-from wsolkern.cams import CamStore, open_maps
+from wsolkern.cams import ALONE, CamStore, Ranks, open_maps
 from wsolkern.datasets import Metadata
 from wsolkern.errors import ArgumentError, DatasetError
 from wsolkern.machine import gpu_of
@@ -24,8 +24,8 @@ from wsolkern.metrics.curves import PercentileCurve, percentile_curves
 from wsolkern.metrics.localization import At, LocalizationFigure, SelectedThresholds, expect_thresholds
 from wsolkern.normalization import Normalization, parse_all
 from wsolkern.ops import DEFAULT_THRESHOLDS
-from wsolkern.studies.counting import SplitCount, evaluator_for, fingerprint, mask_files_of
-from wsolkern.studies.passes import Counted, NothingCounted, Progress, about_maps, alone, run_pass
+from wsolkern.studies.counting import evaluator_for, fingerprint, mask_files_of
+from wsolkern.studies.passes import Counted, NothingCounted, OnePass, Progress, about_maps, alone, run_pass
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +93,7 @@ def evaluate(
     at: At = "best",
     resume: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
+    ranks: Ranks = ALONE,
 ) -> Evaluation:
     """Evaluates the maps of a split.
 
@@ -115,6 +116,8 @@ def evaluate(
         at: Where over thresholds these are taken: see :meth:`Result.localization`.
         resume: File that counts are saved to every few seconds, and gone on from if it is there.
         progress: Called with "evaluating", the number of images done and the number of images.
+        ranks: The processes that share the images, from :meth:`wsolkern.cams.Ranks.joined`: all of them call this with
+            the same arguments, and each gets the same value. The first one tells the progress.
 
     Returns:
         The metrics, and what was left out.
@@ -126,12 +129,13 @@ def evaluate(
         DatasetError: Maps and split do not belong together, or another process counts into ``resume``.
         ValueError: ``resume`` is about something else, or what it counted has changed.
         Interrupted: SIGINT or SIGTERM came.
+        ProcessLost: One of several processes has ended.
 
     Source: Choe et al., arXiv 2007.04178, section 4; normalizations: Kim et al., arXiv 2107.13221, equations 3-6.
     """
-    started, place = time.perf_counter(), gpu_of(device)
+    started, place = time.perf_counter(), gpu_of(device, ranks.gpu)
     state = None if resume is None else Path(resume)
-    with alone(resume, {os.fspath(maps): split}, mask_root):
+    with alone(resume, {os.fspath(maps): split}, mask_root, ranks):
         evaluator = evaluator_for(
             split,
             normalizations,
@@ -151,12 +155,12 @@ def evaluate(
         wanted = evaluator.normalizations or (None,)
         expect_thresholds(at, wanted, evaluator.thresholds, tuple(evaluator.iou_thresholds.tolist()))
         job = fingerprint(split, mask_root, about)
-        counting = SplitCount(evaluator, split.image_ids, job, mask_files=mask_files_of(split, mask_root))
-        if state is not None and state.exists():
-            counting.load(state)
-        if evaluator.top and labels is None:
+        passes = OnePass(state, ranks)
+        counting = passes.count("", evaluator, split.image_ids, job, mask_files=mask_files_of(split, mask_root))
+        counted_before = [top for num_images, top in ranks.gather((evaluator.num_images, evaluator.top)) if num_images]
+        if any(counted_before) and labels is None:
             raise ValueError(f"{state}: its images were counted with their logits, found that these are to be left out")
-        if evaluator.num_images and not evaluator.top and labels is not None:
+        if not all(counted_before) and labels is not None:
             labels, more = None, f"{state}: its images were counted without their logits, so others are, too"
             notes = [more]
         counting.labels = labels
@@ -168,7 +172,9 @@ def evaluate(
             device=place,
             progress=progress,
             scaled=None if normalizations is None else os.fspath(maps),
+            ranks=ranks,
         )
+        passes.finish()
     if not evaluator.num_images:
         raise NothingCounted(maps, found.problems, len(split.image_ids))
     seconds = time.perf_counter() - started

@@ -15,7 +15,7 @@ import numpy as np
 
 from wsolkern import defaults
 from wsolkern.box_rule import CHOE, BoxRule
-from wsolkern.cams import open_maps
+from wsolkern.cams import ALONE, Ranks, open_maps
 from wsolkern.datasets import Metadata
 from wsolkern.errors import ArgumentError, DatasetError
 from wsolkern.machine import gpu_of
@@ -90,6 +90,7 @@ def select(
     device: str = "cpu",
     resume: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
+    ranks: Ranks = ALONE,
 ) -> Selection:
     """Chooses percentiles on val (train-fullsup) and reports them on test, with bootstrap confidence intervals.
 
@@ -115,6 +116,7 @@ def select(
         resume: File that both passes are saved to every few seconds, and gone on from if it is there. What the test's
             resamples are drawn from is in a second file beside it, with ".rows" behind its name.
         progress: Called with "val" or "test", the number of images done and the number of images.
+        ranks: As for :func:`wsolkern.studies.evaluate`; the first process draws the resamples.
 
     Raises:
         ArgumentError: An argument is not as above; it carries the argument's name.
@@ -123,10 +125,11 @@ def select(
         DatasetError: Maps and split do not belong together, or another process counts into ``resume``.
         ValueError: ``resume`` is about something else, or what it counted has changed.
         Interrupted: SIGINT or SIGTERM came.
+        ProcessLost: One of several processes has ended.
 
     Source: Choe et al., arXiv 2007.04178, section 4; Efron & Tibshirani, 1993, section 13.3.
     """
-    started, place = time.perf_counter(), gpu_of(device)
+    started, place = time.perf_counter(), gpu_of(device, ranks.gpu)
     bootstrap.interval_rank(num_resamples, confidence)
     judged_by = _check_metric(metric, val_split, test_split, select_threshold)
     # Both are opened before any is read, so that a slip in the second path costs no time.
@@ -134,8 +137,8 @@ def select(
     _check_apart(val, val_split, test, test_split)
     how: dict[str, Any] = {"size": size, "thresholds": thresholds, "iou_thresholds": iou_thresholds}
     state = None if resume is None else Path(resume)
-    with alone(state, {os.fspath(val): val_split, os.fspath(test): test_split}, mask_root):
-        passes = Passes(state)
+    with alone(state, {os.fspath(val): val_split, os.fspath(test): test_split}, mask_root, ranks):
+        passes = Passes(state, ranks)
         about = {root: _about_cams(root, nwc) for root in (val, test)}
         opened = {root: root if store is None else store for root, (_, store) in about.items()}
         for root, split, siblings in ((val, used, val_split.image_ids), (test, test_split, test_split.image_ids)):
@@ -163,11 +166,12 @@ def select(
                 device=place,
                 progress=progress,
                 scaled=name,
+                ranks=ranks,
             )
-            if not counter.num_images:
+            if not counting.num_counted:
                 raise NothingCounted(root, found.problems, len(split.image_ids))
             seconds = time.perf_counter() - began
-            about_it = os.fspath(root), split, size, counter.num_images, found.problems, seconds
+            about_it = os.fspath(root), split, size, counting.num_counted, found.problems, seconds
             return Counted(*about_it, found.warnings, found.save)
 
         evaluator = evaluator_for(used, normalizations, mask_root=mask_root, box_rule=box_rule, **how)
@@ -183,7 +187,7 @@ def select(
             judged_by,
             test_split.image_ids,
             thresholds=fixed,
-            rows=None if state is None else state.with_name(f"{state.name}.rows"),
+            rows=None if passes.path is None else bootstrap.rows_beside(passes.path),
         )
         settings = {name: np.asarray(value).tolist() for name, value in how.items()}
         if rule != CHOE:  # states from before there were rules have none
@@ -191,7 +195,10 @@ def select(
         levels = None if fixed is None else [sorted(each.items()) for each in fixed]
         about_test = [judged_by, [*map(str, chosen)], settings, levels]
         on_test = count("test", test, test_split, test_split.image_ids, judge, about_test)
-    figures = judge.compute(num_resamples, seed=seed, confidence=confidence)
+        passes.finish()
+    is_first = ranks.rank == 0  # which has all images
+    mine = judge.compute(num_resamples, seed=seed, confidence=confidence) if is_first else None
+    figures: bootstrap.Bootstrap = ranks.gather(mine)[0]
     ious = tuple(evaluator.iou_thresholds.tolist())
     seconds = time.perf_counter() - started
     about_it = nwc, ious, num_val_per_class, select_threshold, rule, seconds

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wsolkern import defaults
-from wsolkern.cams import CamStore
+from wsolkern.cams import ALONE, CamStore, Ranks
 from wsolkern.datasets import Metadata, load_metadata
 from wsolkern.errors import ArgumentError, DatasetError
 from wsolkern.machine import gpu_of
@@ -113,6 +113,7 @@ def table(
     device: str = "cpu",
     resume: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
+    ranks: Ranks = ALONE,
 ) -> Tabulation:
     """Puts CAM stores into the tables of the paper: methods under min-max, max, PaS (0.9) and IVR.
 
@@ -135,6 +136,7 @@ def table(
         device: "cpu" or "cuda": where maps are evaluated.
         resume: File that all passes are saved to every few seconds, and gone on from if it is there.
         progress: Called with a pass such as "CAM on CUB VGG16", the number of images done and the number of images.
+        ranks: As for :func:`wsolkern.studies.evaluate`; each store is shared.
 
     Raises:
         ArgumentError: An argument is not as above; it carries the argument's name.
@@ -142,6 +144,7 @@ def table(
         DatasetError: A store and its ground truth do not belong together, or another process counts into ``resume``.
         ValueError: A store has no percentile or no map that can be counted; ``resume`` is about something else.
         Interrupted: SIGINT or SIGTERM came.
+        ProcessLost: One of several processes has ended.
 
     Source: Kim et al., arXiv 2107.13221, tables 1 and 2.
     """
@@ -162,7 +165,7 @@ def table(
     splits = _GroundTruth(metadata_root, load)
     how = {"size": size, "thresholds": thresholds, "iou_thresholds": iou_thresholds}
     state = None if resume is None else Path(resume)
-    measuring = _Measuring(splits, roots, how, gpu_of(device), state, progress)
+    measuring = _Measuring(splits, roots, how, gpu_of(device, ranks.gpu), state, progress, ranks)
     passes = _passes(opened, nwc)
     choices = _choose(opened, given)
     used = [*(run for run, _ in passes), *(each for each in choices.values() if isinstance(each, Run))]
@@ -170,8 +173,8 @@ def table(
         measuring.evaluator(run, "max")
         run.store.check_split(splits.of(run))
     inputs = {run.path: splits.of(run) for run in used}
-    with alone(state, inputs, {run.path: roots.get(run.dataset) for run in used}.get):
-        measuring.passes = Passes(state)
+    with alone(state, inputs, {run.path: roots.get(run.dataset) for run in used}.get, ranks):
+        measuring.passes = Passes(state, ranks)
         percentiles = _select(choices, measuring)
         figures = []
         for run, is_nwc in passes:
@@ -179,6 +182,7 @@ def table(
             method = run.method + (paper.NWC if is_nwc else "")
             result = measuring.count(run, names, f"{method} on {run.dataset} {run.backbone}", nwc=is_nwc)
             figures += paper.result_figures(result, method=method, dataset=run.dataset, backbone=run.backbone)
+        measuring.passes.finish()
     tables = tuple(paper.arrange(figures, each, published=published) for each in layouts)
     cells = [run for run in opened if not run.is_validation]
     notes = _notes(cells, how, percentiles)
@@ -234,6 +238,7 @@ class _Measuring:
     device: "torch.device | None"
     state: Path | None
     progress: Progress | None
+    ranks: Ranks
     passes: Passes = field(default_factory=lambda: Passes(None))
     problems: dict[str, dict[str, str]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
@@ -267,6 +272,7 @@ class _Measuring:
             device=self.device,
             progress=self.progress,
             scaled=what,
+            ranks=self.ranks,
         )
         self.warnings += found.warnings
         self.save = found.save
