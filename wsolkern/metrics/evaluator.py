@@ -18,6 +18,7 @@ from wsolkern import defaults
 from wsolkern.errors import ArgumentError, ImageError, MapError
 from wsolkern.files import read_regular, write_whole
 from wsolkern.metrics import sealed
+from wsolkern.metrics.identity import KEY_BYTES, Images, key_of, named
 from wsolkern.metrics.protocol import Boxes, GroundTruth, Masks, Protocol
 from wsolkern.metrics.result import NormalizationResult, Result, shorten_list
 from wsolkern.normalization import Normalization
@@ -52,6 +53,8 @@ class _Counts:
     """Tensors, to be added to those of the host, each with the event that follows them: by name, device and stream."""
     checks: tuple[tuple[inputs.ScoreCheck, Sequence[Any], Any], ...] = ()
     """Of score maps on devices: what is found of a batch, its image ids, and the event that follows the finding."""
+    images: Images = field(default_factory=Images)
+    """Which were counted; fewer than ``num_images`` where a file from before they were kept was loaded."""
 
     def plus(
         self,
@@ -59,6 +62,7 @@ class _Counts:
         added: Mapping[str, Any],
         check: inputs.ScoreCheck | None = None,
         image_ids: Sequence[Any] = (),
+        keys: Iterable[bytes] = (),
     ) -> "_Counts":
         """The sum with the counts, arrays or tensors, of other images; ``check``: what is yet to be found of these."""
         on_host, on_devices = dict(self.on_host), dict(self.on_devices)
@@ -75,7 +79,7 @@ class _Counts:
                 on_devices[place] = total, stream.record_event()
             else:
                 on_host[name] = _read_only(on_host[name] + inputs.on_host(counts))
-        return _Counts(self.num_images + num_images, on_host, on_devices, tuple(checks))
+        return _Counts(self.num_images + num_images, on_host, on_devices, tuple(checks), self.images.plus(keys))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All counts by name, read-only; what is on devices is waited for.
@@ -97,8 +101,9 @@ class _Counts:
 class Evaluator:
     """Counts, over any number of images, what MaxBoxAcc, MaxBoxAccV2 and PxAP are computed from.
 
-    Memory does not depend on the number of images: there are ``num_images``, ``num_degenerate``, ``num_correct`` and
-    ``hist``. Nothing remembers which images were counted, so an image that is fed in two updates counts twice.
+    There are ``num_images``, ``num_degenerate``, ``num_correct`` and ``hist``, and about 100 bytes an image to know
+    which images were counted. An image counts once: :meth:`update` and :meth:`merge` refuse one that is counted
+    already, such as those that a sampler adds so that all processes have the same number.
 
     CAMs on a CUDA device are counted there: :meth:`update` queues the work on the current stream and returns, and the
     counts come to the host when somebody reads them. Score maps are checked there too: if some were none, whoever reads
@@ -210,14 +215,17 @@ class Evaluator:
             image_ids: N distinct ids.
 
         Raises:
-            ValueError: Ids that are unknown, repeated or not N; a map, box or mask that is not as documented, named by
-                its image id (an ImageError). Nothing of the batch is counted then. Values of score maps on a GPU are
-                not waited for: what is wrong with them is raised when counts are read.
+            ValueError: Ids that are unknown, repeated or not N; an image that is counted already, or a map, box or mask
+                that is not as documented, named by its image id (an ImageError). Nothing of the batch is counted then.
+                Values of score maps on a GPU are not waited for: what is wrong with them is raised when counts are
+                read.
         """
         cams = inputs.plain(cams, "cams")
         if getattr(cams, "ndim", None) != 3:
             raise ValueError(f"cams: expected an array [N, h, w], found {_describe(cams)}")
         image_ids = self.truth.check_ids(image_ids, len(cams))
+        keys = [key_of(each) for each in image_ids]
+        self._expect_new(image_ids, keys)
         if self.normalizations is None and tuple(cams.shape[1:]) != self.size:
             raise ValueError(f"cams: expected score maps of size {self.size}, found {tuple(cams.shape[1:])}")
         if len(self.truth.kinds) == 2 and self.normalizations is not None and tuple(cams.shape[1:]) != self.size:
@@ -253,15 +261,19 @@ class Evaluator:
             added["num_degenerate"] = degenerate.sum(1)
             if check:
                 added = {name: counts * check.is_valid for name, counts in added.items()}
-            self._add(len(image_ids), added, check, image_ids)
+            with _adding:
+                self._expect_new(image_ids, keys)  # another thread may have counted them meanwhile
+                self._counts = self._counts.plus(len(image_ids), added, check, image_ids, keys)
 
     def merge(self, other: "Evaluator") -> None:
         """Adds the counts of another evaluator, which saw other images under the same settings.
 
-        Which images those were, and with which boxes or masks, is for the caller to know: counts do not tell.
+        With which boxes or masks is for the caller to know: counts do not tell. They tell of which images they are,
+        unless they come from a file that was saved before evaluators knew.
 
         Raises:
-            ValueError: The other has different settings; the message names the first difference.
+            ValueError: The other has different settings, and the message names the first difference; or it counted
+                images that are counted here already, and the message names one. Nothing is added then.
         """
         if not isinstance(other, Evaluator):
             raise TypeError(f"other: expected an Evaluator, found {type(other).__name__}")
@@ -272,7 +284,18 @@ class Evaluator:
                     "other", f"expected the same {name}, {_shorten(mine[name])}, found {_shorten(theirs[name])}"
                 )
         counts = other._counts
-        self._add(counts.num_images, counts.arrays())
+        arrays, keys = counts.arrays(), list(counts.images)
+        with _adding:
+            twice = [key for key in keys if key in self._counts.images]
+            if twice:
+                held = (*vars(self.truth).values(), *vars(other.truth).values())
+                raise ArgumentError(
+                    "other",
+                    f"expected images that are not counted yet, found {len(twice):,} of {len(keys):,} that are, one is "
+                    f"{named(twice[0], *held)}; a sampler that gives each process its own images does not repeat any "
+                    "(wsolkern.metrics.torch.UnpaddedSampler)",
+                )
+            self._counts = self._counts.plus(counts.num_images, arrays, keys=keys)
 
     def compute(self) -> Result:
         """The metrics of what was counted so far.
@@ -314,6 +337,9 @@ class Evaluator:
         if self.normalizations is not None:
             header["normalizations"] = self.protocol.names
         arrays = {"thresholds": self.thresholds, "iou_thresholds": self.iou_thresholds, **counts.arrays()}
+        if len(counts.images):  # sorted: the same bytes in whatever order they were counted
+            keys = np.frombuffer(b"".join(sorted(counts.images)), np.uint8)
+            arrays["image_keys"] = keys.reshape(-1, KEY_BYTES)
         return sealed.seal(header, arrays)
 
     def take_over(self, content: bytes, num_images: int) -> None:
@@ -421,22 +447,28 @@ class Evaluator:
             "kind of ground truth": list(self.truth.kinds),
         }
 
-    def _add(
-        self,
-        num_images: int,
-        added: Mapping[str, Any],
-        check: inputs.ScoreCheck | None = None,
-        image_ids: Sequence[Any] = (),
-    ) -> None:
-        """Adds the counts of images, arrays or tensors, to those there are."""
-        with _adding:
-            self._counts = self._counts.plus(num_images, added, check, image_ids)
+    def _expect_new(self, image_ids: Sequence[Any], keys: Sequence[bytes]) -> None:
+        """None of the images is counted already.
+
+        Raises:
+            ImageError: One is.
+        """
+        images = self._counts.images
+        for image_id, key in zip(image_ids, keys, strict=True):
+            if key in images:
+                raise ImageError(image_id, "expected it once, found it a second time")
 
     def _restore(self, num_images: int, arrays: dict[str, np.ndarray]) -> None:
         """Takes the counts over from a file's content."""
         if type(num_images) is not int or not 0 <= num_images <= _MOST_IMAGES:
             raise ValueError(f"num_images: expected a count, found {num_images!r}")
         mine = self._counts.on_host
+        keys = arrays.pop("image_keys", np.empty((0, KEY_BYTES), np.uint8))
+        if keys.dtype != np.uint8 or keys.ndim != 2 or keys.shape[1] != KEY_BYTES or len(keys) > num_images:
+            raise ValueError(f"image_keys: expected those of {num_images} images, found {_describe(keys)}")
+        images = Images(map(bytes, keys))
+        if len(images) != len(keys):
+            raise ValueError(f"image_keys: expected {len(keys)} different ones, found {len(images)}")
         if set(arrays) != set(mine):
             raise ValueError(f"expected {', '.join(mine)}, found {', '.join(arrays) or 'nothing'}")
         for name, counts in arrays.items():
@@ -448,7 +480,7 @@ class Evaluator:
             num_pixels = arrays["hist"].sum(axis=(1, 2), dtype=np.float64)  # without those below the first threshold
             if num_pixels.max() > num_images * self.size[0] * self.size[1]:
                 raise ValueError(f"hist: expected the pixels of {num_images} images, found other numbers")
-        self._counts = _Counts(num_images, {name: _read_only(arrays[name].copy()) for name in mine})
+        self._counts = _Counts(num_images, {name: _read_only(arrays[name].copy()) for name in mine}, images=images)
 
 
 def _read_only(values: np.ndarray) -> np.ndarray:
