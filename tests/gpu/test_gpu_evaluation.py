@@ -203,6 +203,34 @@ def test_score_maps_on_a_device_are_not_waited_for(monkeypatch, is_done):
     assert [int(counts.sum()) for counts, _ in found.moment().on_devices.values()] == [4, 0]
 
 
+def test_logits_on_a_device_are_not_waited_for(monkeypatch):
+    waited, groups = [], []
+    event = SimpleNamespace(synchronize=lambda: waited.append(1), query=lambda: False)
+    stream = SimpleNamespace(cuda_stream=1, record_event=lambda: event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
+    monkeypatch.setattr(inputs, "to_host_later", lambda tensor: tensor.clone().as_subclass(torch.Tensor))
+    monkeypatch.setattr(inputs, "to_device", lambda value, device: torch.as_tensor(value).as_subclass(OnDevice))
+
+    def count(maps, boxes, **how):
+        assert isinstance(how["groups"], OnDevice) and how["num_groups"] == 3
+        groups.append(how["groups"].as_subclass(torch.Tensor).tolist())
+        counts = torch.ones(3, 2, 1, 1, 1, dtype=torch.int64)
+        return counts.as_subclass(OnDevice), torch.zeros(1, 2).as_subclass(OnDevice)
+
+    monkeypatch.setattr("wsolkern.metrics.evaluator.count_box_hits", count)
+    truth, cams = {name: [[0, 0, 3, 3]] for name in "abcd"}, torch.zeros(2, 5, 6).as_subclass(OnDevice)
+    found = Evaluator("max", boxes=truth, thresholds=[0.5], iou_thresholds=[0.5], size=(5, 6))
+    logits = torch.arange(12.0).reshape(2, 6).as_subclass(OnDevice)
+    found.update(cams, ["a", "b"], logits=logits, labels=torch.tensor([5, 0]).as_subclass(OnDevice))
+    assert groups == [[0, 2]]
+    assert found.num_classified.tolist() == [1, 1] and found.num_localized.ravel().tolist() == [1, 1, 2, 2]
+    waited.clear()
+    found.update(cams, ["c", "d"], logits=logits, labels=[4, 6])
+    assert waited == [] and len(groups) == 2
+    with pytest.raises(ImageError, match=r"image 'd': labels\[1\]: expected a class in \[0, 6\), .* found 6"):
+        found.compute()
+
+
 # Only on a device
 
 

@@ -5,6 +5,7 @@ from functools import cache
 import numpy as np
 import oracle
 import pytest
+import torch
 from cases import CASES, batch, cams_of_one_size, evaluation_size, mask, smooth, truth_boxes
 from shared import slow_but
 
@@ -265,6 +266,38 @@ def test_counts_are_sums_over_the_maps(backend, batch_counts):
     np.testing.assert_array_equal(pixels, histograms.sum(axis=1))
     np.testing.assert_array_equal(degenerate, is_degenerate)
     assert pixels.dtype == np.int64 and degenerate.dtype == bool
+
+
+@pytest.mark.parametrize("contours", ["both", "all"])
+def test_counts_in_groups_are_sums_over_the_maps_of_each(backend, batch_counts, contours):
+    cams, boxes, _ = batch()
+    hits, is_degenerate = batch_counts
+    how = {"thresholds": SOME_THRESHOLDS[:30], "contours": contours, "size": (21, 20), "backend": backend}
+    groups = np.arange(len(cams)) % 3  # the last one is empty
+    for values in (groups, torch.from_numpy(groups).to(torch.int16), [2] * len(cams)):
+        counts, degenerate = ops.count_box_hits(cams, boxes, NORMALIZATIONS, groups=values, num_groups=4, **how)
+        wanted = np.stack([hits[:, :, np.asarray(values) == g].sum(axis=2) for g in range(4)])
+        np.testing.assert_array_equal(counts, wanted if contours == "both" else wanted[:, 1])
+        assert counts.dtype == np.int64 and counts.any()
+        np.testing.assert_array_equal(degenerate, is_degenerate)
+    for wrong, message in (
+        (groups[1:], f"expected {len(cams)} integers, found int64"),
+        (groups + 0.0, f"expected {len(cams)} integers, found float64"),
+        (groups[None], f"expected {len(cams)} integers, found int64"),
+        (groups + 2, r"expected integers in \[0, 4\), found 4"),
+        (groups - 1, r"expected integers in \[0, 4\), found -1"),
+    ):
+        with pytest.raises(ValueError, match=f"groups: {message}"):
+            ops.count_box_hits(cams, boxes, NORMALIZATIONS, groups=wrong, num_groups=4, **how)
+
+
+def test_what_is_no_score_map_is_named_by_its_place_among_all_groups(backend):
+    scores = np.full((3, 4, 5), 0.5)
+    scores[1, 2, 3] = 1.5
+    with pytest.raises(ValueError, match=r"cams\[1\]: expected a score map .*, found 1.5 at row 2, column 3"):
+        ops.count_box_hits(
+            scores, [np.array([[0, 0, 1, 1]])] * 3, None, groups=[1, 0, 1], num_groups=2, backend=backend
+        )
 
 
 def test_results_do_not_depend_on_the_number_of_threads(native, monkeypatch):

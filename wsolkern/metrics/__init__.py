@@ -7,8 +7,10 @@ Beside it: `selection` (percentiles from train-fullsup), `bootstrap` (confidence
 intervals), `diagnostics` (extremes of the maps).
 """
 
+from wsolkern.metrics.classification import top_k
 from wsolkern.metrics.evaluator import Evaluator
 from wsolkern.metrics.formulas import box_accuracy, max_box_acc, max_box_acc_v2, precision_recall, pxap
+from wsolkern.metrics.localization import LocalizationFigure, SelectedThresholds
 from wsolkern.metrics.metric import Metric
 from wsolkern.metrics.protocol import GroundTruth, Protocol
 from wsolkern.metrics.result import NormalizationResult, Result
@@ -16,13 +18,16 @@ from wsolkern.metrics.result import NormalizationResult, Result
 __all__ = [
     "Evaluator",
     "GroundTruth",
+    "LocalizationFigure",
     "Metric",
     "NormalizationResult",
     "Protocol",
     "Result",
+    "SelectedThresholds",
     "box_accuracy",
     "max_box_acc",
     "max_box_acc_v2",
     "precision_recall",
     "pxap",
+    "top_k",
 ]

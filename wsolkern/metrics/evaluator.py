@@ -17,7 +17,8 @@ import numpy as np
 from wsolkern import defaults
 from wsolkern.errors import ArgumentError, ImageError, MapError
 from wsolkern.files import read_regular, write_whole
-from wsolkern.metrics import sealed
+from wsolkern.metrics import formulas, sealed
+from wsolkern.metrics.classification import check_correct, expect_images, groups_of, num_correct_of, top_k, top_of
 from wsolkern.metrics.identity import KEY_BYTES, Images, key_of, named
 from wsolkern.metrics.protocol import Boxes, GroundTruth, Masks, Protocol
 from wsolkern.metrics.result import NormalizationResult, Result, shorten_list
@@ -51,8 +52,10 @@ class _Counts:
     """By name, read-only."""
     on_devices: dict[tuple[Any, ...], Any] = field(default_factory=dict)
     """Tensors, to be added to those of the host, each with the event that follows them: by name, device and stream."""
-    checks: tuple[tuple[inputs.ScoreCheck, Sequence[Any], Any], ...] = ()
-    """Of score maps on devices: what is found of a batch, its image ids, and the event that follows the finding."""
+    checks: tuple[tuple[inputs.DeviceCheck, Sequence[Any], Any], ...] = ()
+    """Of batches on devices: what is found of one, its image ids, and the event that follows the finding."""
+    top: tuple[int, ...] | None = None
+    """The k that images were classified for, rising; empty if they were not; None while there are no images."""
     images: Images = field(default_factory=Images)
     """Which were counted; fewer than ``num_images`` where a file from before they were kept was loaded."""
 
@@ -60,26 +63,46 @@ class _Counts:
         self,
         num_images: int,
         added: Mapping[str, Any],
-        check: inputs.ScoreCheck | None = None,
+        top: tuple[int, ...] | None = (),
+        new_checks: Sequence[inputs.DeviceCheck] = (),
         image_ids: Sequence[Any] = (),
         keys: Iterable[bytes] = (),
     ) -> "_Counts":
-        """The sum with the counts, arrays or tensors, of other images; ``check``: what is yet to be found of these."""
+        """The sum with the counts, arrays or tensors, of other images; ``new_checks``: what they are yet to be found.
+
+        Raises:
+            ArgumentError: As :meth:`expect_top`.
+        """
+        self.expect_top(top)
         on_host, on_devices = dict(self.on_host), dict(self.on_devices)
         # Batches that turned out well are forgotten, so that only those in flight are kept.
         checks = [each for each in self.checks if not each[2].query() or each[0].error()]
-        if check is not None:
+        for check in new_checks:
             stream = sys.modules["torch"].cuda.current_stream(check.is_valid.device)
             checks.append((check, image_ids, stream.record_event()))
         for name, counts in added.items():
-            if inputs.is_tensor(counts) and counts.device.type == "cuda":
+            if _is_on_device(counts):
                 stream = sys.modules["torch"].cuda.current_stream(counts.device)
                 place = name, counts.device, stream.cuda_stream
                 total = on_devices[place][0] + counts if place in on_devices else counts
                 on_devices[place] = total, stream.record_event()
             else:
-                on_host[name] = _read_only(on_host[name] + inputs.on_host(counts))
-        return _Counts(self.num_images + num_images, on_host, on_devices, tuple(checks), self.images.plus(keys))
+                on_host[name] = _read_only(on_host.get(name, 0) + inputs.on_host(counts))
+        num_all = self.num_images + num_images
+        top = top if self.top is None else self.top
+        return _Counts(num_all, on_host, on_devices, tuple(checks), top, self.images.plus(keys))
+
+    def expect_top(self, top: tuple[int, ...] | None) -> None:
+        """Does nothing if images that were classified for these k, or not at all, can be added; None: no images are.
+
+        Raises:
+            ArgumentError: Those that were counted already are of another kind.
+        """
+        if self.top is not None and top is not None and self.top != top:
+            what = f"{self.num_images} images before were counted"
+            raise ArgumentError(
+                "correct", f"{what} {_classified(self.top)}, expected the same, found {_classified(top)}"
+            )
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All counts by name, read-only; what is on devices is waited for.
@@ -94,20 +117,21 @@ class _Counts:
         arrays = dict(self.on_host)
         for (name, _, _), (counts, computed) in self.on_devices.items():
             computed.synchronize()  # streams do not wait for each other
-            arrays[name] = _read_only(arrays[name] + inputs.on_host(counts))
+            arrays[name] = _read_only(arrays.get(name, 0) + inputs.on_host(counts))
         return arrays
 
 
 class Evaluator:
     """Counts, over any number of images, what MaxBoxAcc, MaxBoxAccV2 and PxAP are computed from.
 
-    There are ``num_images``, ``num_degenerate``, ``num_correct`` and ``hist``, and about 100 bytes an image to know
-    which images were counted. An image counts once: :meth:`update` and :meth:`merge` refuse one that is counted
-    already, such as those that a sampler adds so that all processes have the same number.
+    There are ``num_images``, ``num_degenerate``, ``num_correct`` and ``hist``, ``num_classified`` and ``num_localized``
+    where images come with logits, and about 100 bytes an image to know which images were counted. An image counts once:
+    :meth:`update` and :meth:`merge` refuse one that is counted already, such as those that a sampler adds so that all
+    processes have the same number.
 
     CAMs on a CUDA device are counted there: :meth:`update` queues the work on the current stream and returns, and the
-    counts come to the host when somebody reads them. Score maps are checked there too: if some were none, whoever reads
-    counts gets the ImageError.
+    counts come to the host when somebody reads them. Score maps, and logits there, are checked there too: if some were
+    none, whoever reads counts gets the ImageError.
 
     Threads may update, merge and read one evaluator at once: no count is lost, and who reads sees whole batches only.
 
@@ -206,19 +230,53 @@ class Evaluator:
         """int64 [M, 2, T + 2], read-only: object pixels and background pixels by score; None without masks."""
         return self._counts.arrays().get("hist")
 
-    def update(self, cams: Any, image_ids: Sequence[Any]) -> None:
+    @property
+    def top(self) -> tuple[int, ...]:
+        """The k, rising, that images were classified for, K of them: (1, 5) with logits; none without."""
+        return self._counts.top or ()
+
+    @property
+    def num_classified(self) -> np.ndarray | None:
+        """int64 [K], read-only: images whose class is among the first k logits; None where none were classified."""
+        return self._counts.arrays().get("num_classified")
+
+    @property
+    def num_localized(self) -> np.ndarray | None:
+        """int64 [K, 2, M, D, T], read-only: the images of ``num_correct`` whose class is among the first k logits.
+
+        None without boxes, and where no image was classified.
+        """
+        return self._counts.arrays().get("num_localized")
+
+    def update(
+        self,
+        cams: Any,
+        image_ids: Sequence[Any],
+        *,
+        logits: Any = None,
+        labels: Any = None,
+        correct: Any = None,
+    ) -> None:
         """Counts a batch; maps of another size go into another call.
+
+        All batches come with a classification, or none does. What a figure of it is of depends on the class that CAMs
+        are of, which is for the caller to know.
 
         Args:
             cams: CAMs, or score maps in [0, 1] of the evaluation size, float16, bfloat16, float32 or float64
                 [N, h, w], numpy or torch.
             image_ids: N distinct ids.
+            logits: The classifier's, of all classes, numbers [N, C], on the host or the device of ``cams``: an image is
+                counted as classified for k = 1 and 5, as :func:`wsolkern.metrics.top_k` says it.
+            labels: With logits: the images' classes, integers [N] in [0, C).
+            correct: In place of both: whether the classifier is right, bool [N], or k -> bool [N]: whether it is among
+                its first k classes.
 
         Raises:
-            ValueError: Ids that are unknown, repeated or not N; an image that is counted already, or a map, box or mask
-                that is not as documented, named by its image id (an ImageError). Nothing of the batch is counted then.
-                Values of score maps on a GPU are not waited for: what is wrong with them is raised when counts are
-                read.
+            ValueError: Ids that are unknown, repeated or not N; an image that is counted already, a map, box or mask
+                that is not as documented, or a NaN among the logits, named by its image id (an ImageError); images
+                before were classified in another way. Nothing of the batch is counted then. Values of score maps and
+                logits on a GPU are not waited for: what is wrong with them is raised when counts are read.
         """
         cams = inputs.plain(cams, "cams")
         if getattr(cams, "ndim", None) != 3:
@@ -234,6 +292,9 @@ class Evaluator:
         how: dict[str, Any] = {"normalizations": self.normalizations, "size": self.size, "backend": self.backend}
         # All counts exist before any is added: a batch that fails leaves everything as it was.
         added = {}
+        found = top_of(logits, labels, correct)
+        top = found if image_ids else None
+        self._counts.expect_top(top)
         try:
             if self.truth.boxes is not None:
                 boxes = self.truth.boxes_of(image_ids)
@@ -241,29 +302,41 @@ class Evaluator:
                 with stage("read") as timer:
                     masks = self.truth.masks_of(image_ids, self.size)
                     timer.moved(masks.nbytes)
-            with inputs.deferring_score_checks() as checks:
+            with inputs.deferring_checks() as checks:
+                if top:
+                    by_k = top_k(logits, labels) if correct is None else check_correct(correct, len(image_ids))
+                    expect_images(by_k, len(image_ids))
+                    added["num_classified"], groups = num_correct_of(by_k), groups_of(by_k)
                 if self.truth.boxes is not None:
                     how_boxes = how | {"contours": "both", "iou_thresholds": self.iou_thresholds}
-                    added["num_correct"], degenerate = count_box_hits(
-                        cams, boxes, thresholds=self.thresholds, **how_boxes
-                    )
+                    if top:
+                        how_boxes |= {"groups": groups, "num_groups": len(top) + 1}
+                    counts, degenerate = count_box_hits(cams, boxes, thresholds=self.thresholds, **how_boxes)
+                    if top:
+                        sums = counts.cumsum(0)  # who is right for a k is so for every larger one
+                        added["num_localized"], counts = sums[:-1], sums[-1]
+                    added["num_correct"] = counts
                 if self.truth.masks is not None:
                     added["hist"], degenerate = count_pixels(cams, masks, thresholds=self.thresholds, **how)
-            check = checks[0] if checks else None  # one an operation, of the same maps
-            if check and not (inputs.is_tensor(degenerate) and degenerate.device.type == "cuda"):
-                if error := check.error():  # counts are on the host, so the device has come that far
-                    raise error
-                check = None
+            if checks and not _is_on_device(degenerate):
+                for check in checks:  # counts are on the host: nobody has to wait for the device later
+                    if check.is_valid.device.type == "cuda":
+                        sys.modules["torch"].cuda.current_stream(check.is_valid.device).synchronize()
+                    if error := check.error():
+                        raise error
+                checks = []
         except MapError as error:
             raise ImageError(image_ids[error.place], str(error)) from error
         with stage("reduce", getattr(cams, "device", None)) as timer:
             timer.moved(3 * sum(each.nbytes for each in added.values()), len(image_ids))
             added["num_degenerate"] = degenerate.sum(1)
-            if check:
-                added = {name: counts * check.is_valid for name, counts in added.items()}
+            for check in checks:
+                added = {
+                    name: counts * check.is_valid if _is_on_device(counts) else counts for name, counts in added.items()
+                }
             with _adding:
                 self._expect_new(image_ids, keys)  # another thread may have counted them meanwhile
-                self._counts = self._counts.plus(len(image_ids), added, check, image_ids, keys)
+                self._counts = self._counts.plus(len(image_ids), added, top, checks, image_ids, keys)
 
     def merge(self, other: "Evaluator") -> None:
         """Adds the counts of another evaluator, which saw other images under the same settings.
@@ -295,7 +368,10 @@ class Evaluator:
                     f"{named(twice[0], *held)}; a sampler that gives each process its own images does not repeat any "
                     "(wsolkern.metrics.torch.UnpaddedSampler)",
                 )
-            self._counts = self._counts.plus(counts.num_images, arrays, keys=keys)
+            try:
+                self._counts = self._counts.plus(counts.num_images, arrays, counts.top, keys=keys)
+            except ArgumentError as error:
+                raise ArgumentError("other", error.reason) from error
 
     def compute(self) -> Result:
         """The metrics of what was counted so far.
@@ -308,6 +384,7 @@ class Evaluator:
             raise ValueError("no image was counted yet: call update first")
         arrays = counts.arrays()
         num_correct, hist = arrays.get("num_correct"), arrays.get("hist")
+        num_localized, top = arrays.get("num_localized"), counts.top or ()
         rows = [
             NormalizationResult.from_counts(
                 normalization,
@@ -317,10 +394,16 @@ class Evaluator:
                 iou_thresholds=self.iou_thresholds,
                 num_correct=None if num_correct is None else num_correct[:, row],
                 histogram=None if hist is None else hist[row],
+                num_localized=None if num_localized is None else dict(zip(top, num_localized[:, :, row], strict=True)),
             )
             for row, normalization in enumerate(self.normalizations or (None,))
         ]
-        return Result(counts.num_images, self.thresholds, tuple(self.iou_thresholds.tolist()), tuple(rows))
+        accuracy = None
+        if top:
+            shares = formulas.box_accuracy(arrays["num_classified"], counts.num_images)
+            accuracy = dict(zip(top, shares.tolist(), strict=True))
+        ious = tuple(self.iou_thresholds.tolist())
+        return Result(counts.num_images, self.thresholds, ious, tuple(rows), accuracy)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes settings and counts as a safetensors file, whole or not at all; boxes and masks are not in it."""
@@ -337,6 +420,8 @@ class Evaluator:
         if self.normalizations is not None:
             header["normalizations"] = self.protocol.names
         arrays = {"thresholds": self.thresholds, "iou_thresholds": self.iou_thresholds, **counts.arrays()}
+        if counts.top:
+            arrays["top"] = np.array(counts.top, np.int64)
         if len(counts.images):  # sorted: the same bytes in whatever order they were counted
             keys = np.frombuffer(b"".join(sorted(counts.images)), np.uint8)
             arrays["image_keys"] = keys.reshape(-1, KEY_BYTES)
@@ -424,7 +509,7 @@ class Evaluator:
         if not isinstance(other, Evaluator):
             return NotImplemented
         mine, theirs = self._counts, other._counts
-        if self._settings() != other._settings() or mine.num_images != theirs.num_images:
+        if self._settings() != other._settings() or (mine.num_images, mine.top) != (theirs.num_images, theirs.top):
             return False
         arrays = theirs.arrays()
         return all(np.array_equal(counts, arrays[name]) for name, counts in mine.arrays().items())
@@ -462,25 +547,58 @@ class Evaluator:
         """Takes the counts over from a file's content."""
         if type(num_images) is not int or not 0 <= num_images <= _MOST_IMAGES:
             raise ValueError(f"num_images: expected a count, found {num_images!r}")
-        mine = self._counts.on_host
         keys = arrays.pop("image_keys", np.empty((0, KEY_BYTES), np.uint8))
         if keys.dtype != np.uint8 or keys.ndim != 2 or keys.shape[1] != KEY_BYTES or len(keys) > num_images:
             raise ValueError(f"image_keys: expected those of {num_images} images, found {_describe(keys)}")
         images = Images(map(bytes, keys))
         if len(images) != len(keys):
             raise ValueError(f"image_keys: expected {len(keys)} different ones, found {len(images)}")
-        if set(arrays) != set(mine):
-            raise ValueError(f"expected {', '.join(mine)}, found {', '.join(arrays) or 'nothing'}")
+        expected = {name: (counts.dtype, counts.shape) for name, counts in self._counts.on_host.items()}
+        top: tuple[int, ...] | None = () if num_images else None
+        if "top" in arrays:
+            top = tuple(_rising_top(arrays.pop("top"), num_images))
+            expected["num_classified"] = np.dtype(np.int64), (len(top),)
+            if "num_correct" in expected:
+                expected["num_localized"] = np.dtype(np.int64), (len(top), *expected["num_correct"][1])
+        if set(arrays) != set(expected):
+            raise ValueError(f"expected {', '.join(expected)}, found {', '.join(arrays) or 'nothing'}")
         for name, counts in arrays.items():
-            if counts.dtype != mine[name].dtype or counts.shape != mine[name].shape:
-                raise ValueError(f"{name}: expected {_describe(mine[name])}, found {_describe(counts)}")
+            dtype, shape = expected[name]
+            if counts.dtype != dtype or counts.shape != shape:
+                raise ValueError(f"{name}: expected {dtype} {shape}, found {_describe(counts)}")
             if counts.min() < 0 or (name != "hist" and counts.max() > num_images):
                 raise ValueError(f"{name}: expected counts of {num_images} images, found other numbers")
         if "hist" in arrays:
             num_pixels = arrays["hist"].sum(axis=(1, 2), dtype=np.float64)  # without those below the first threshold
             if num_pixels.max() > num_images * self.size[0] * self.size[1]:
                 raise ValueError(f"hist: expected the pixels of {num_images} images, found other numbers")
-        self._counts = _Counts(num_images, {name: _read_only(arrays[name].copy()) for name in mine}, images=images)
+        if top:
+            rising = [arrays["num_classified"]]
+            if "num_localized" in arrays:
+                rising.append(np.concatenate([arrays["num_localized"], arrays["num_correct"][None]]))
+                rising.append(np.stack([arrays["num_localized"].max(axis=(1, 2, 3, 4)), arrays["num_classified"]]))
+            if any((np.diff(each, axis=0) < 0).any() for each in rising):
+                raise ValueError("num_classified, num_localized: expected more images for a larger k, found fewer")
+        kept = {name: _read_only(counts.copy()) for name, counts in arrays.items()}
+        self._counts = _Counts(num_images, kept, top=top, images=images)
+
+
+def _is_on_device(counts: Any) -> bool:
+    return inputs.is_tensor(counts) and bool(counts.device.type == "cuda")
+
+
+def _rising_top(values: np.ndarray, num_images: int) -> list[int]:
+    """The k that a file names."""
+    found: list[int] = values.tolist()
+    is_rising = found == sorted({each for each in found if each >= 1})
+    if values.dtype != np.int64 or not found or not is_rising or not num_images:
+        raise ValueError(f"top: expected rising integers, found {_describe(values)}")
+    return found
+
+
+def _classified(top: tuple[int, ...]) -> str:
+    """How images were classified, in words."""
+    return f"with a classification for k = {', '.join(map(str, top))}" if top else "without a classification"
 
 
 def _read_only(values: np.ndarray) -> np.ndarray:

@@ -32,6 +32,18 @@ def max_box_acc(accuracy: np.ndarray) -> np.ndarray:
     return np.asarray(accuracy.max(axis=-1))
 
 
+def best_thresholds(accuracy: np.ndarray) -> np.ndarray:
+    """Where the maximum over thresholds is reached, the first place of several.
+
+    Args:
+        accuracy: Box accuracies over thresholds, float64 [..., T].
+
+    Returns:
+        Places of thresholds, int64 [...].
+    """
+    return np.asarray(accuracy.argmax(axis=-1))
+
+
 def max_box_acc_v2(max_per_iou: np.ndarray) -> float:
     """MaxBoxAccV2: the mean of the maxima, each IoU threshold at its own best threshold.
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from wsolkern.metrics import formulas
+from wsolkern.metrics.localization import At, LocalizationFigure, figures
 from wsolkern.metrics.metric import Metric
 from wsolkern.normalization import Normalization
 
@@ -50,6 +51,10 @@ class NormalizationResult:
     recall: np.ndarray | None = None
     """Pixel recall from the top bin down, float64 [T + 2], a fraction."""
 
+    localized: dict[int, np.ndarray] | None = None
+    """Of images whose class is among the first k logits only, the box accuracy of the largest contour and of all over
+    thresholds, float64 [2, D, T], in percent of all images, by k; None where no image was classified."""
+
     @classmethod
     def from_counts(
         cls,
@@ -61,6 +66,7 @@ class NormalizationResult:
         iou_thresholds: np.ndarray,  # [D]
         num_correct: np.ndarray | None,  # [2, D, T]: largest contour, all contours
         histogram: np.ndarray | None,  # [2, T + 2]: object pixels, background pixels
+        num_localized: dict[int, np.ndarray] | None = None,  # by k, as num_correct
     ) -> "NormalizationResult":
         """The metrics of one normalization's counts.
 
@@ -83,6 +89,8 @@ class NormalizationResult:
                 "box_accuracy": largest,
                 "box_accuracy_v2": every,
             }
+        if num_localized is not None:
+            metrics["localized"] = {k: formulas.box_accuracy(each, num_images) for k, each in num_localized.items()}
         if histogram is not None:
             precision, recall = formulas.precision_recall(histogram)
             metrics |= {"pxap": formulas.pxap(histogram), "precision": precision, "recall": recall}
@@ -97,8 +105,10 @@ class NormalizationResult:
         """Fields as JSON can hold them, IoU thresholds as strings; the arrays only if ``curves``."""
         fields: dict[str, Any] = {"normalization": self.name}
         for name, value in vars(self).items():
-            if name == "normalization":
+            if name == "normalization" or (name == "localized" and (value is None or not curves)):
                 continue
+            if name == "localized":
+                value = {k: each.tolist() for k, each in value.items()}
             if isinstance(value, np.ndarray):
                 if curves:
                     fields[name] = value.tolist()
@@ -129,6 +139,8 @@ class Result:
     """The IoU thresholds, D fractions."""
     rows: tuple[NormalizationResult, ...]
     """One row a normalization."""
+    classification_accuracy: dict[int, float] | None = None
+    """Images whose class is among the first k logits, in percent, by k; None where no image was classified."""
 
     def __getitem__(self, normalization: str | Normalization) -> NormalizationResult:
         """The row of a normalization; any spelling that parses to it will do ("ivr:.45")."""
@@ -144,6 +156,32 @@ class Result:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def localization(self, at: At = "best") -> tuple[tuple[LocalizationFigure, ...], ...]:
+        """Top-1, Top-5 and GT-known localization of each row, as MaxBoxAcc and as MaxBoxAccV2.
+
+        An image counts for Top-k if its box hits and its class is among the first k logits. GT-known counts it whatever
+        its logits are, which is that name's meaning only where CAMs are of the images' labels.
+
+        Args:
+            at: "best": each figure at the threshold where it is the largest; "gt-known": all at the threshold where the
+                GT-known figure is; a number: at this threshold; :class:`SelectedThresholds`: at those that were chosen
+                on other images, for the metric that they were chosen for.
+
+        Returns:
+            A tuple a row; in it of each metric Top-k for each k in rising order, then GT-known.
+
+        Raises:
+            ValueError: No image was classified, there are no boxes, or ``at`` is no threshold of these.
+        """
+        metrics, found = (Metric.MAX_BOX_ACC, Metric.MAX_BOX_ACC_V2), []
+        for row in self.rows:
+            if row.localized is None or row.box_accuracy is None or row.box_accuracy_v2 is None:
+                raise ValueError("localization: expected images with boxes that were counted with logits, found others")
+            known = dict(zip(metrics, (row.box_accuracy, row.box_accuracy_v2), strict=True))
+            localized = {k: dict(zip(metrics, each, strict=True)) for k, each in row.localized.items()}
+            found.append(figures(row.normalization, known, localized, self.thresholds, self.iou_thresholds, at))
+        return tuple(found)
 
     def by_normalization(self) -> dict[Normalization, NormalizationResult]:
         """The rows by what they are of.
@@ -169,10 +207,12 @@ class Result:
     def to_dict(self, *, curves: bool = False) -> dict[str, Any]:
         """All of it as JSON can hold it; thresholds and the arrays over them only if ``curves``."""
         thresholds = {"thresholds": self.thresholds.tolist()} if curves else {}
+        accuracy = {str(k): each for k, each in (self.classification_accuracy or {}).items()}
         return {
             "num_images": self.num_images,
             "iou_thresholds": list(self.iou_thresholds),
             **thresholds,
+            **({} if self.classification_accuracy is None else {"classification_accuracy": accuracy}),
             "normalizations": [row.to_dict(curves=curves) for row in self.rows],
         }
 

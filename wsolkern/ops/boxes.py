@@ -4,12 +4,14 @@ In: CAMs [N, h, w] with normalizations, or score maps; ground-truth boxes. Out: 
 Source: MaxBoxAcc and MaxBoxAccV2, Choe et al., arXiv 2007.04178, section 4.2; contours as OpenCV's findContours.
 """
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from wsolkern import defaults
+from wsolkern.errors import ArgumentError, MapError
 from wsolkern.normalization import Normalization
 from wsolkern.ops import inputs
 from wsolkern.ops.backends import native, num_threads
@@ -68,20 +70,29 @@ def count_box_hits(
     contours: str = "all",
     size: tuple[int, int] = (224, 224),
     backend: str = "auto",
+    groups: Array | None = None,
+    num_groups: int = 1,
 ) -> tuple[Array, Array]:
     """``box_hits`` summed over the maps, and which maps have no score map.
 
     Args:
-        As for ``box_hits``.
+        As for ``box_hits``, and
+        groups: The group that each map is summed in, integers [N] in [0, G); None: all maps are summed. Numbers on a
+            device are not read by the host: a map of another one is summed in no group.
+        num_groups: How many groups there are, G.
 
     Returns:
         (counts, degenerate), int64 [M, D, T] and bool [M, N] on the device of ``cams``; for both contours the counts
-        are int64 [2, M, D, T]. Score maps given as such are never degenerate.
+        are int64 [2, M, D, T], and with groups they have an axis G before all others. Score maps given as such are
+        never degenerate.
 
     Raises:
-        As ``box_hits``.
+        As ``box_hits``, and for groups that are not N integers.
     """
-    return _evaluate(cams, boxes, normalizations, thresholds, iou_thresholds, contours, size, backend, summed=True)
+    how = thresholds, iou_thresholds, contours, size, backend
+    if groups is None:
+        return _evaluate(cams, boxes, normalizations, *how, summed=True)
+    return _evaluate(cams, boxes, normalizations, *how, summed=True, grouped=(groups, num_groups))
 
 
 def threshold_boxes(
@@ -194,6 +205,7 @@ def _evaluate(
     backend: str,
     *,
     summed: bool,
+    grouped: tuple[Array, int] | None = None,
 ) -> tuple[Array, Array]:
     """Checks, and runs a backend; returns hits, or counts over the maps, and which maps are degenerate."""
     backend, run = _BOX_HITS.choose(backend, cams)
@@ -203,9 +215,53 @@ def _evaluate(
     inputs.check_contours(contours)
     if backend != "cpu" and not parsed:
         inputs.check_scores(maps, "cams")
-    result, degenerate = run(maps, rows, offsets, parsed, fractions, deltas, contours, size, summed)
-    kind = inputs.same_kind(cams)
-    return kind(result if contours == "both" else result[0]), kind(degenerate)
+    how, kind = (parsed, fractions, deltas, contours, size), inputs.same_kind(cams)
+    if grouped is None:
+        result, degenerate = run(maps, rows, offsets, *how, summed)
+        return kind(result if contours == "both" else result[0]), kind(degenerate)
+    result, degenerate = _in_groups(run, backend, maps, rows, offsets, how, *grouped)  # [G, C, M, D, T]
+    return kind(result if contours == "both" else result[:, 0]), kind(degenerate)
+
+
+def _in_groups(
+    run: Any,
+    backend: str,
+    maps: Any,  # [N, h, w]
+    rows: np.ndarray,  # int32 [B, 4]
+    offsets: np.ndarray,  # int64 [N + 1]
+    how: tuple[Any, ...],
+    groups: Array,  # [N]
+    num_groups: int,
+) -> tuple[Array, Array]:  # int64 [G, C, M, D, T], bool [M, N]
+    """The counts of each group: on a host the maps of one after the other; a device sums the hits of all."""
+    groups = inputs.check_integers("groups", groups, len(maps))
+    if backend == "cuda":  # which is not waited for
+        on_device = inputs.to_device(groups, maps.device)
+        hits, degenerate = run(maps, rows, offsets, *how, False)
+        sums = [(hits & (on_device == g)[:, None, None]).sum(2) for g in range(num_groups)]
+        return sys.modules["torch"].stack(sums), degenerate
+    groups = inputs.on_host(groups, "groups")
+    if wrong := [each for each in groups.tolist() if not 0 <= each < num_groups]:
+        raise ArgumentError("groups", f"expected integers in [0, {num_groups}), found {wrong[0]}")
+    counts, degenerate = [], None
+    for g in range(num_groups):
+        members = groups == g
+        if members.all():
+            part = maps, rows, offsets
+        else:
+            num_boxes = np.diff(offsets)
+            ends = np.cumsum(num_boxes[members])
+            part = maps[members], rows[np.repeat(members, num_boxes)], np.concatenate([np.zeros(1, np.int64), ends])
+        try:
+            counted, found = run(*part, *how, True)
+        except MapError:
+            inputs.check_scores(maps, "cams")  # by its place among all maps
+            raise
+        counts.append(counted)
+        if degenerate is None:
+            degenerate = np.zeros((len(found), len(maps)), bool)
+        degenerate[:, members] = found
+    return np.stack(counts), degenerate
 
 
 def _hits_reference(

@@ -4,6 +4,7 @@ In: arguments of the public functions, numpy arrays or torch tensors. Out: C-con
 Source: none; a message names the argument, the map and the value, and says what was expected.
 """
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -133,34 +134,61 @@ def to_device(value: Array, device: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class ScoreCheck:
-    """What a device finds of a batch of score maps, known when its stream has come there."""
+class DeviceCheck:
+    """What a device finds of a batch, known when its stream has come there."""
 
-    name: str
-    shape: tuple[int, ...]
     is_valid: Any
     """bool [] on the device."""
     first: Any
-    """float64 [2] on the host: the place of the first pixel outside [0, 1] among all of the batch, and its value."""
+    """float64 [3] on the host: whether all is valid, the place of the first that is not, and its value."""
+    describe: Callable[[int, float], MapError]
+    """The error that such a place and value are."""
 
     def error(self) -> MapError | None:
         """The error that the batch is; for who has waited for the stream."""
-        place, found = self.first.tolist()
-        return None if 0 <= found <= 1 else _no_score(self.name, np.unravel_index(int(place), self.shape), found)
+        is_valid, place, found = self.first.tolist()
+        return None if is_valid else self.describe(int(place), found)
 
 
-_deferred: ContextVar[list[ScoreCheck] | None] = ContextVar("deferred", default=None)
+_deferred: ContextVar[list[DeviceCheck] | None] = ContextVar("deferred", default=None)
 
 
 @contextmanager
-def deferring_score_checks() -> Iterator[list[ScoreCheck]]:
-    """Within it :func:`check_scores` of maps on a CUDA device does not wait: it lists what is to be asked later."""
-    checks: list[ScoreCheck] = []
+def deferring_checks() -> Iterator[list[DeviceCheck]]:
+    """Within it :func:`check_all` of values on a CUDA device does not wait: it lists what is to be asked later."""
+    checks: list[DeviceCheck] = []
     token = _deferred.set(checks)
     try:
         yield checks
     finally:
         _deferred.reset(token)
+
+
+def check_all(valid: Array, values: Array, describe: Callable[[int, float], MapError]) -> None:
+    """Does nothing if all is valid.
+
+    Of what is on a device this is found there, and waited for, so that nothing of a bad batch is counted; unless within
+    :func:`deferring_checks`.
+
+    Args:
+        valid: bool, of any shape, an array or a tensor.
+        values: Numbers of the same shape.
+        describe: Of the place among all of them, in raster order, and of the number there the error that it is.
+
+    Raises:
+        MapError: Some is not; of the first such.
+    """
+    checks = _deferred.get()
+    if checks is not None and is_tensor(valid) and valid.device.type == "cuda" and valid.numel():
+        import torch
+
+        place = valid.flatten().to(torch.uint8).argmin(keepdim=True)  # the first that is not valid
+        is_valid = valid.all()
+        first = torch.cat([is_valid.double()[None], place.double(), values.flatten()[place].double()])
+        checks.append(DeviceCheck(is_valid, to_host_later(first), describe))
+    elif not valid.all():
+        place = int(np.flatnonzero(~on_host(valid))[0])
+        raise describe(place, float(values.reshape(-1)[place]))
 
 
 def to_host_later(tensor: Any) -> Any:
@@ -173,23 +201,12 @@ def to_host_later(tensor: Any) -> Any:
 def check_scores(maps: Array, name: str) -> None:
     """Every value of [N, H, W] lies in [0, 1]; the native core checks that while it reads them, and has this say where.
 
-    Of maps on a device this is found there, and waited for, so that nothing of a bad batch is counted; unless within
-    :func:`deferring_score_checks`.
-
     Raises:
-        MapError: A value is NaN or outside [0, 1]; the message names the map, the pixel and the value.
+        MapError: A value is NaN or outside [0, 1], as :func:`check_all` finds it; the message names the map, the pixel
+            and the value.
     """
-    valid = (maps >= 0) & (maps <= 1)
-    checks = _deferred.get()
-    if checks is not None and is_tensor(maps) and maps.device.type == "cuda" and len(maps):
-        import torch
-
-        place = valid.flatten().to(torch.uint8).argmin(keepdim=True)  # the first that is not valid
-        first = torch.cat([place.double(), maps.flatten()[place].double()])
-        checks.append(ScoreCheck(name, tuple(maps.shape), valid.all(), to_host_later(first)))
-    elif not valid.all():
-        place = tuple(np.argwhere(~on_host(valid))[0])
-        raise _no_score(name, place, float(maps[place]))
+    shape = tuple(maps.shape)
+    check_all((maps >= 0) & (maps <= 1), maps, lambda at, found: _no_score(name, np.unravel_index(at, shape), found))
 
 
 def _no_score(name: str, place: tuple[Any, ...], found: float) -> MapError:
@@ -314,6 +331,20 @@ def check_boxes(value: Iterable[Any], num_maps: int) -> tuple[np.ndarray, np.nda
             row - int(offsets[index]),
         )
     return np.ascontiguousarray(together, np.int32), offsets
+
+
+def check_integers(name: str, value: Array, num_maps: int) -> Array:
+    """Integers [N], a numpy array, or a tensor where it is.
+
+    Raises:
+        ArgumentError: Something else.
+    """
+    found = plain(value, name) if is_tensor(value) else _array(value, name)
+    dtype = str(found.dtype).removeprefix("torch.")
+    is_integer = re.fullmatch("u?int[0-9]+", dtype) is not None or not num_maps
+    if not is_integer or tuple(found.shape) != (num_maps,):
+        raise ArgumentError(name, f"expected {num_maps} integers, found {dtype} {tuple(found.shape)}")
+    return found
 
 
 def check_masks(value: object, num_maps: int, size: tuple[int, int]) -> np.ndarray:
