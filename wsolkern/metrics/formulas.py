@@ -96,3 +96,32 @@ def pxap(histogram: np.ndarray) -> float:
     # Terms without a prediction are dropped, not zeroed: numpy's pairwise sum depends on how many terms there are.
     terms = (precision[1:] * np.diff(recall))[predicts_any[1:]]
     return float(100 * terms.sum())
+
+
+def pixel_overlap(histogram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The pixels that object and score map share at each threshold, and those that one of them has at least.
+
+    At a threshold t the score map has the pixels with a score of at least t. Ignored pixels do not count.
+
+    Args:
+        histogram: Pixels per bin, int64 [..., 2, T + 2], as for :func:`precision_recall`; the first threshold is 0, so
+            that every pixel is in a bin.
+
+    Returns:
+        (intersection, union): int64 [..., T] each.
+    """
+    from_above = histogram[..., ::-1].cumsum(axis=-1)[..., ::-1]
+    true_positives, false_positives = from_above[..., 0, :-2], from_above[..., 1, :-2]
+    return true_positives, from_above[..., 0, :1] + false_positives
+
+
+def pixel_iou(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
+    """Pixel IoU: intersection over union, 0 where the union has no pixel.
+
+    Args:
+        intersection, union: int64 [...], as from :func:`pixel_overlap`: of one image, or summed over images.
+
+    Returns:
+        float64 [...], fractions.
+    """
+    return np.asarray(np.divide(intersection, union, out=np.zeros(np.shape(union)), where=union != 0))

@@ -50,6 +50,10 @@ class NormalizationResult:
     """Pixel precision from the top bin down, float64 [T + 2], a fraction; 1 where no pixel is predicted."""
     recall: np.ndarray | None = None
     """Pixel recall from the top bin down, float64 [T + 2], a fraction."""
+    peak_iou: float | None = None
+    """Peak IoU in percent: the largest pixel IoU of all images together that a threshold gives."""
+    peak_iou_threshold: float | None = None
+    """Where it is reached: a score, from which on a pixel is predicted."""
 
     localized: dict[int, np.ndarray] | None = None
     """Of images whose class is among the first k logits only, the box accuracy of the largest contour and of all over
@@ -94,6 +98,9 @@ class NormalizationResult:
         if histogram is not None:
             precision, recall = formulas.precision_recall(histogram)
             metrics |= {"pxap": formulas.pxap(histogram), "precision": precision, "recall": recall}
+            pixel_iou = formulas.pixel_iou(*formulas.pixel_overlap(histogram))
+            metrics["peak_iou"] = float(100 * pixel_iou.max())
+            metrics["peak_iou_threshold"] = float(thresholds[pixel_iou.argmax()])
         return cls(normalization, num_degenerate, **metrics)
 
     @property

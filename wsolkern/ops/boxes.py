@@ -1,12 +1,13 @@
-"""Which thresholds localize the object, and the boxes themselves.
+"""Which thresholds localize the object, how well they do, and the boxes themselves.
 
-In: CAMs [N, h, w] with normalizations, or score maps; ground-truth boxes. Out: hits [M, N, D, T], boxes [B, 4].
+In: CAMs [N, h, w] with normalizations, or score maps; ground-truth boxes. Out: hits [M, N, D, T], IoUs [M, N, T],
+boxes.
 Source: MaxBoxAcc and MaxBoxAccV2, Choe et al., arXiv 2007.04178, section 4.2; contours as OpenCV's findContours.
 """
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -95,6 +96,93 @@ def count_box_hits(
     return _evaluate(cams, boxes, normalizations, *how, summed=True, grouped=(groups, num_groups))
 
 
+def box_ious(
+    cams: Array,
+    boxes: Sequence[Any],
+    normalizations: Normalizations | None,
+    thresholds: Any = DEFAULT_THRESHOLDS,
+    *,
+    contours: str = "all",
+    size: tuple[int, int] = (224, 224),
+    backend: str = "auto",
+) -> Array:
+    """How well each threshold localizes the object, for every normalization at once.
+
+    The best IoU of any contour's box with any ground-truth box: ``box_ious(...) >= delta`` is ``box_hits`` for delta.
+
+    Args:
+        cams, boxes, normalizations, thresholds, contours, size: As for ``box_hits``.
+        backend: "auto", "reference" or "cpu". There is no kernel for a device: what is there is computed on the host.
+
+    Returns:
+        float64 [M, N, T] on the device of ``cams``, fractions; [2, M, N, T] for both contours. Where nothing is above a
+        threshold it is the IoU of the box 0 0 0 0.
+
+    Raises:
+        ValueError: As ``box_hits``.
+        BackendUnavailable: As ``box_hits``; always for "cuda".
+
+    Source: Choe et al., arXiv 2007.04178, section 4.2; normalizations: Kim et al., arXiv 2107.13221, equations 3-6.
+    """
+    backend, run = _BOX_IOUS.choose(backend, cams)
+    maps, parsed, size = inputs.check_evaluation(cams, normalizations, size, backend)
+    rows, offsets = inputs.check_boxes(boxes, len(maps))
+    fractions = inputs.check_thresholds(thresholds)
+    inputs.check_contours(contours)
+    if not parsed:
+        inputs.check_scores(maps, "cams")
+    ious, _ = run(maps, rows, offsets, parsed, fractions, contours, size)
+    return inputs.same_kind(cams)(ious if contours == "both" else ious[0])
+
+
+class Localization(NamedTuple):
+    """Where the object is, for each normalization, map and threshold; arrays of the kind of the CAMs."""
+
+    boxes: Array
+    """int32 [M, N, T, 4]: x0 y0 x1 y1 of the largest contour (MaxBoxAcc's), in pixels of the resized map. x1 and y1 are
+    one past the last pixel unless the frame clips them; 0 0 0 0 where nothing is above the threshold."""
+    num_contours: Array
+    """int32 [M, N, T]: contours at the threshold, outer and hole borders; 0 where nothing is above it."""
+    degenerate: Array
+    """bool [M, N]: maps that have no score map, as ``count_box_hits`` says."""
+
+
+def localize(
+    cams: Array,
+    normalizations: Normalizations | None,
+    thresholds: Any,
+    *,
+    size: tuple[int, int] = (224, 224),
+    backend: str = "auto",
+) -> Localization:
+    """The box of the largest contour at each threshold, for every normalization at once.
+
+    Args:
+        cams: Raw class activation maps, float16, bfloat16, float32 or float64 [N, h, w].
+        normalizations: What to normalize with, M of them; strings such as "ivr:0.45" are parsed. None: ``cams`` are
+            score maps in [0, 1] already, ``size`` is theirs and M is 1.
+        thresholds: Fractions of a map's maximum level, in [0, 1), in any order; float64 [T], or [M, T]: each
+            normalization its own.
+        size: Height and width, in pixels, that CAMs are resized to.
+        backend: "auto", "reference" or "cpu". There is no kernel for a device: what is there is computed on the host.
+
+    Returns:
+        A :class:`Localization`, on the device of ``cams``.
+
+    Raises:
+        ValueError: A shape, dtype or threshold is not as above; the message names the map and the value.
+        BackendUnavailable: A backend asked for by name cannot run here; always for "cuda".
+
+    Source: Choe et al., arXiv 2007.04178, section 4.2; normalizations: Kim et al., arXiv 2107.13221, equations 3-6.
+    """
+    backend, run = _LOCALIZE.choose(backend, cams)
+    maps, parsed, size = inputs.check_evaluation(cams, normalizations, size, backend)
+    fractions = inputs.check_thresholds_of_each(thresholds, max(len(parsed), 1))
+    if not parsed:
+        inputs.check_scores(maps, "cams")
+    return Localization(*map(inputs.same_kind(cams), run(maps, parsed, fractions, size)))
+
+
 def threshold_boxes(
     score_maps: Array,
     thresholds: Any = DEFAULT_THRESHOLDS,
@@ -153,6 +241,29 @@ def threshold_boxes_reference(
     return result
 
 
+def box_ious_reference(
+    maps: np.ndarray,  # float64 [N, h, w]
+    boxes: list[np.ndarray],  # int [N_i, 4] per map
+    normalizations: tuple[Normalization, ...] | None,
+    thresholds: np.ndarray,  # float64 [T]
+    contours: str,
+    size: tuple[int, int],
+) -> tuple[np.ndarray, np.ndarray]:  # float64 [C, M, N, T], bool [M, N]: best IoUs, and which maps are degenerate
+    """One normalization, one map and one threshold after the other."""
+    score_maps = _score_maps_reference(maps, normalizations, size)
+    ways = [largest for largest, name in ((True, "largest"), (False, "all")) if contours in (name, "both")]
+    ious = np.zeros((len(ways), len(score_maps), len(maps), len(thresholds)))
+    for c, largest in enumerate(ways):
+        for m, (scores, _) in enumerate(score_maps):
+            for n, boxes_of_map in enumerate(threshold_boxes_reference(scores, thresholds, largest)):
+                best = {}  # many thresholds share one array of boxes
+                for t, found in enumerate(boxes_of_map):
+                    if id(found) not in best:
+                        best[id(found)] = ious_reference(found, boxes[n]).max()
+                    ious[c, m, n, t] = best[id(found)]
+    return ious, np.stack([degenerate for _, degenerate in score_maps])
+
+
 def box_hits_reference(
     maps: np.ndarray,  # float64 [N, h, w]
     boxes: list[np.ndarray],  # int [N_i, 4] per map
@@ -162,23 +273,29 @@ def box_hits_reference(
     contours: str,
     size: tuple[int, int],
 ) -> tuple[np.ndarray, np.ndarray]:  # bool [C, M, N, D, T], bool [M, N]: hits, and which maps are degenerate
-    """One normalization, one map and one threshold after the other."""
-    if normalizations:
-        score_maps = [normalize_reference(resize_reference(maps, size), each) for each in normalizations]
-    else:
-        score_maps = [(maps, np.zeros(len(maps), bool))]
-    ways = [largest for largest, name in ((True, "largest"), (False, "all")) if contours in (name, "both")]
-    shape = len(ways), len(score_maps), len(maps), len(iou_thresholds), len(thresholds)
-    hits = np.zeros(shape, bool)
-    for c, largest in enumerate(ways):
-        for m, (scores, _) in enumerate(score_maps):
-            for n, boxes_of_map in enumerate(threshold_boxes_reference(scores, thresholds, largest)):
-                best = {}  # many thresholds share one array of boxes
-                for t, found in enumerate(boxes_of_map):
-                    if id(found) not in best:
-                        best[id(found)] = ious_reference(found, boxes[n]).max()
-                    hits[c, m, n, :, t] = best[id(found)] >= iou_thresholds
-    return hits, np.stack([degenerate for _, degenerate in score_maps])
+    """Which IoU thresholds the best IoU reaches."""
+    ious, degenerate = box_ious_reference(maps, boxes, normalizations, thresholds, contours, size)
+    return ious[..., None, :] >= iou_thresholds[:, None], degenerate
+
+
+def localize_reference(
+    maps: np.ndarray,  # float64 [N, h, w]
+    normalizations: tuple[Normalization, ...] | None,
+    thresholds: np.ndarray,  # float64 [M, T]
+    size: tuple[int, int],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # int32 [M, N, T, 4], int32 [M, N, T], bool [M, N]: see Localization
+    """The largest contour's box, and the number of all, at one threshold after the other."""
+    score_maps = _score_maps_reference(maps, normalizations, size)
+    shape = len(score_maps), len(maps), thresholds.shape[1]
+    boxes, num_contours = np.zeros((*shape, 4), np.int32), np.zeros(shape, np.int32)
+    for m, (scores, _) in enumerate(score_maps):
+        largest, every = (threshold_boxes_reference(scores, thresholds[m], only) for only in (True, False))
+        for n in range(len(maps)):
+            is_empty = int(scores[n].max() * 255) == 0
+            for t in range(shape[2]):
+                boxes[m, n, t] = largest[n][t][0]
+                num_contours[m, n, t] = 0 if is_empty else len(every[n][t])
+    return boxes, num_contours, np.stack([degenerate for _, degenerate in score_maps])
 
 
 def ious_reference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -192,6 +309,15 @@ def ious_reference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     intersection = area(*np.moveaxis(np.concatenate(corners, axis=-1), -1, 0))
     union = area(*np.moveaxis(a, -1, 0)) + area(*np.moveaxis(b, -1, 0)) - intersection
     return np.where(union > 0, intersection / np.maximum(union, 1), 0.0)
+
+
+def _score_maps_reference(
+    maps: np.ndarray, normalizations: tuple[Normalization, ...] | None, size: tuple[int, int]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Per normalization float64 [N, H, W] and bool [N]: score maps, and which of them are degenerate."""
+    if not normalizations:
+        return [(maps, np.zeros(len(maps), bool))]
+    return [normalize_reference(resize_reference(maps, size), each) for each in normalizations]
 
 
 def _evaluate(
@@ -275,9 +401,26 @@ def _hits_reference(
     size: tuple[int, int],
     summed: bool,
 ) -> tuple[Any, Any]:
-    per_map = np.split(rows, offsets[1:-1]) if len(maps) else []
+    per_map = _per_map(rows, offsets)
     hits, degenerate = box_hits_reference(maps, per_map, normalizations, thresholds, deltas, contours, size)
     return hits.sum(axis=2, dtype=np.int64) if summed else hits, degenerate
+
+
+def _ious_reference(
+    maps: Any,
+    rows: np.ndarray,
+    offsets: np.ndarray,
+    normalizations: tuple[Normalization, ...],
+    thresholds: np.ndarray,
+    contours: str,
+    size: tuple[int, int],
+) -> tuple[Any, Any]:
+    return box_ious_reference(maps, _per_map(rows, offsets), normalizations, thresholds, contours, size)
+
+
+def _per_map(rows: np.ndarray, offsets: np.ndarray) -> list[np.ndarray]:
+    """Boxes of all maps as boxes of each."""
+    return np.split(rows, offsets[1:-1]) if len(offsets) > 1 else []
 
 
 def _hits_cpu(
@@ -363,4 +506,6 @@ def _clipped(boxes: list[tuple[int, int, int, int]], shape: tuple[int, int]) -> 
 
 
 _BOX_HITS = Operation(_hits_reference, _hits_cpu, "box_hits")
+_BOX_IOUS = Operation(_ious_reference, _ious_reference, None)
+_LOCALIZE = Operation(localize_reference, localize_reference, None)
 _THRESHOLD_BOXES = Operation(threshold_boxes_reference, _threshold_boxes_cpu, "threshold_boxes")

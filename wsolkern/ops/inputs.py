@@ -255,6 +255,19 @@ def check_thresholds(value: object, *, sorted_: bool = False) -> np.ndarray:
     return thresholds
 
 
+def check_thresholds_of_each(value: object, num_normalizations: int) -> np.ndarray:
+    """float64 [M, T] of thresholds [T], the same for every normalization, or [M, T], each its own."""
+    thresholds = real_numbers(value, "thresholds", "fractions")
+    if thresholds.ndim == 2 and len(thresholds) != num_normalizations:
+        raise ValueError(
+            f"thresholds: expected [T], or [M, T] with a row for each of {num_normalizations} normalizations, found "
+            f"shape {thresholds.shape}"
+        )
+    if thresholds.ndim != 2:
+        return np.tile(check_thresholds(thresholds), (num_normalizations, 1))
+    return check_thresholds(thresholds.ravel()).reshape(thresholds.shape)
+
+
 def threshold_grid(interval: float, name: str = "interval") -> np.ndarray:
     """The fractions from 0 up to, not including, 1 in steps of ``interval``, float64 [T], as ``np.arange`` makes them.
 

@@ -1,0 +1,88 @@
+"""What is wrong with the boxes that miss: every image is in one of seven categories.
+
+In: a box an image, its ground truth, whether its class is wrong. Out: categories.
+Source: after the error analysis of Gao et al., TS-CAM, ICCV 2021 (arXiv 2103.14862); docs/per-image.md has
+the definitions, and says what is ours.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+CATEGORIES = ("right", "classification", "several", "whole_part", "part", "more", "other")
+"""Right; classification error; several objects; a part that lies whole in the object; part of the object; more than the
+object; other. In the order in which they are tried, but for the first, which a wrong class precedes."""
+
+
+@dataclass(frozen=True)
+class ErrorRule:
+    """What tells the categories apart.
+
+    With I the pixels that a box shares with a ground-truth box: IoG is I over the pixels of the ground-truth box, IoP
+    is I over those of the predicted one. Widths are inclusive, as for the IoU.
+    """
+
+    right: float = 0.5
+    """IoU with the nearest ground truth from which on a box is right."""
+    several: float = 0.3
+    """IoG with at least two ground-truth boxes above which it is on several objects."""
+    part: float = 0.5
+    """IoP above which it is a part of the object."""
+    more: float = 0.7
+    """IoG above which it is more than the object."""
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not 0 < value <= 1:
+                raise ValueError(f"{name}: expected a fraction in (0, 1], found {value!r}")
+
+    def categories(
+        self,
+        boxes: np.ndarray,
+        found: np.ndarray,
+        ious: np.ndarray,
+        truth: Sequence[np.ndarray],
+        misclassified: np.ndarray,
+    ) -> np.ndarray:
+        """The category of each box.
+
+        Args:
+            boxes: int [M, N, 4], x0 y0 x1 y1, inclusive corners.
+            found: Which of them a contour has, bool [M, N]: the box 0 0 0 0 of an empty foreground is none.
+            ious: Their IoU with the nearest ground truth, float64 [M, N].
+            truth: Ground truth per map, int [N_i, 4] each.
+            misclassified: Whether another class was predicted, bool [N]; False where that is not known.
+
+        Returns:
+            int8 [M, N], places in ``CATEGORIES``.
+        """
+        result = np.empty(ious.shape, np.int8)
+        for n, own in enumerate(truth):
+            per_object, per_box = _shares(boxes[:, n], np.asarray(own))
+            conditions = (
+                np.full(len(boxes), misclassified[n]),
+                ious[:, n] >= self.right,
+                ~found[:, n],
+                (per_object > self.several).sum(axis=1) >= 2,
+                (per_box == 1).any(axis=1),
+                (per_box > self.part).any(axis=1),
+                (per_object > self.more).any(axis=1),
+            )
+            names = ("classification", "right", "other", "several", "whole_part", "part", "more")
+            places = [CATEGORIES.index(name) for name in names]
+            result[:, n] = np.select(conditions, places, CATEGORIES.index("other"))
+        return result
+
+
+def _shares(boxes: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """IoG and IoP of boxes [M, 4] with ground truth [n, 4], float64 [M, n] each; 0 where a box has no pixel."""
+    a, b = boxes[:, None].astype(np.int64), truth[None].astype(np.int64)
+    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]) + 1
+    shared = np.maximum(sides, 0).prod(axis=-1)
+
+    def share(of: np.ndarray) -> np.ndarray:
+        pixels = np.maximum(of[..., 2:] - of[..., :2] + 1, 0).prod(axis=-1)
+        return np.asarray(np.where(pixels > 0, shared / np.maximum(pixels, 1), 0.0))
+
+    return share(b), share(a)

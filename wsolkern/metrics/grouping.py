@@ -1,0 +1,302 @@
+"""Metrics by class or by the size of the object: images are counted by group, and all together.
+
+In: batches of CAMs with their image ids, the group of each image. Out: counts by group, whose sum is an Evaluator's.
+Source: Choe et al., arXiv 2007.04178, section 4; what the size of an object is, is ours: docs/per-image.md.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from wsolkern.errors import ArgumentError, ImageError, MapError
+from wsolkern.metrics import formulas, pointing, sealed
+from wsolkern.metrics.protocol import GroundTruth, Protocol
+from wsolkern.metrics.result import NormalizationResult, Result
+from wsolkern.ops import affine, box_hits, inputs, pixel_histograms, resize
+
+SIZES = ("small", "medium", "large")
+MAX_BYTES = 2 << 30
+_FORMAT = {"content": "counts by group", "version": 1}
+
+
+@dataclass(frozen=True, eq=False)
+class GroupRow:
+    """A normalization's metrics on the images of one group."""
+
+    own: NormalizationResult
+    """At the group's own best thresholds."""
+    max_box_acc: dict[float, float] | None = None
+    """MaxBoxAcc's box accuracy in percent, by IoU threshold, at the threshold that is best for all images together."""
+    max_box_acc_v2: float | None = None
+    """The mean over IoU thresholds of the next."""
+    max_box_acc_v2_per_iou: dict[float, float] | None = None
+    """MaxBoxAccV2's box accuracies in percent at the thresholds that are best for all images together."""
+    pixel_iou: float | None = None
+    """Pixel IoU of the group's images together, in percent, at the score that is best for all images together."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Fields as JSON can hold them: under "own" at the group's thresholds, under "overall" at those of all."""
+        overall = {
+            name: {str(iou): each for iou, each in value.items()} if isinstance(value, dict) else value
+            for name, value in vars(self).items()
+            if name != "own" and value is not None
+        }
+        return {"normalization": self.own.name, "own": self.own.to_dict(), "overall": overall}
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """The images of one class, or with objects of about one size."""
+
+    name: str
+    num_images: int
+    rows: tuple[GroupRow, ...]
+    """One a normalization."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        return {"name": self.name, "num_images": self.num_images, "normalizations": [r.to_dict() for r in self.rows]}
+
+
+def object_pixels(truth: GroundTruth, image_ids: Sequence[Any], size: tuple[int, int]) -> np.ndarray:
+    """How many pixels of the resized map each image's object has, int64 [N]: of the union of its boxes, or its mask.
+
+    Boxes have inclusive corners and are cut off at the frame.
+    """
+    found = []
+    for image_id in image_ids:
+        if truth.boxes is not None:
+            boxes = np.asarray(inputs.on_host(truth.boxes_of([image_id])[0]))
+            found.append(_num_pixels(boxes, size))
+        else:
+            found.append(int((truth.masks_of([image_id], size) == 1).sum()))
+    return np.array(found, np.int64)
+
+
+def size_bounds(pixels: np.ndarray) -> tuple[int, int]:
+    """The most pixels of a small and of a medium object: the terciles of all images' objects.
+
+    Args:
+        pixels: Of each image's object, int64 [N], N >= 1.
+
+    Returns:
+        The values at ranks ``ceil(N / 3)`` and ``ceil(2 N / 3)``, counted from 1, of the sorted numbers. Objects of
+        equal size are in one group, so that groups need not be of equal size.
+    """
+    rising = np.sort(pixels)
+    lower, upper = (int(rising[-(-part * len(rising) // 3) - 1]) for part in (1, 2))
+    return lower, upper
+
+
+class _Held(NamedTuple):
+    """What is counted."""
+
+    counts: tuple[np.ndarray, ...]
+    """Of each group int64 [2, M, D, T] or [M, 2, T + 2]."""
+    images: np.ndarray
+    """int64 [G]."""
+    degenerate: np.ndarray
+    """Maps without a score map, int64 [G, M]."""
+
+
+class GroupEvaluator:
+    """Counts as an Evaluator does, by group.
+
+    Args:
+        protocol: How maps are evaluated.
+        truth: Boxes or masks, one of the two.
+        groups: Image id -> the number of its group, from 0.
+        names: What the groups are called, G of them.
+        backend: "auto", "reference", "cpu" or "cuda".
+
+    Raises:
+        ArgumentError: There are both boxes and masks; thresholds of masks decrease; or the counts of so many groups
+            need more than MAX_BYTES of memory.
+    """
+
+    def __init__(
+        self,
+        protocol: Protocol,
+        truth: GroundTruth,
+        groups: Mapping[Any, int],
+        names: Sequence[str],
+        *,
+        backend: str = "auto",
+    ):
+        if len(truth.kinds) == 2:
+            raise ArgumentError("truth", "expected boxes or masks, found both")
+        self.protocol, self.truth, self.backend = protocol, truth, backend
+        self.names = tuple(names)
+        self._groups = groups
+        num_rows, num_thresholds = len(protocol.names), len(protocol.thresholds)
+        last = (
+            (2, num_rows, len(protocol.iou_thresholds), num_thresholds)
+            if truth.boxes is not None
+            else (num_rows, 2, num_thresholds + 2)
+        )
+        num_bytes = 8 * len(names) * int(np.prod(last))
+        if num_bytes > MAX_BYTES:
+            raise ArgumentError(
+                ("by", "normalizations", "thresholds"),
+                f"counts of {len(names):,} groups need {num_bytes / 2**30:,.1f} GiB of memory, expected at most "
+                f"{MAX_BYTES / 2**30:g}: take fewer normalizations or thresholds",
+            )
+        if truth.masks is not None:
+            inputs.check_thresholds(protocol.thresholds, sorted_=True)
+        # None of these arrays is changed: another takes its place, so that a moment costs no copy of all.
+        self._held = _Held(
+            (np.zeros(last, np.int64),) * len(names),
+            np.zeros(len(names), np.int64),
+            np.zeros((len(names), num_rows), np.int64),
+        )
+
+    @property
+    def num_images(self) -> int:
+        """Images that were counted."""
+        return int(self._held.images.sum())
+
+    @property
+    def counts(self) -> np.ndarray:
+        """int64 [G, 2, M, D, T] for boxes, images that hit with the largest contour and with all; [G, M, 2, T + 2] for
+        masks, pixels."""
+        return np.stack(self._held.counts)
+
+    def update(self, cams: Any, image_ids: Sequence[Any]) -> None:
+        """Counts a batch, as :meth:`wsolkern.metrics.Evaluator.update`."""
+        cams = inputs.plain(cams, "cams")
+        if getattr(cams, "ndim", None) != 3:
+            raise ValueError(f"cams: expected an array [N, h, w], found shape {getattr(cams, 'shape', None)}")
+        image_ids = self.truth.check_ids(image_ids, len(cams))
+        size, normalizations = self.protocol.size, self.protocol.normalizations
+        if normalizations is None and tuple(cams.shape[1:]) != size:
+            raise ValueError(f"cams: expected score maps of size {size}, found {tuple(cams.shape[1:])}")
+        groups = np.array([self._groups[each] for each in image_ids], np.int64)
+        degenerate = np.zeros((len(self.protocol.names), len(image_ids)), bool)
+        maps: Any = cams
+        if normalizations is not None:
+            maps = resize(cams, size, backend=self.backend)
+            found: Any = inputs.on_host(affine(maps, normalizations, backend=self.backend))
+            degenerate = (found[..., 1] == 0).T
+        how: dict[str, Any] = {"thresholds": self.protocol.thresholds, "size": size, "backend": self.backend}
+        try:
+            if self.truth.boxes is not None:
+                how |= {"contours": "both", "iou_thresholds": self.protocol.iou_thresholds}
+                each_map: Any = box_hits(maps, self.truth.boxes_of(image_ids), normalizations, **how)
+                axis = 2
+            else:
+                masks = self.truth.masks_of(image_ids, size)
+                each_map, axis = pixel_histograms(maps, masks, normalizations, **how), 1
+        except MapError as error:
+            raise ImageError(image_ids[error.place], str(error)) from error
+        each_map = inputs.on_host(each_map)
+        counts, images, num_degenerate = list(self._held.counts), self._held.images.copy(), self._held.degenerate.copy()
+        for group in np.unique(groups).tolist():
+            places = np.flatnonzero(groups == group)
+            counts[group] = counts[group] + each_map.take(places, axis=axis).sum(axis=axis, dtype=np.int64)
+            num_degenerate[group] += degenerate[:, places].sum(axis=1)
+            images[group] += len(places)
+        self._held = _Held(tuple(counts), images, num_degenerate)
+
+    def compute(self) -> tuple[Result, tuple[Group, ...]]:
+        """The metrics of all images, which are an Evaluator's, and those of each group that has an image.
+
+        Raises:
+            ValueError: There was no image; or masks without any object pixel.
+        """
+        if not self.num_images:
+            raise ValueError("no image was counted yet: call update first")
+        counts, images, degenerate = self._held
+        rows = self._rows(sum(counts, np.zeros_like(counts[0])), degenerate.sum(axis=0), self.num_images, all_=True)
+        ious = tuple(self.protocol.iou_thresholds.tolist())
+        overall = Result(self.num_images, self.protocol.thresholds, ious, rows)
+        groups = []
+        for place in np.flatnonzero(images).tolist():
+            num_images = int(images[place])
+            own = self._rows(counts[place], degenerate[place], num_images)
+            found = [self._at_overall(self._of(counts[place], m), num_images, r, rows[m]) for m, r in enumerate(own)]
+            groups.append(Group(self.names[place], num_images, tuple(found)))
+        return overall, tuple(groups)
+
+    def _of(self, counts: np.ndarray, row: int) -> np.ndarray:
+        """A normalization's counts: [2, D, T] or [2, T + 2]."""
+        return np.asarray(counts[:, row] if self.truth.boxes is not None else counts[row])
+
+    def _rows(
+        self, counts: np.ndarray, num_degenerate: np.ndarray, num_images: int, *, all_: bool = False
+    ) -> tuple[NormalizationResult, ...]:
+        """A row a normalization; a group may have no object pixel, and no PxAP then, all images together may not."""
+
+        def histogram(m: int) -> np.ndarray | None:
+            return self._of(counts, m) if self.truth.masks is not None and (all_ or counts[m, 0].any()) else None
+
+        return tuple(
+            NormalizationResult.from_counts(
+                normalization,
+                num_images=num_images,
+                num_degenerate=int(num_degenerate[m]),
+                thresholds=self.protocol.thresholds,
+                iou_thresholds=self.protocol.iou_thresholds,
+                num_correct=self._of(counts, m) if self.truth.boxes is not None else None,
+                histogram=histogram(m),
+            )
+            for m, normalization in enumerate(self.protocol.normalizations or (None,))
+        )
+
+    def _at_overall(
+        self, counts: np.ndarray, num_images: int, own: NormalizationResult, overall: NormalizationResult
+    ) -> GroupRow:
+        thresholds = self.protocol.thresholds.tolist()
+        if self.truth.masks is not None:
+            place = thresholds.index(overall.peak_iou_threshold)
+            shared, union = formulas.pixel_overlap(counts)
+            return GroupRow(own, pixel_iou=float(100 * formulas.pixel_iou(shared[place], union[place])))
+        assert overall.best_threshold is not None and overall.best_threshold_v2 is not None
+        accuracy = formulas.box_accuracy(counts, num_images)  # [2, D, T]
+        ious = self.protocol.iou_thresholds.tolist()
+        largest, every = (
+            {iou: float(accuracy[way, d, thresholds.index(best[iou])]) for d, iou in enumerate(ious)}
+            for way, best in enumerate((overall.best_threshold, overall.best_threshold_v2))
+        )
+        return GroupRow(own, largest, formulas.max_box_acc_v2(np.array([*every.values()])), every)
+
+    def moment(self) -> "_Held":
+        """The counts there are now; later updates do not change them."""
+        return self._held
+
+    def to_bytes(self, moment: "_Held | None" = None) -> bytes:
+        """The content of a file: of now, or of a moment before."""
+        held = self._held if moment is None else moment
+        arrays = {"counts": np.stack(held.counts), "images": held.images, "degenerate": held.degenerate}
+        return sealed.seal({**_FORMAT, "about": self._about()}, arrays)
+
+    def take_over(self, content: bytes, num_images: int) -> None:
+        """Adds what :meth:`to_bytes` gave of other images under the same settings.
+
+        Raises:
+            ValueError: It is no such content, or of other settings or numbers; nothing is added then.
+        """
+        header, arrays = sealed.unseal(content, _FORMAT, ("about",))
+        for name, value in self._about().items():
+            if header["about"].get(name) != value:
+                raise ValueError(f"expected counts of the same {name}, found others")
+        mine = {"counts": self.counts, "images": self._held.images, "degenerate": self._held.degenerate}
+        if any(arrays[name].shape != each.shape or arrays[name].dtype != each.dtype for name, each in mine.items()):
+            raise ValueError("expected counts of these groups, found others")
+        if int(arrays["images"].sum()) != num_images:
+            raise ValueError(f"expected counts of {num_images} images, found {int(arrays['images'].sum())}")
+        added = {name: each + arrays[name] for name, each in mine.items()}
+        self._held = _Held(tuple(added["counts"]), added["images"], added["degenerate"])
+
+    def _about(self) -> dict[str, Any]:
+        """What counts that add up have in common."""
+        return {**self.protocol.to_dict(), "groups": list(self.names), "kind of ground truth": list(self.truth.kinds)}
+
+
+def _num_pixels(boxes: np.ndarray, size: tuple[int, int]) -> int:
+    """Pixels of the union of boxes [n, 4]."""
+    if len(boxes) == 1:
+        x0, y0, x1, y1 = map(int, boxes[0])
+        return max(0, min(x1, size[1] - 1) - max(x0, 0) + 1) * max(0, min(y1, size[0] - 1) - max(y0, 0) + 1)
+    return int(pointing.painted([boxes], size).sum())
