@@ -18,8 +18,9 @@ import pytest
 torch = pytest.importorskip("torch")
 torchmetrics = pytest.importorskip("torchmetrics", reason="needs the extra metrics")
 
-from wsolkern.metrics import Evaluator, functional  # noqa: E402
+from wsolkern.metrics import Evaluator, functional, pointing  # noqa: E402
 from wsolkern.metrics import torch as metrics  # noqa: E402
+from wsolkern.ops import resize  # noqa: E402
 
 SIZE = (21, 20)
 NORMALIZATIONS = ("minmax", "max", "pas:0.9", "ivr:0.45", "ivr:0.45+pas:0.9")
@@ -28,11 +29,25 @@ CAMS, BOXES, MASKS = cases.batch()
 IDS = [f"folder/{index}.jpg" for index in range(len(CAMS))]
 ALL = slice(None)
 
-# By class: its ground truth, the figure of a row of a Result, the function that is its twin.
+LOGITS = np.random.default_rng(5).normal(size=(len(CAMS), 7))
+LABELS = np.array([0, 1, 2, 3, 4, 5, 6, 0, 1])
+
+
+def top_5(result):
+    return {row.name: figures[1].figure for row, figures in zip(result, result.localization(), strict=True)}
+
+
+def of_rows(figure):
+    return lambda result: {row.name: figure(row) for row in result}
+
+
+# By class: its ground truth, the figures of a Result by normalization, its twin, and its arguments beyond the usual.
 TABLE = {
-    "MaxBoxAcc": ("boxes", lambda row: row.max_box_acc[0.5], functional.max_box_acc),
-    "MaxBoxAccV2": ("boxes", lambda row: row.max_box_acc_v2, functional.max_box_acc_v2),
-    "PxAP": ("masks", lambda row: row.pxap, functional.pxap),
+    "MaxBoxAcc": ("boxes", of_rows(lambda row: row.max_box_acc[0.5]), functional.max_box_acc, {}),
+    "MaxBoxAccV2": ("boxes", of_rows(lambda row: row.max_box_acc_v2), functional.max_box_acc_v2, {}),
+    "TopKLocalization": ("boxes", top_5, functional.top_k_localization, {"top": 5}),
+    "PxAP": ("masks", of_rows(lambda row: row.pxap), functional.pxap, {}),
+    "PixelIoU": ("masks", of_rows(lambda row: row.peak_iou), functional.pixel_iou, {}),
 }
 TRUTH = {"boxes": BOXES, "masks": MASKS}
 
@@ -40,12 +55,16 @@ every_metric = pytest.mark.parametrize("name", TABLE)
 
 
 def make(name, normalizations=NORMALIZATIONS, **how):
-    return getattr(metrics, name)(normalizations, **(HOW | how))
+    return getattr(metrics, name)(normalizations, **(HOW | TABLE[name][3] | how))
+
+
+def classified(name, part=ALL):
+    return {"logits": LOGITS[part], "labels": LABELS[part]} if name == "TopKLocalization" else {}
 
 
 def batch(name, part=ALL, cams=CAMS):
     """The arguments of an update."""
-    return cams[part], TRUTH[TABLE[name][0]][part], IDS[part]
+    return cams[part], TRUTH[TABLE[name][0]][part], IDS[part], *classified(name, part).values()
 
 
 def fed(metric, name, *parts):
@@ -54,14 +73,18 @@ def fed(metric, name, *parts):
     return metric
 
 
+def evaluated(name, part=ALL, normalizations=NORMALIZATIONS, cams=CAMS, **how):
+    """The Evaluator's result."""
+    kind = TABLE[name][0]
+    truth = {kind: dict(zip(IDS[part], TRUTH[kind][part], strict=True))}
+    evaluator = Evaluator(normalizations, **truth, **(HOW | how))
+    evaluator.update(cams[part], IDS[part], **classified(name, part))
+    return evaluator.compute()
+
+
 def expected(name, part=ALL, normalizations=NORMALIZATIONS, cams=CAMS, **how):
     """What the Evaluator says."""
-    truth, figure, _ = TABLE[name]
-    evaluator = Evaluator(
-        normalizations, **{truth: dict(zip(IDS[part], TRUTH[truth][part], strict=True))}, **(HOW | how)
-    )
-    evaluator.update(cams[part], IDS[part])
-    return {row.name: figure(row) for row in evaluator.compute()}
+    return TABLE[name][1](evaluated(name, part, normalizations, cams, **how))
 
 
 def values(figures):
@@ -74,10 +97,10 @@ def test_a_metric_is_what_the_evaluator_says(name):
     assert values(fed(make(name), name).compute()) == expected(name)
     one = fed(make(name, "ivr:.45"), name).compute()
     assert (one.dtype, one.shape, one.item()) == (torch.float64, (), expected(name)["ivr:0.45"])
-    twin = TABLE[name][2]
-    how = HOW if name != "PxAP" else {each: HOW[each] for each in ("thresholds", "size")}
-    assert values(twin(*batch(name)[:2], NORMALIZATIONS, **how)) == expected(name)
-    assert twin(torch.from_numpy(CAMS), batch(name)[1], "max", **how).item() == expected(name)["max"]
+    twin, given = TABLE[name][2], (*batch(name)[1:2], *batch(name)[3:])
+    how = HOW | TABLE[name][3]
+    assert values(twin(CAMS, *given, NORMALIZATIONS, **how)) == expected(name)
+    assert twin(torch.from_numpy(CAMS), *given, "max", **how).item() == expected(name)["max"]
 
 
 @every_metric
@@ -147,7 +170,7 @@ def test_states_are_integers_whatever_the_type_and_sums(name):
     left.merge_state(right)
     assert values(left.compute()) == expected(name)
     with pytest.raises(ValueError, match="metrics of different settings were added"):
-        left.merge_state(fed(make(name, thresholds=[0.5]), name, slice(1)))
+        left.merge_state(fed(make(name, thresholds=[0]), name, slice(1)))
     assert values(left.compute()) == expected(name)
 
 
@@ -155,7 +178,7 @@ def test_states_are_integers_whatever_the_type_and_sums(name):
 def test_an_image_counts_once(name):
     metric = make(name)
     with pytest.raises(ValueError, match=f"image_ids: expected distinct ids, found '{IDS[1]}' more than once"):
-        metric.update(*batch(name, slice(2))[:2], [IDS[1]] * 2)
+        metric.update(*batch(name, slice(2))[:2], [IDS[1]] * 2, *batch(name, slice(2))[3:])
     fed(metric, name, slice(5), slice(4, 7))
     advice = "a sampler .*UnpaddedSampler"
     with pytest.raises(ValueError, match=f"each image once.*found 1 of 8 again, one is '{IDS[4]}'; {advice}"):
@@ -196,6 +219,87 @@ def test_a_bad_batch_counts_nothing(case):
     assert values(metric.compute()) == expected("MaxBoxAccV2")
 
 
+def test_localization_of_classified_images():
+    result = evaluated("TopKLocalization")
+    for place, metric in enumerate(("MaxBoxAcc", "MaxBoxAccV2")):
+        for number, top in enumerate((1, 5)):
+            for at in ("best", "gt-known", 0.35):
+                ours = fed(make("TopKLocalization", top=top, metric=metric, at=at), "TopKLocalization").compute()
+                rows = zip(result, result.localization(at), strict=True)
+                assert values(ours) == {row.name: figures[3 * place + number].figure for row, figures in rows}
+    for wrong in ({"top": 2}, {"top": True}, {"metric": "PxAP"}, {"at": "worst"}):
+        with pytest.raises(ValueError, match=f"^{next(iter(wrong))}: expected"):
+            make("TopKLocalization", **wrong)
+    metric = fed(make("TopKLocalization"), "TopKLocalization", slice(5))
+    with pytest.raises(ValueError, match=f"image '{IDS[6]}': labels.*: expected a class in .*found 7"):
+        metric.update(CAMS[5:], BOXES[5:], IDS[5:], LOGITS[5:], LABELS[5:] + 1)
+    with pytest.raises(ValueError, match="logits, labels: expected both"):
+        make("MaxBoxAcc").update(*batch("MaxBoxAcc"), logits=LOGITS)
+    pair = torchmetrics.MetricCollection([make("MaxBoxAcc"), make("TopKLocalization")])
+    keys = ("cams", "boxes", "image_ids", "logits", "labels")
+    pair.update(**dict(zip(keys, batch("TopKLocalization", slice(5)), strict=True)))
+    pair.update(**dict(zip(keys[:3], batch("MaxBoxAcc", slice(5, None)), strict=True)))  # without logits
+    assert values(pair["MaxBoxAcc"].compute()) == expected("MaxBoxAcc")
+    with pytest.raises(ValueError, match="logits: expected them with all 9 images, found 4 without"):
+        pair.compute()
+
+
+def test_pixel_iou_begins_at_zero():
+    for what in (make, lambda name, **how: functional.pixel_iou(CAMS, MASKS, size=SIZE, **how)):
+        with pytest.raises(ValueError, match="thresholds: expected 0 as the first, found 0.5"):
+            what("PixelIoU", thresholds=[0.5])
+
+
+POINTS = cases.cams_of_one_size(60, (6, 7), seed=21)
+POINTS[5] = np.round(POINTS[5])  # several maxima
+CORNERS = np.sort(np.random.default_rng(22).integers(0, 20, (60, 2, 2)), axis=1).reshape(60, 1, 4)
+POINTED_BOXES = [np.concatenate([box, box + [-3, 9, 0, 9]])[: 1 + index % 2] for index, box in enumerate(CORNERS)]
+POINTED_MASKS = np.random.default_rng(23).choice(np.array([0, 1, 255], np.uint8), (60, *SIZE), p=[0.91, 0.04, 0.05])
+
+
+@pytest.mark.parametrize("truth", ["boxes", "masks"])
+@pytest.mark.parametrize("tolerance", [0, 1, 4])
+def test_the_pointing_game_is_that_of_single_images(truth, tolerance):
+    points, exists = pointing.maxima(resize(POINTS, SIZE, backend="reference"))
+    if truth == "boxes":
+        held, distances = POINTED_BOXES, pointing.distances_to_boxes(points, POINTED_BOXES)
+    else:
+        held, distances = POINTED_MASKS, pointing.distances_to_pixels(points, POINTED_MASKS == 1)
+    hits = exists & (distances <= tolerance**2)
+    assert 0 < hits.sum() < exists.sum() < 60
+    metric = metrics.PointingGame(truth, tolerance=tolerance, size=SIZE)
+    for start in range(0, 60, 25):
+        part = slice(start, start + 25)
+        alone = metric(POINTS[part], image_ids=range(60)[part], **{truth: held[part]})
+        assert alone.item() == 100.0 * hits[part].sum() / len(hits[part])
+    assert metric.compute().item() == 100.0 * hits.sum() / 60 and metric.compute().dtype == torch.float64
+    assert pickle.loads(pickle.dumps(metric)).compute() == metric.compute()
+    cams = torch.from_numpy(POINTS)
+    twin = functional.pointing_game(cams, **{truth: held}, tolerance=tolerance, size=SIZE)
+    assert twin.item() == metric.compute().item()
+    metric.update(cams[:1], image_ids=[7], **{truth: held[:1]})
+    with pytest.raises(ValueError, match="found 1 of 61 again, one is 7;"):
+        metric.compute()
+
+
+def test_the_pointing_game_names_what_is_wrong():
+    metric = metrics.PointingGame(size=SIZE)
+    with pytest.raises(ValueError, match="boxes: expected one for each map, found None"):
+        metric.update(CAMS, masks=MASKS, image_ids=IDS)
+    with pytest.raises(ValueError, match="image_ids: expected one for each map, found None"):
+        metric.update(CAMS, BOXES)
+    with pytest.raises(ValueError, match=r"image 'folder/8.jpg': .*\[n, 4\] with n >= 1"):
+        metric.update(CAMS, [*BOXES[:-1], np.empty((0, 4), int)], IDS)
+    assert metric.num_images == 0
+    for wrong in ({"truth": "points"}, {"tolerance": -1}, {"tolerance": 1.5}, {"size": 5}):
+        with pytest.raises(ValueError, match=f"^{next(iter(wrong))}: expected"):
+            metrics.PointingGame(**wrong)
+    with pytest.raises(ValueError, match="boxes, masks: expected one of them"):
+        functional.pointing_game(CAMS, BOXES, MASKS, size=SIZE)
+    with pytest.raises(ValueError, match="at least one map"):
+        functional.pointing_game(CAMS[:0], [], size=SIZE)
+
+
 def test_masks_of_another_size_and_arguments_that_are_wrong():
     with pytest.raises(ValueError, match=r"image 'folder/0.jpg': expected a mask uint8 \(21, 20\), found uint8"):
         make("PxAP").update(CAMS, MASKS[:, :20], IDS)
@@ -212,27 +316,27 @@ def test_a_collection_counts_once_what_metrics_share(monkeypatch):
     updates = []
     update = Evaluator.update
     monkeypatch.setattr(Evaluator, "update", lambda *args, **how: (updates.append(args), update(*args, **how))[1])
-    collection = torchmetrics.MetricCollection(
-        {
-            "first": make("MaxBoxAcc"),
-            "second": make("MaxBoxAccV2"),
-            "pixels": make("PxAP"),
-            "other": make("MaxBoxAccV2", ["minmax"]),
-        }
-    )
+    members = {name: make(name) for name in TABLE} | {"other": make("MaxBoxAccV2", ["minmax"])}
+    collection = torchmetrics.MetricCollection(members | {"pointing": metrics.PointingGame(size=SIZE)})
+
+    def given(part):
+        truth = {"boxes": BOXES[part], "masks": MASKS[part], "logits": LOGITS[part], "labels": LABELS[part]}
+        return {"cams": CAMS[part], "image_ids": IDS[part], **truth}
+
     for number, part in enumerate((slice(3), slice(3, 6), slice(6, None))):
         del updates[:]
-        collection.update(cams=CAMS[part], boxes=BOXES[part], masks=MASKS[part], image_ids=IDS[part])
-        assert len(updates) == (3 if number else 4)  # all are counted once, to see whose counts are the same
+        collection.update(**given(part))
+        assert len(updates) == (3 if number else 6)  # all are counted once, to see whose counts are the same
     found = values(collection.compute())
-    assert [sorted(each) for each in collection.compute_groups.values()] == [["first", "second"], ["other"], ["pixels"]]
-    for key, name in (("first", "MaxBoxAcc"), ("second", "MaxBoxAccV2"), ("pixels", "PxAP")):
-        assert {each: found[f"{key}_{each}"] for each in NORMALIZATIONS} == expected(name)
+    groups = {frozenset(each) for each in collection.compute_groups.values()}
+    of_boxes, of_masks = ({name for name in TABLE if TABLE[name][0] == kind} for kind in ("boxes", "masks"))
+    assert groups == {frozenset(of_boxes), frozenset(of_masks), frozenset({"other"}), frozenset({"pointing"})}
+    for name in TABLE:
+        assert {each: found[f"{name}_{each}"] for each in NORMALIZATIONS} == expected(name)
     assert found["other"] == expected("MaxBoxAccV2")["minmax"]
+    assert found["pointing"] == functional.pointing_game(CAMS, BOXES, size=SIZE)
     collection.reset()
-    del updates[:]
-    batch_values = collection(cams=CAMS, boxes=BOXES, masks=MASKS, image_ids=IDS)
-    assert values(batch_values) == found
+    assert values(collection(**given(ALL))) == found
 
 
 def test_metrics_whose_counts_are_equal_by_chance_share_nothing():
@@ -247,10 +351,7 @@ def test_metrics_whose_counts_are_equal_by_chance_share_nothing():
 
 @every_metric
 def test_a_result_has_all_there_is(name):
-    metric = fed(make(name), name)
-    evaluator = Evaluator(NORMALIZATIONS, **{TABLE[name][0]: dict(zip(IDS, batch(name)[1], strict=True))}, **HOW)
-    evaluator.update(CAMS, IDS)
-    assert metric.result().to_dict(curves=True) == evaluator.compute().to_dict(curves=True)
+    assert fed(make(name), name).result().to_dict(curves=True) == evaluated(name).to_dict(curves=True)
 
 
 @every_metric
@@ -332,9 +433,7 @@ def test_a_thousand_maps(name):
     rng = np.random.default_rng(12)
     corners = np.sort(rng.integers(0, 20, (len(cams), 2, 2)), axis=1).reshape(-1, 1, 4)
     masks = rng.choice(np.array([0, 1, 255], np.uint8), (len(cams), *SIZE))
-    truth, figure, twin = TABLE[name]
-    held = {"boxes": corners, "masks": masks}[truth]
-    check_equal(name, cams, held, {"size": SIZE}, figure, twin)
+    check_equal(name, cams, {"boxes": corners, "masks": masks}[TABLE[name][0]], {"size": SIZE})
 
 
 @pytest.fixture(scope="module")
@@ -353,21 +452,24 @@ def test_the_demo_cams(name, demo_cams):
     masks = np.zeros((len(cams), 224, 224), np.uint8)
     for mask, ((x0, y0, x1, y1), *_) in zip(masks, boxes, strict=True):
         mask[y0 : y1 + 1, x0 : x1 + 1] = 1
-    truth, figure, twin = TABLE[name]
-    check_equal(name, cams, {"boxes": boxes, "masks": masks}[truth], {}, figure, twin)
+    check_equal(name, cams, {"boxes": boxes, "masks": masks}[TABLE[name][0]], {})
 
 
-def check_equal(name, cams, held, how, figure, twin):
-    ids = range(len(cams))
-    evaluator = Evaluator(NORMALIZATIONS, **{TABLE[name][0]: dict(zip(ids, held, strict=True))}, **how)
-    evaluator.update(cams, ids)
-    wanted = {row.name: figure(row) for row in evaluator.compute()}
-    metric = getattr(metrics, name)(NORMALIZATIONS, **how)
+def check_equal(name, cams, held, how):
+    ids, (truth, figures, twin, more) = range(len(cams)), TABLE[name]
+    rng = np.random.default_rng(6)
+    logits, labels = rng.normal(size=(len(cams), 20)), rng.integers(0, 20, len(cams))
+    given = {"logits": logits, "labels": labels} if name == "TopKLocalization" else {}
+    evaluator = Evaluator(NORMALIZATIONS, **{truth: dict(zip(ids, held, strict=True))}, **how)
+    evaluator.update(cams, ids, **given)
+    wanted = figures(evaluator.compute())
+    metric = getattr(metrics, name)(NORMALIZATIONS, **how, **more)
     for start in range(0, len(cams), 64):
         part = slice(start, start + 64)
-        metric.update(torch.from_numpy(cams[part]), held[part], ids[part])
+        classes = {key: torch.from_numpy(value[part]) for key, value in given.items()}
+        metric.update(torch.from_numpy(cams[part]), held[part], ids[part], **classes)
     assert values(metric.compute()) == wanted
-    assert values(twin(cams, held, NORMALIZATIONS, **how)) == wanted
+    assert values(twin(cams, held, *given.values(), NORMALIZATIONS, **how, **more)) == wanted
 
 
 # Several processes, that torch.distributed connects.
@@ -386,6 +488,13 @@ def shares(scenario, rank):
         ids = IDS[:7] if scenario == "padded" else IDS
         return list(torch.utils.data.DistributedSampler(ids, PROCESSES, rank, shuffle=False))
     return list(metrics.UnpaddedSampler(IDS, PROCESSES, rank))
+
+
+def of_places(name, places):
+    """The arguments of an update with some images."""
+    truth = [TRUTH[TABLE[name][0]][place] for place in places]
+    more = (LOGITS[places], LABELS[places]) if name == "TopKLocalization" else ()
+    return CAMS[places], truth, [IDS[place] for place in places], *more
 
 
 def in_process(rank, folder):
@@ -408,15 +517,13 @@ def in_process(rank, folder):
                 said = None
                 for start in range(0, len(places), 3 if scenario == "each_step" else 2):
                     part = places[start : start + (3 if scenario == "each_step" else 2)]
-                    truth = [TRUTH[TABLE[name][0]][place] for place in part]
-                    said = (metric if scenario == "each_step" else metric.update)(
-                        CAMS[part], truth, [IDS[place] for place in part]
-                    )
+                    said = (metric if scenario == "each_step" else metric.update)(*of_places(name, part))
                 found[f"{scenario} {name}"] = [values(metric.compute()), metric.num_images]
                 if scenario == "each_step":  # of one step, so that it is of all images
                     assert values(said) == values(metric.compute())
                 else:  # what it has of its own is left
-                    metric.update(CAMS[:1], [TRUTH[TABLE[name][0]][0]], [f"more {rank}"])
+                    cams, truth, _, *more = of_places(name, [0])
+                    metric.update(cams, truth, [f"more {rank}"], *more)
                     assert metric.num_images == len(places) + 1
             except ValueError as error:
                 found[f"{scenario} {name}"] = str(error)

@@ -6,7 +6,7 @@ Source: Choe et al., arXiv 2007.04178, section 4; the interface: torchmetrics.
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -16,16 +16,37 @@ from torch.utils.data.distributed import DistributedSampler
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from wsolkern import defaults
-from wsolkern.errors import ArgumentError
+from wsolkern.errors import ArgumentError, ImageError, MapError
+from wsolkern.metrics.classification import TOP
 from wsolkern.metrics.evaluator import Evaluator
-from wsolkern.metrics.functional import Figures, Normalizations, counted, in_percent
+from wsolkern.metrics.functional import (
+    Figures,
+    Normalizations,
+    check_from_zero,
+    check_localization,
+    check_tolerance,
+    counted,
+    in_percent,
+    localization_of,
+    peak_iou_of,
+    point,
+)
 from wsolkern.metrics.identity import INTEGER, KEY_BYTES, key_of, named
+from wsolkern.metrics.localization import At
 from wsolkern.metrics.metric import Metric
 from wsolkern.metrics.protocol import GroundTruth, Protocol, check_ids
-from wsolkern.metrics.result import NormalizationResult, Result
+from wsolkern.metrics.result import Result
 from wsolkern.ops import DEFAULT_THRESHOLDS, inputs
 
-__all__ = ["MaxBoxAcc", "MaxBoxAccV2", "PxAP", "UnpaddedSampler"]
+__all__ = [
+    "MaxBoxAcc",
+    "MaxBoxAccV2",
+    "PixelIoU",
+    "PointingGame",
+    "PxAP",
+    "TopKLocalization",
+    "UnpaddedSampler",
+]
 
 
 class _Counting(torchmetrics.Metric):
@@ -145,19 +166,7 @@ class _Counting(torchmetrics.Metric):
 
 
 class _Evaluating(_Counting):
-    """A metric whose counts are an :class:`Evaluator`'s.
-
-    Args:
-        normalizations: What to normalize with, M of them, strings such as "ivr:0.45"; None to be fed score maps.
-        thresholds: Fractions of a map's maximum level, float64 [T], in [0, 1); non-decreasing for masks.
-        iou_thresholds: Fractions in (0, 1], D of them; of no meaning for masks.
-        size: Height and width, in pixels, that CAMs are resized to; score maps must have it.
-        backend: "auto", "reference", "cpu" or "cuda".
-        kwargs: torchmetrics' own, such as ``sync_on_compute``.
-
-    Raises:
-        ValueError: An argument is not as above.
-    """
+    """A metric whose counts are an :class:`Evaluator`'s; arguments as of :class:`MaxBoxAcc`."""
 
     truth: str
     """What maps are compared with: "boxes" or "masks"."""
@@ -190,7 +199,7 @@ class _Evaluating(_Counting):
         self._expect_sound()
         evaluator = self._evaluator(self.protocol, self.backend)
         arrays = {name: getattr(self, name).cpu().numpy() for name in self._counted}
-        evaluator._counts = evaluator.moment().plus(self.num_images, arrays)
+        evaluator._counts = evaluator.moment().plus(self.num_images, arrays, self._top(arrays))
         return evaluator.compute()
 
     def compute(self) -> Figures:
@@ -203,12 +212,13 @@ class _Evaluating(_Counting):
             ValueError: No image was counted, or one more than once; score maps on a device were none; masks have no
                 object pixel.
         """
-        return in_percent(self.result(), self._figure, self.device)
+        result = self.result()
+        return in_percent(result, self._figures(result), self.device)
 
-    def _count(self, cams: Any, image_ids: Any, **truth: Any) -> None:
-        """Adds the counts of a batch; those on a device are not waited for."""
+    def _count(self, cams: Any, image_ids: Any, **given: Any) -> Any:
+        """Adds the counts of a batch, and returns them; those on a device are not waited for."""
         ids, keys = self._ids_of(image_ids, len(cams) if isinstance(cams, Sized) else 0)
-        moment = counted(self.protocol, self.backend, cams, ids, **truth).moment()
+        moment = counted(self.protocol, self.backend, cams, ids, **given).moment()
         totals = {name: torch.tensor(counts) for name, counts in moment.on_host.items() if name in self._counted}
         totals |= {name: total for (name, *_), (total, _) in moment.on_devices.items()}
         for name, total in totals.items():
@@ -217,19 +227,34 @@ class _Evaluating(_Counting):
             self.num_invalid = self.num_invalid + (~check[0].is_valid).to(self.device, non_blocking=True)
         self._checks = [*(each for each in self._checks if not each[2].query() or each[0].error()), *moment.checks]
         self.image_keys.append(keys)
+        return moment
 
     def _evaluator(self, protocol: Protocol, backend: str) -> Evaluator:
         return Evaluator.of(protocol, GroundTruth(**{self.truth: {}}), backend=backend)
 
-    def _figure(self, row: NormalizationResult) -> float:
+    def _top(self, arrays: dict[str, np.ndarray]) -> tuple[int, ...]:
+        """The k that all images were classified for."""
+        return ()
+
+    def _figures(self, result: Result) -> Iterable[float]:
         raise NotImplementedError
 
 
 class _OfBoxes(_Evaluating):
-    __doc__ = _Evaluating.__doc__
     truth = "boxes"
+    num_correct: torch.Tensor
+    num_unclassified: torch.Tensor
 
-    def update(self, cams: Any, boxes: Sequence[Any], image_ids: Any) -> None:
+    def __init__(self, normalizations: Normalizations = "minmax", **how: Any):
+        super().__init__(normalizations, **how)
+        # Where images come with logits; the same states for all, so that metrics in a collection share them.
+        shapes = {"num_classified": (len(TOP),), "num_localized": (len(TOP), *self.num_correct.shape)}
+        for name, shape in shapes.items():
+            self.add_state(name, torch.zeros(shape, dtype=torch.int64), "sum")
+        self.add_state("num_unclassified", torch.zeros((), dtype=torch.int64), "sum")
+        self._counted += tuple(shapes)
+
+    def update(self, cams: Any, boxes: Sequence[Any], image_ids: Any, logits: Any = None, labels: Any = None) -> None:
         """Counts a batch.
 
         CAMs on a CUDA device are counted there and not waited for; boxes, and ids that are text, belong on the host.
@@ -239,12 +264,23 @@ class _OfBoxes(_Evaluating):
                 [N, h, w], torch or numpy.
             boxes: Ground truth per map, integers [N_i, 4] each, x0 y0 x1 y1 in pixels of the resized map, inclusive.
             image_ids: What tells the images apart, in all processes: N texts, or N integers (a tensor, too).
+            logits: Of all classes, numbers [N, C]; for :class:`TopKLocalization` in the same collection.
+            labels: With logits: the images' classes, integers [N] in [0, C).
 
         Raises:
-            ValueError: Ids that are repeated or not N; a map or box that is not as documented. Nothing of the batch is
-                counted then. Images of two updates or processes that are the same are refused by :meth:`compute`.
+            ValueError: Ids that are repeated or not N; a map, box, logit or label that is not as documented. Nothing of
+                the batch is counted then. Images of two updates or processes that are the same are refused by
+                :meth:`compute`.
         """
-        self._count(cams, image_ids, boxes=boxes)
+        moment = self._count(cams, image_ids, boxes=boxes, logits=logits, labels=labels)
+        self.num_unclassified = self.num_unclassified + (0 if moment.top else moment.num_images)
+
+    def _top(self, arrays: dict[str, np.ndarray]) -> tuple[int, ...]:
+        if not int(self.num_unclassified):
+            return TOP
+        for name in ("num_classified", "num_localized"):
+            del arrays[name]
+        return ()
 
 
 class _OfMasks(_Evaluating):
@@ -269,24 +305,172 @@ class _OfMasks(_Evaluating):
 
 
 class MaxBoxAcc(_OfBoxes):
-    """MaxBoxAcc of the largest contour at IoU 0.5, or at the first IoU threshold if that is not among them."""
+    """MaxBoxAcc of the largest contour at IoU 0.5, or at the first IoU threshold if that is not among them.
 
-    def _figure(self, row: NormalizationResult) -> float:
-        return Metric.MAX_BOX_ACC.figure(row)
+    Args:
+        normalizations: What to normalize with, M of them, strings such as "ivr:0.45"; None to be fed score maps.
+        thresholds: Fractions of a map's maximum level, float64 [T], in [0, 1); non-decreasing for masks.
+        iou_thresholds: Fractions in (0, 1], D of them; of no meaning for masks.
+        size: Height and width, in pixels, that CAMs are resized to; score maps must have it.
+        backend: "auto", "reference", "cpu" or "cuda".
+        kwargs: torchmetrics' own, such as ``sync_on_compute``.
+
+    Raises:
+        ValueError: An argument is not as above.
+    """
+
+    def _figures(self, result: Result) -> Iterable[float]:
+        return map(Metric.MAX_BOX_ACC.figure, result)
 
 
 class MaxBoxAccV2(_OfBoxes):
-    """MaxBoxAccV2: all contours, the mean over IoU thresholds."""
+    """MaxBoxAccV2: all contours, the mean over IoU thresholds; arguments as of :class:`MaxBoxAcc`."""
 
-    def _figure(self, row: NormalizationResult) -> float:
-        return Metric.MAX_BOX_ACC_V2.figure(row)
+    def _figures(self, result: Result) -> Iterable[float]:
+        return map(Metric.MAX_BOX_ACC_V2.figure, result)
+
+
+class TopKLocalization(_OfBoxes):
+    """Top-1 or Top-5 localization: MaxBoxAcc or MaxBoxAccV2 of the images whose class is among the first k logits.
+
+    Args:
+        normalizations: As of :class:`MaxBoxAcc`.
+        top: k, 1 or 5.
+        metric: "MaxBoxAcc" or "MaxBoxAccV2".
+        at: Where over thresholds, as for :meth:`wsolkern.metrics.Result.localization`.
+        how: All else, as of :class:`MaxBoxAcc`.
+
+    Raises:
+        ValueError: An argument is not as above.
+    """
+
+    def __init__(
+        self,
+        normalizations: Normalizations = "minmax",
+        *,
+        top: int = 1,
+        metric: str | Metric = Metric.MAX_BOX_ACC,
+        at: At = "best",
+        **how: Any,
+    ):
+        localization = check_localization(top, metric, at)
+        super().__init__(normalizations, **how)
+        self.top, self.metric, self.at = localization
+
+    def update(self, cams: Any, boxes: Sequence[Any], image_ids: Any, logits: Any, labels: Any) -> None:  # type: ignore[override]
+        """Counts a batch, as :meth:`MaxBoxAcc.update` does.
+
+        Args:
+            cams: Of the classes that the figure is to be of: those of the labels, or those predicted.
+            boxes, image_ids, logits, labels: As there; all of them are needed.
+        """
+        super().update(cams, boxes, image_ids, logits, labels)
+
+    def _top(self, arrays: dict[str, np.ndarray]) -> tuple[int, ...]:
+        top = super()._top(arrays)
+        if not top:
+            raise ValueError(
+                f"logits: expected them with all {self.num_images} images, found {int(self.num_unclassified)} without"
+            )
+        return top
+
+    def _figures(self, result: Result) -> Iterable[float]:
+        return localization_of(result, self.top, self.metric, self.at)
 
 
 class PxAP(_OfMasks):
-    """PxAP: the area under the pixel precision-recall curve."""
+    """PxAP: the area under the pixel precision-recall curve; arguments as of :class:`MaxBoxAcc`."""
 
-    def _figure(self, row: NormalizationResult) -> float:
-        return Metric.PXAP.figure(row)
+    def _figures(self, result: Result) -> Iterable[float]:
+        return map(Metric.PXAP.figure, result)
+
+
+class PixelIoU(_OfMasks):
+    """Peak IoU: the pixels that objects and score maps share in all images, over those of either, at its best.
+
+    At a threshold the pixels whose score reaches it are predicted. Arguments are those of :class:`MaxBoxAcc`; the first
+    threshold is 0.
+    """
+
+    def __init__(self, normalizations: Normalizations = "minmax", **how: Any):
+        super().__init__(normalizations, **how)
+        check_from_zero(self.protocol)
+
+    def _figures(self, result: Result) -> Iterable[float]:
+        return map(peak_iou_of, result)
+
+
+class PointingGame(_Counting):
+    """Pointing game: the maps that are largest on the object, or near it, in percent; no normalization changes that.
+
+    Args:
+        truth: What maps are compared with: "boxes" or "masks".
+        tolerance: How far from the object a map may be largest, in pixels of the resized map; Zhang et al. take 15.
+        size: Height and width, in pixels, that CAMs are resized to.
+        backend: "auto", "reference", "cpu" or "cuda".
+        kwargs: torchmetrics' own.
+
+    Raises:
+        ValueError: An argument is not as above.
+
+    Source: Zhang et al., arXiv 1608.00507, section 4.2.
+    """
+
+    num_hits: torch.Tensor
+
+    def __init__(
+        self,
+        truth: str = "boxes",
+        *,
+        tolerance: int = 0,
+        size: tuple[int, int] = defaults.SIZE,
+        backend: str = "auto",
+        **kwargs: Any,
+    ):
+        if truth not in ("boxes", "masks"):
+            raise ArgumentError("truth", f'expected "boxes" or "masks", found {truth!r}')
+        check_tolerance(tolerance)
+        size = inputs.check_size(size)
+        settings = {"pointing": truth, "tolerance": tolerance, "size": size}
+        super().__init__(settings, {"num_hits": ()}, **kwargs)
+        self.truth, self.tolerance, self.size, self.backend = truth, tolerance, size, backend
+
+    def update(self, cams: Any, boxes: Any = None, image_ids: Any = None, masks: Any = None) -> None:
+        """Counts a batch.
+
+        Args:
+            cams: CAMs or score maps, float16, bfloat16, float32 or float64 [N, h, w], torch or numpy.
+            boxes: Where ``truth`` is "boxes": per map integers [N_i, 4], as for :meth:`MaxBoxAcc.update`.
+            image_ids: What tells the images apart, in all processes: N texts, or N integers (a tensor, too).
+            masks: Where ``truth`` is "masks": uint8 [N, H, W], as for :meth:`PxAP.update`.
+
+        Raises:
+            ValueError: As from these.
+        """
+        target = {"boxes": boxes, "masks": masks}[self.truth]
+        for name, given in ((self.truth, target), ("image_ids", image_ids)):
+            if given is None:
+                raise ArgumentError(name, "expected one for each map, found None")
+        ids, keys = self._ids_of(image_ids, len(cams) if isinstance(cams, Sized) else 0)
+        given = {"boxes": None, "masks": None} | {self.truth: target}
+        try:
+            hits = point(cams, given["boxes"], given["masks"], self.tolerance, self.size, self.backend)
+        except MapError as error:
+            raise ImageError(ids[error.place], str(error)) from error
+        self.num_hits = self.num_hits + hits.sum().to(self.device, non_blocking=True)
+        self.image_keys.append(keys)
+
+    def compute(self) -> torch.Tensor:
+        """The pointing game of what all processes counted.
+
+        Returns:
+            Percent, float64 [].
+
+        Raises:
+            ValueError: No image was counted, or one more than once.
+        """
+        self._expect_sound()
+        return self.num_hits.to(torch.float64) * 100.0 / self.num_images
 
 
 class UnpaddedSampler(DistributedSampler[Any]):
