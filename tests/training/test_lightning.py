@@ -165,6 +165,7 @@ def test_the_callback_logs_and_lightning_keeps_the_best(kind, data, tmp_path):
     assert seen.modes == [set()] * 4  # the network is in training again
 
 
+@pytest.mark.slow
 def test_the_callback_evaluates_every_few_epochs_and_leaves_out_what_it_cannot_read(data, tmp_path):
     split = load_metadata(data / "boxes")
     for each in IDS[1:]:

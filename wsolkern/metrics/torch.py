@@ -103,8 +103,8 @@ class _Counting(torchmetrics.Metric):
         """
         return self._plot(val, ax)
 
-    def _ids_of(self, image_ids: Any, num_maps: int) -> tuple[Sequence[Any], torch.Tensor]:
-        """What messages call the images, and their keys, int64 [N, 2]; ids on a device stay there, unread."""
+    def _ids_of(self, image_ids: Any, num_maps: int) -> tuple[Sequence[Any], torch.Tensor | None]:
+        """What messages call the images; and their keys, if they are on a device, where they stay unread."""
         if isinstance(image_ids, torch.Tensor) and image_ids.device.type != "cpu":
             if image_ids.shape != (num_maps,) or image_ids.is_floating_point() or image_ids.is_complex():
                 found = f"{image_ids.dtype} {tuple(image_ids.shape)}"
@@ -115,8 +115,14 @@ class _Counting(torchmetrics.Metric):
             image_ids = image_ids.tolist()
         ids = check_ids(image_ids, num_maps)
         self._ids.update(dict.fromkeys(ids))
-        keys = np.frombuffer(b"".join(map(key_of, ids)), np.int64).reshape(-1, KEY_BYTES // 8)
-        return ids, inputs.to_device(keys, self.device)
+        return ids, None
+
+    def _add_images(self, keys: torch.Tensor | Iterable[bytes]) -> None:
+        """Adds images that were counted: their keys, int64 [N, 2], or 16 bytes each."""
+        if not isinstance(keys, torch.Tensor):
+            rows = np.frombuffer(b"".join(keys), np.int64).reshape(-1, KEY_BYTES // 8)
+            keys = torch.from_numpy(rows.copy()).to(self.device, non_blocking=True)
+        self.image_keys.append(keys)
 
     def _sync_dist(self, dist_sync_fn: Any = gather_all_tensors, process_group: Any = None) -> None:
         """torchmetrics' own, which expects that each process has counted an image."""
@@ -226,7 +232,7 @@ class _Evaluating(_Counting):
         for check in moment.checks:
             self.num_invalid = self.num_invalid + (~check[0].is_valid).to(self.device, non_blocking=True)
         self._checks = [*(each for each in self._checks if not each[2].query() or each[0].error()), *moment.checks]
-        self.image_keys.append(keys)
+        self._add_images(moment.images if keys is None else keys)
         return moment
 
     def _evaluator(self, protocol: Protocol, backend: str) -> Evaluator:
@@ -458,7 +464,7 @@ class PointingGame(_Counting):
         except MapError as error:
             raise ImageError(ids[error.place], str(error)) from error
         self.num_hits = self.num_hits + hits.sum().to(self.device, non_blocking=True)
-        self.image_keys.append(keys)
+        self._add_images(map(key_of, ids) if keys is None else keys)
 
     def compute(self) -> torch.Tensor:
         """The pointing game of what all processes counted.

@@ -22,6 +22,8 @@ from wsolkern.normalization import Normalization
 from wsolkern.studies.counting import evaluator_for
 from wsolkern.training.validation import evaluate_on, first_of
 
+__all__ = ["LocalizationCallback"]
+
 
 class LocalizationCallback(Callback):
     """Makes the CAMs of a split's images after each epoch, evaluates them and logs what they are worth.
