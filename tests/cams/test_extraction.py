@@ -17,14 +17,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from shared import write_split
+from shared import slow_but, write_split
 from torch import nn
 from typer.testing import CliRunner
 
-from wsolkern import models
+from wsolkern import models, studies
 from wsolkern.cams import CamStore, CamWriter, Look, Manifest, OwnCams, PooledCams, cam_model, extract
 from wsolkern.cli import app
-from wsolkern.datasets import ImageFolder, Preprocessing
+from wsolkern.datasets import ImageFolder, Preprocessing, load_metadata
 
 SIZE = (24, 32)
 NUM_CLASSES = 7
@@ -568,6 +568,105 @@ def test_command_with_predicted_classes(tmp_path, root, run):
         np.testing.assert_array_equal(part.classes, part.top5_classes[:, 0])
 
 
+class Counted(nn.Module):
+    """Counts the images that go through it."""
+
+    num_images = 0
+
+    def __init__(self):
+        super().__init__()
+        self.net = pooling_module()
+
+    def forward(self, images):
+        type(self).num_images += len(images)
+        return self.net(images)
+
+
+counted = seeded(Counted)
+
+
+@pytest.mark.parametrize("make", slow_but(["counted"], ["counted", "own"]))
+def test_both_classes_at_once(tmp_path, root, run, make, monkeypatch):
+    monkeypatch.setenv("WSOLKERN_NUM_THREADS", "1")
+    how = {"model": f"{THIS}:{make}"}
+    arguments = "--metadata", split_of(root), *(["--nwc"] if make == "counted" else []), "--classes"
+
+    def passes(store, classes) -> int:
+        """How many images went through the network."""
+        module = sys.modules.get(THIS)
+        before = module.Counted.num_images if module else 0
+        told.append(run(tmp_path / store, *arguments, classes, **how))
+        return sys.modules[THIS].Counted.num_images - before
+
+    told: list = []
+    passes("labels", "labels")
+    passes("predicted", "predicted")
+    num_passes = passes("again", "labels")
+    assert passes("store", "both") == num_passes and (make == "own" or num_passes >= 13)
+    assert "store: 13 CAMs" in told[-1].stdout and "store.predicted: 13 CAMs" in told[-1].stdout
+    beside = tmp_path / "store.predicted"
+    for path, classes in ((tmp_path / "store", "labels"), (beside, "predicted")):
+        assert by_id(path) == by_id(tmp_path / classes)
+        assert CamStore(path).manifest == CamStore(tmp_path / classes).manifest
+    assert by_id(tmp_path / "store") != by_id(beside)
+    # What is there of one of them stays; what is not is made.
+    shutil.rmtree(beside)
+    with CamWriter(beside, CamStore(tmp_path / "predicted").manifest) as writer:
+        for part in CamStore(tmp_path / "predicted").records():
+            writer.add_records(part.pick([*range(0, len(part.image_ids), 2)]))
+    shards = {path: path.stat().st_mtime_ns for path in (tmp_path / "store" / "shards").iterdir()}
+    passes("store", "both")
+    assert by_id(beside) == by_id(tmp_path / "predicted")
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "store" / "shards").iterdir()} == shards
+    passes("store", "labels")
+    # An image whose file is another one now is made again in both.
+    data = tmp_path / "data"
+    shutil.copytree(root, data)
+    shutil.copy(data / "0/00.png", data / "1/04.png")
+    done = run(tmp_path / "store", *arguments, "both", images=data, **how)
+    assert "1 CAMs no longer fit" in done.stderr and "1/04.png: was made from another file" in done.stderr
+    for path, classes in ((tmp_path / "store", "labels"), (beside, "predicted")):
+        run(tmp_path / f"new {classes}", *arguments, classes, images=data, **how)
+        assert by_id(path) == by_id(tmp_path / f"new {classes}") != by_id(tmp_path / classes)
+
+
+@pytest.mark.slow
+def test_both_classes_by_two_processes(tmp_path, root, run):
+    options = [f"{THIS}:mean", "--images", root, "--metadata", split_of(root), "--size", "24x32", "--batch-size", "3"]
+    options += ["--nwc", "--classes"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "wsolkern"]
+    done = subprocess.run(
+        [str(each) for each in [*command, "extract", *options, "both", "-o", tmp_path / "store"]],
+        cwd=Path(__file__).parent,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    for name, classes in (("store", "labels"), ("store.predicted", "predicted")):
+        assert done.stdout.count(f"{name}: 13 CAMs") == 1
+        run(tmp_path / classes, *options[3:], classes, model=f"{THIS}:mean")
+        assert by_id(tmp_path / name) == by_id(tmp_path / classes)
+        assert CamStore(tmp_path / name).manifest == CamStore(tmp_path / classes).manifest
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["labels", "predicted", "store", "store.predicted"]
+
+
+def test_top_1_does_not_depend_on_the_class_that_cams_are_of(tmp_path, root, run):
+    """Where the classifier is right both CAMs are of the label; elsewhere no image counts."""
+    run(tmp_path / "store", "--metadata", split_of(root), "--classes", "both")
+    split = load_metadata(split_of(root))
+    found = [
+        studies.evaluate(path, split, "minmax max", size=(24, 32), at=0.2)
+        for path in (tmp_path / "store", tmp_path / "store.predicted")
+    ]
+    assert [each.cams_of for each in found] == ["labels", "predicted"]
+    assert 0 < found[0].result.classification_accuracy[1] < 100
+    for labels, predicted in zip(*(each.localization for each in found), strict=True):
+        for place in (0, 3):
+            assert labels[place] == predicted[place] and labels[place].name == "Top-1"
+
+
 def test_command_lists_what_it_leaves_out(tmp_path, root, run):
     data = tmp_path / "data"
     shutil.copytree(root, data)
@@ -659,7 +758,7 @@ def test_command_says_what_is_wrong(tmp_path, run):
             f"MODEL: {THIS}:failing(number=3): TypeError: object of type",
         ),
         (f"{THIS}:mean", ("--mean", "1 2"), "--mean: expected three numbers or one, found '1 2'"),
-        (f"{THIS}:mean", ("--classes", "all"), "--classes: expected labels or predicted"),
+        (f"{THIS}:mean", ("--classes", "all"), "--classes: expected labels, predicted or both"),
         (f"{THIS}:mean", ("--device", "abacus"), "--device: "),
         (f"{THIS}:probabilities", (), "Name them with --features and --head"),
         (f"{THIS}:no_pooling", (), "give a function (images, classes) -> CAMs as MODEL instead"),

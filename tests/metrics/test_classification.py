@@ -108,7 +108,7 @@ def test_counts_of_real_cams_equal_a_plain_loop():
 
 
 def test_ways_to_say_what_is_right_are_one(backend):
-    cams, boxes, ids, logits, labels = data(12)
+    cams, boxes, ids, logits, labels = data(5)
     first = top_k(logits, labels, [1])[1]
     told = {
         "logits": {"logits": logits, "labels": labels},
@@ -118,13 +118,13 @@ def test_ways_to_say_what_is_right_are_one(backend):
         "another order": {"correct": dict(reversed(top_k(torch.from_numpy(logits), labels).items()))},
         "lists": {"correct": {k: each.tolist() for k, each in top_k(logits, labels).items()}},
     }
-    wanted = make(boxes)
+    wanted = make(boxes, ["ivr:0.45"])
     wanted.update(cams, ids, **told["logits"])
     for name, how in told.items():
-        evaluator = make(boxes, backend=backend)
+        evaluator = make(boxes, ["ivr:0.45"], backend=backend)
         evaluator.update(cams, ids, **how)
         assert evaluator == wanted, name
-    alone = make(boxes, backend=backend)
+    alone = make(boxes, ["ivr:0.45"], backend=backend)
     alone.update(cams, ids, correct=first)
     assert alone.top == (1,) and alone.num_classified.tolist() == [first.sum()]
     np.testing.assert_array_equal(alone.num_localized[0], wanted.num_localized[0])

@@ -15,7 +15,7 @@ from contextlib import contextmanager, nullcontext
 from inspect import signature
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -123,6 +123,21 @@ class PooledCams:
         Raises:
             ValueError: A logit is no number, or not the CAM's mean plus the bias; the message names the image.
         """
+        return self.looks(images, [classes], image_ids)[0]
+
+    def looks(
+        self,
+        images: "torch.Tensor",
+        classes: "Sequence[torch.Tensor | None]",
+        image_ids: Sequence[str | None] | None = None,
+    ) -> list[Look]:
+        """Several looks, of the same images and other classes each, from one forward pass; otherwise as a call.
+
+        Args:
+            images: float [N, 3, H, W].
+            classes: For each look int64 [N], or None for those of the largest logits.
+            image_ids: As for a call.
+        """
         import torch
 
         _evaluating(self.model)
@@ -136,16 +151,18 @@ class PooledCams:
             weights = weights.to(torch.promote_types(weights.dtype, torch.float32))
             # Also where the network itself computes in mixed precision.
             with torch.autocast(images.device.type, enabled=False):
-                features = made.to(weights.dtype)
-                classes = logits.argmax(1) if classes is None else classes
-                cams = class_activation_maps(features, weights, classes)
-                nwc_cams = class_activation_maps(features, weights, classes, nwc=True) if self.nwc else None
+                features, found = made.to(weights.dtype), []
                 changed = (
                     f"{self.features} is not, or no longer, all that {self.head} makes logits of; if the model was "
                     "changed after PooledCams was made, make it again"
                 )
-                expect_explained(cams, made, weights, bias, torch.as_tensor(classes), real, image_ids, changed)
-        return Look(cams, classes, logits, nwc_cams)
+                for some in classes:
+                    some = logits.argmax(1) if some is None else some
+                    cams = class_activation_maps(features, weights, some)
+                    nwc_cams = class_activation_maps(features, weights, some, nwc=True) if self.nwc else None
+                    expect_explained(cams, made, weights, bias, torch.as_tensor(some), real, image_ids, changed)
+                    found.append(Look(cams, some, logits, nwc_cams))
+        return found
 
     @property
     def num_classes(self) -> int:
@@ -316,6 +333,8 @@ def extract(
     rank: int = 0,
     num_ranks: int = 1,
     skip: Collection[str] = (),
+    predicted: CamWriter | None = None,
+    skip_predicted: Collection[str] = (),
     with_hash: bool = False,
     label_place: Callable[[str], str] | None = None,
     on_outdated: Callable[[dict[str, str]], None] | None = None,
@@ -344,6 +363,9 @@ def extract(
         rank: Which share of the batches to do, in [0, num_ranks): every num_ranks-th.
         num_ranks: How many processes share the images.
         skip: Ids that need no CAM, beside those in the store.
+        predicted: A second store, for the CAMs of the classes of the largest logits, beside those of the labels. Of
+            :class:`PooledCams` they come from the same forward pass; others are called a second time.
+        skip_predicted: Ids that need none there.
         with_hash: Keep and compare the SHA-256 of images' files.
         label_place: What the label of an image is called in errors: see :func:`check_labels`.
         on_outdated: Called before the first pass with image id -> why its stored CAM is made again, if there are some.
@@ -375,30 +397,46 @@ def extract(
         num_classes = num_classes_of(model, images.preprocessing.size, device)
         labels = check_labels(labels, ids, num_classes, place=label_place)
     is_checked = labels is None or num_classes is not None
-    old = outdated(CamStore(writer.path), images, labels, with_hash=with_hash)
-    if old and on_outdated is not None:
-        on_outdated(old)
+    wanted = [(writer, labels, skip), *([] if predicted is None else [(predicted, None, skip_predicted)])]
+    outs = []
+    for store, classes_of, skipped in wanted:
+        old = outdated(CamStore(store.path), images, classes_of, with_hash=with_hash)
+        outs.append(_Out(store, classes_of, old, store.image_ids.union(skipped).difference(old)))
+    if on_outdated is not None and (all_old := {name: why for each in outs for name, why in each.old.items()}):
+        on_outdated(all_old)
+
+    def drop_old() -> None:
+        for each in outs:
+            each.writer.drop(each.old)
+
     if is_checked:
-        writer.drop(old)
+        drop_old()
     mine = [ids[start : start + batch_size] for start in range(0, len(ids), batch_size)][rank::num_ranks]
-    stored = writer.image_ids.union(skip).difference(old)
+    stored = frozenset.intersection(*(frozenset(each.stored) for each in outs))
     todo = [window for window in mine if not stored.issuperset(window)]
     num_done = sum(map(len, mine)) - sum(map(len, todo))
 
-    def look(replica: Callable, batch: ImageBatch) -> tuple[ImageBatch, Look | None]:
+    def look(replica: Callable, batch: ImageBatch) -> tuple[ImageBatch, list[Look] | None]:
         if not batch.readable.any():
             return batch, None
         names = [each if ok else None for each, ok in zip(batch.image_ids, batch.readable, strict=True)]
-        classes = None if labels is None else torch.tensor([labels[each] for each in batch.image_ids], device=device)
+        asked = [
+            None if each is None else torch.tensor([each[name] for name in batch.image_ids], device=device)
+            for each in (out.labels for out in outs)
+        ]
         with stage("forward", device) as timer:
             timer.moved(0, len(batch.image_ids))
             with nullcontext() if precision == "float32" else torch.autocast(device.type, getattr(torch, precision)):
                 pixels = torch.from_numpy(batch.images).to(device)
                 is_ours = isinstance(replica, PooledCams | OwnCams)
-                found = replica(pixels, classes, names) if is_ours else replica(pixels, classes)
-        found = _on_host(found, len(batch.image_ids), classes)
-        if not is_ours and found.logits is not None:
-            expect_finite(None, torch.from_numpy(found.logits), names)
+                if isinstance(replica, PooledCams):
+                    made = replica.looks(pixels, asked, names)
+                else:
+                    made = [replica(pixels, each, names) if is_ours else replica(pixels, each) for each in asked]
+        found = [_on_host(each, len(batch.image_ids), classes) for each, classes in zip(made, asked, strict=True)]
+        for each in found:
+            if not is_ours and each.logits is not None:
+                expect_finite(None, torch.from_numpy(each.logits), names)
         return batch, found
 
     def finish(future: Future) -> None:
@@ -408,20 +446,23 @@ def extract(
             stop_if_interrupted()
         batch, found = future.result()
         if not is_checked and found is not None:
-            if found.logits is not None:
-                check_labels(labels, ids, found.logits.shape[1], place=label_place)
-            writer.drop(old)
+            if found[0].logits is not None:
+                check_labels(labels, ids, found[0].logits.shape[1], place=label_place)
+            drop_old()
             is_checked = True
-        rows = [row for row, each in enumerate(batch.image_ids) if batch.readable[row] and each not in stored]
-        if rows:
+        for out, made in zip(outs, found or (), strict=False):
+            rows = [row for row, each in enumerate(batch.image_ids) if batch.readable[row] and each not in out.stored]
+            if not rows:
+                continue
             names = [batch.image_ids[row] for row in rows]
-            cams, classes, logits, nwc_cams = (None if each is None else each[rows] for each in found)
-            if labels is not None:
-                _check_classes(names, classes, labels)
+            cams, classes, logits, nwc_cams = (None if each is None else each[rows] for each in made)
+            if out.labels is not None:
+                _check_classes(names, classes, out.labels)
             files = [FileStamp(*batch.files[row].tolist(), _sha256(batch.hashes[row])) for row in rows]
-            writer.add(names, cams, nwc_cams=nwc_cams, classes=classes, logits=logits, files=files)
+            out.writer.add(names, cams, nwc_cams=nwc_cams, classes=classes, logits=logits, files=files)
         if time.monotonic() - flushed > _FLUSH_SECONDS:
-            writer.flush()
+            for out in outs:
+                out.writer.flush()
             flushed = time.monotonic()
         num_done += len(batch.image_ids)
         if progress is not None:
@@ -445,8 +486,21 @@ def extract(
                 finish(pending.popleft())
         while pending:
             finish(pending.popleft())
-    writer.drop(old if not is_checked else ())  # where no image could be read
+    if not is_checked:  # where no image could be read
+        drop_old()
     return dict(images.problems)
+
+
+class _Out(NamedTuple):
+    """A store that an extraction writes."""
+
+    writer: CamWriter
+    labels: dict[str, int] | None
+    """Image id -> class that its CAM is of; None: the class of the largest logit."""
+    old: dict[str, str]
+    """Image id -> why its stored CAM is made again."""
+    stored: set[str]
+    """Ids that need no CAM."""
 
 
 def _sha256(digits: str | None) -> bytes | None:

@@ -69,6 +69,7 @@ class Entries(NamedTuple):
 
     image_ids: tuple[str, ...]
     classes: np.ndarray
+    top5_classes: np.ndarray
     file_bytes: np.ndarray
     file_mtimes: np.ndarray
     file_sha256: np.ndarray
@@ -196,11 +197,11 @@ def read_entries(store: Path, shard: Shard) -> Entries:
         open_regular(store / shard.file).close()  # safe_open would wait for a FIFO's writer
         with safetensors.safe_open(store / shard.file, framework="numpy") as file:
             present = set(file.keys())
-            names = ("image_ids", "classes", *(_FILES if present.issuperset(_FILES) else ()))
+            names = ("image_ids", "classes", "top5_classes", *(_FILES if present.issuperset(_FILES) else ()))
             tensors = {name: file.get_tensor(name) for name in names}
         image_ids = _checked(tensors, shard.num_maps)
         found = [tensors[name] for name in _FILES] if _FILES[0] in tensors else unknown_files(len(image_ids))
-        return Entries(image_ids, tensors["classes"], *found)
+        return Entries(image_ids, tensors["classes"], tensors["top5_classes"], *found)
 
 
 def unlisted_files(store: Path, shards: Sequence[Shard]) -> list[Path]:

@@ -122,6 +122,10 @@ def _top5(logits, num_maps: int) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f"logits: expected float [{num_maps}, K], found {found.dtype} {list(found.shape)}")
     number = min(NUM_TOP, found.shape[1])
     best = np.sort(np.argpartition(-found, number - 1, axis=1)[:, :number], axis=1)
+    # A partition takes any of the logits that equal the last one; where there are more of them, a sort tells which.
+    least = np.take_along_axis(found, best, axis=1).min(axis=1, keepdims=True)
+    tied = np.flatnonzero((found >= least).sum(axis=1) > number)
+    best[tied] = np.sort(np.argsort(-found[tied], axis=1, kind="stable")[:, :number], axis=1)
     order = np.argsort(-np.take_along_axis(found, best, axis=1), axis=1, kind="stable")
     classes[:, :number] = np.take_along_axis(best, order, axis=1)
     values[:, :number] = np.take_along_axis(found, classes[:, :number], axis=1)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,7 +23,21 @@ from wsolkern.datasets.spelling import nearest_spellings
 from wsolkern.errors import DatasetError, PathError
 from wsolkern.files import readers
 
+CLASSES = ("labels", "predicted")
+"""Which class of an image its CAM is of."""
 _NUM_LISTED = 4  # damaged shards, or images of other classes, that one message names
+
+
+class Classification(NamedTuple):
+    """What a store knows of the classes of some images; see :meth:`CamStore.classification`."""
+
+    num_images: int
+    """Those that it has maps of."""
+    num_with_logits: int
+    """Those of them that it has logits of and that have a label."""
+    cams_of: str | None
+    """The class that each map is of: its image's "labels", or the one "predicted"; as the manifest says, or else as the
+    stored classes are; None: neither."""
 
 
 class CamStore:
@@ -157,6 +172,30 @@ class CamStore:
         if wanted and not num_found and num_read == len(self.shards):
             raise DatasetError(self._strange(split))
 
+    def classification(self, split: Metadata, *, siblings: Iterable[str] = ()) -> "Classification":
+        """What the store knows of the classes of a split's images; in milliseconds, because shards are not verified.
+
+        Args:
+            split: The images, and their labels.
+            siblings: As for :meth:`source`.
+        """
+        wanted, (names, _) = set(split.image_ids), self.source(split.image_ids, siblings=siblings).names()
+        num_images = num_with_logits = num_labels = num_predicted = 0
+        for _, entries in self.entries():
+            image_ids = [names.get(each, each) for each in entries.image_ids] if names else entries.image_ids
+            rows = [row for row, image_id in enumerate(image_ids) if image_id in wanted]
+            labels = np.array([split.class_labels.get(image_ids[row], -1) for row in rows], np.int64)
+            classes, predicted = entries.classes[rows], entries.top5_classes[rows, 0]
+            num_images += len(rows)
+            num_with_logits += int(((predicted >= 0) & (labels >= 0)).sum())
+            num_labels += int(((classes == labels) & (labels >= 0)).sum())
+            num_predicted += int(((classes == predicted) & (predicted >= 0)).sum())
+        cams_of = self.manifest.preprocessing.get("classes")
+        if cams_of not in CLASSES:
+            found = (name for name, num in zip(CLASSES, (num_labels, num_predicted), strict=True) if num == num_images)
+            cams_of = next(found, None) if num_images else None
+        return Classification(num_images, num_with_logits, cams_of)
+
     def _strange(self, split: Metadata) -> str:
         """That a store has none of a split's images, and why that may be."""
         about = f"{self.path}: has none of the {len(split.image_ids):,} images of {split.folder}"
@@ -290,6 +329,7 @@ class CamSource:
         """Whether the maps read so far span exactly [0, 1]."""
         self._store, self._nwc, self._siblings, self._to_the_end = store, nwc, tuple(siblings), to_the_end
         self._shard: layout.Shard | None = None  # of the last batch
+        self._batch: Records | None = None  # the last one
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -301,6 +341,17 @@ class CamSource:
             uint64 [N], from the SHA-256 of the shard they are in.
         """
         return np.full(len(list(image_ids)), _stamp(self._shard), np.uint64)
+
+    def top5(self, image_ids: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
+        """The five largest logits of some images of the last batch.
+
+        Returns:
+            Classes int64 [N, 5] and logits float32 [N, 5], as :class:`Records` has them.
+        """
+        assert self._batch is not None
+        places = {image_id: row for row, image_id in enumerate(self._batch.image_ids)}
+        rows = [places[image_id] for image_id in image_ids]
+        return self._batch.top5_classes[rows], self._batch.top5_logits[rows]
 
     def changed(self, image_ids: Sequence[str], stamps: np.ndarray) -> list[str]:
         """The images, of some, whose maps are not those that :meth:`stamps` was about: the shard is not there."""
@@ -335,6 +386,7 @@ class CamSource:
             self._shard = shard
             for start in range(0, len(rows), size):
                 batch = part.pick(rows[start : start + size])
+                self._batch = batch
                 maps = batch.nwc_cams if self._nwc else batch.cams
                 self.spans.see(maps)
                 yield batch.image_ids, maps

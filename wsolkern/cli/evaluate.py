@@ -37,6 +37,16 @@ def evaluate(
     iou_thresholds: options.IouThresholds = options.DEFAULT_IOU_THRESHOLDS,
     interval: options.Interval = options.DEFAULT_INTERVAL,
     device: options.Device = "cpu",
+    without_logits: options.WithoutLogits = False,
+    at: Annotated[
+        str,
+        typer.Option(
+            metavar="best|gt-known|TAU|SELECT.json",
+            help="Where over thresholds Top-1, Top-5 and GT-known localization are taken: each where it is best on "
+            "these images, all where GT-known is best, at a fixed threshold such as 0.2, or at those that wsolkern "
+            "select --json wrote, chosen on train-fullsup.",
+        ),
+    ] = "best",
     allow_missing: options.AllowMissing = False,
     json_file: options.JsonFile = None,
     curves: Annotated[
@@ -56,6 +66,7 @@ def evaluate(
     """
     with terminal.errors_as_messages():
         from wsolkern import studies
+        from wsolkern.metrics import SelectedThresholds
 
         machine.use_threads(threads)
         if (cams is None) == (score_maps is None):
@@ -65,6 +76,9 @@ def evaluate(
         maps, targets = cams or score_maps, {"--json": json_file, "--resume": resume}
         check_targets(targets, (maps, metadata))
         how = options.evaluation(size, iou_thresholds, interval)
+        where = options.parse_at(at)
+        if cams is not None and not normalizations and isinstance(where, SelectedThresholds):
+            normalizations = [str(each) for each in where.thresholds]
         split = studying.load_split(metadata, mask_root, targets, box_format, box_rounding, allow_missing_ignore)
         with studying.running(studying.state_name(maps)) as progress:
             found = studies.evaluate(
@@ -74,6 +88,8 @@ def evaluate(
                 mask_root=mask_root,
                 nwc=nwc,
                 device=device,
+                with_logits=not without_logits,
+                at=where,
                 resume=resume,
                 progress=progress,
                 **how,
@@ -84,7 +100,7 @@ def evaluate(
         terminal.deliver_result(
             json_file,
             lambda: found.to_dict(curves=curves),
-            lambda: terminal.print_result(found.result, title, markdown=markdown),
+            lambda: terminal.print_evaluation(found, title, markdown=markdown),
             found.counted.save,
             lambda: studying.finish(len(split.image_ids), found.counted.problems, allow_missing),
         )

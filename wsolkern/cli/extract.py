@@ -52,7 +52,11 @@ def extract(
         str, "Linear or 1x1 Conv2d that makes the logits, such as fc; found if left out.", metavar="PATH"
     ) = None,
     classes: Annotated[
-        str, typer.Option(metavar="labels|predicted", help="Which class of an image its CAM is of.")
+        str,
+        typer.Option(
+            metavar="labels|predicted|both",
+            help="Which class of an image its CAM is of; both: those predicted go to a second store, STORE.predicted.",
+        ),
     ] = "labels",
     nwc: Annotated[
         bool, typer.Option("--nwc", help="Make NWC maps (negative classifier weights are 0) from the same pass.")
@@ -96,8 +100,11 @@ def extract(
         machine.keep_freed_memory()
         from wsolkern import studies
         from wsolkern.datasets import Preprocessing
+        from wsolkern.studies.extraction import predicted_store
 
         check_folder("--out", out)
+        if classes == "both":
+            check_folder("--out", predicted_store(out))
         preprocessing = Preprocessing(
             options.parse_size(size),
             interpolation,
@@ -146,10 +153,11 @@ def _finish(found: "Extraction", allow_missing: bool) -> None:
     Raises:
         typer.Exit: Something was, and that is not allowed.
     """
-    streams.say(f"{found.store}: {found.num_maps:,} CAMs")
-    if found.others:
-        text = f"{found.store}: {len(found.others):,} of them are of images that were not asked for now"
-        streams.stderr().print(f"{text}, such as {found.others[0]!r}")
+    for each in (found, *([found.predicted] if found.predicted else [])):
+        streams.say(f"{each.store}: {each.num_maps:,} CAMs")
+        if each.others:
+            text = f"{each.store}: {len(each.others):,} of them are of images that were not asked for now"
+            streams.stderr().print(f"{text}, such as {each.others[0]!r}")
     terminal.list_problems(f"of {found.num_images:,} images were left out", found.problems)
     if found.problems and not allow_missing:
         raise typer.Exit(terminal.PROBLEMS)

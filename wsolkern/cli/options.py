@@ -13,9 +13,12 @@ import typer
 
 from wsolkern import defaults
 from wsolkern.errors import ArgumentError
+from wsolkern.files import read_regular
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from wsolkern.metrics import SelectedThresholds
 
 
 DEFAULT_IOU_THRESHOLDS = " ".join(map(str, defaults.IOU_THRESHOLDS))
@@ -59,6 +62,13 @@ Interval = Annotated[
     float,
     typer.Option(
         help="Step between two thresholds on the score map, from 0 up to, not including, 1; 0.00001 is the smallest."
+    ),
+]
+WithoutLogits = Annotated[
+    bool,
+    typer.Option(
+        "--without-logits",
+        help="Leave out Top-1, Top-5 and GT-known localization of a store that has the images' logits.",
     ),
 ]
 Device = Annotated[str, typer.Option(help="cpu or cuda: where the maps are evaluated.")]
@@ -126,6 +136,26 @@ def normalizations(default: str) -> object:
             show_default=False,
         ),
     ]
+
+
+def parse_at(text: str) -> "float | str | SelectedThresholds":
+    """--at: the name of a policy, a threshold, or the thresholds of a file."""
+    from wsolkern.metrics.localization import POLICIES, SelectedThresholds
+
+    if text in POLICIES:
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    if not text.endswith(".json"):
+        raise ArgumentError(
+            "at", f"expected {', '.join(POLICIES)}, a threshold such as 0.2, or a file .json", repr(text)
+        )
+    try:
+        return SelectedThresholds.from_json(read_regular(text))
+    except ValueError as error:
+        raise ArgumentError("at", str(error), text) from error
 
 
 def check_plot(plot: Path | None) -> None:

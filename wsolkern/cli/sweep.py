@@ -30,6 +30,7 @@ def sweep(
     iou_thresholds: options.IouThresholds = options.DEFAULT_IOU_THRESHOLDS,
     interval: options.Interval = options.DEFAULT_INTERVAL,
     device: options.Device = "cpu",
+    without_logits: options.WithoutLogits = False,
     allow_missing: options.AllowMissing = False,
     json_file: options.JsonFile = None,
     csv_file: options.CsvFile = None,
@@ -76,6 +77,7 @@ def sweep(
                 mask_root=mask_root,
                 nwc=nwc,
                 device=device,
+                with_logits=not without_logits,
                 resume=resume,
                 progress=progress,
                 **how,
@@ -84,7 +86,7 @@ def sweep(
         result, title = found.result, f"{found.result.num_images:,} images of {split.folder}"
 
         def show() -> None:
-            terminal.print_result(result, title, markdown=markdown)
+            terminal.print_evaluation(found, title, markdown=markdown)
             if not markdown:
                 shown = [each for each in found.percentile_curves if each.metric != "MaxBoxAcc"]
                 with streams.printing() as console:

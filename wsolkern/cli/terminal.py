@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from wsolkern.metrics import Result
+    from wsolkern.studies import Evaluation
 
 # Exit codes: some maps were left out; nothing could be done, or not all written; Ctrl-C.
 PROBLEMS, FAILED, INTERRUPTED = 1, 2, 130
@@ -109,6 +110,19 @@ def print_result(result: "Result", title: str, *, markdown: bool = False) -> Non
     about = f"{title}, {len(result.thresholds)} thresholds, metrics in percent"
     with printing() as console:
         console.print(*rich_tables(result, about, console.width), sep="")
+
+
+def print_evaluation(evaluation: "Evaluation", title: str, *, markdown: bool = False) -> None:
+    """The same and, where images were classified, a second table: of localization with classification."""
+    from wsolkern.report.tables import localization_table, markdown_localization
+
+    print_result(evaluation.result, title, markdown=markdown)
+    if evaluation.localization is None:
+        return
+    if markdown:
+        return print_text(markdown_localization(evaluation))
+    with printing() as console:
+        console.print(localization_table(evaluation))
 
 
 def progress_bar(unit: str = "images") -> "Progress":

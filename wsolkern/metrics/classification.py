@@ -67,6 +67,29 @@ def top_k(logits: Any, labels: Any, top: Sequence[int] = TOP) -> dict[int, Any]:
     return {k: place <= k for k in _rising(top)}
 
 
+def stored_top_k(classes: np.ndarray, logits: np.ndarray, labels: Sequence[int]) -> dict[int, np.ndarray]:
+    """:func:`top_k` of the five largest logits that a CAM store keeps.
+
+    Args:
+        classes: Classes of the largest logits, largest first, int64 [N, 5]; -1 where there are fewer.
+        logits: These logits, float32 [N, 5].
+        labels: Classes of the images, N of them.
+
+    Raises:
+        MapError: A logit is NaN, there are none of an image, or its label is none of the classes.
+    """
+    wanted, is_there = np.array(labels, np.int64).reshape(-1, 1), classes >= 0
+    num_classes = is_there.sum(1)  # all of them where they are fewer than five
+    for place in np.flatnonzero((is_there & np.isnan(logits)).any(1)).tolist():
+        raise MapError("logits", place, "expected numbers, found NaN")
+    for place in np.flatnonzero(num_classes == 0).tolist():
+        raise MapError("logits", place, "expected some, found none in the store")
+    for place in np.flatnonzero((num_classes < TOP[-1]) & (wanted[:, 0] >= num_classes)).tolist():
+        found, num = int(wanted[place, 0]), int(num_classes[place])
+        raise MapError("labels", place, f"expected a class in [0, {num}), as there are logits of {num}, found {found}")
+    return {k: (classes[:, :k] == wanted).any(1) for k in TOP}
+
+
 def check_correct(correct: Any, num_images: int) -> dict[int, Any]:
     """What :meth:`Evaluator.update` is told of a batch, by k in rising order.
 

@@ -135,6 +135,23 @@ def check_at(at: At) -> At:
     raise ArgumentError("at", f"expected one of {expected}, found {at!r}")
 
 
+def expect_thresholds(
+    at: At,
+    normalizations: Iterable[Normalization | None],
+    thresholds: np.ndarray,  # [T]
+    iou_thresholds: tuple[float, ...],
+) -> None:
+    """Does nothing if figures of these normalizations can be taken there, before anything is counted.
+
+    Raises:
+        ArgumentError: As :func:`figures`.
+    """
+    at = check_at(at)
+    if not isinstance(at, str):
+        for each in normalizations:
+            _places(each, thresholds, iou_thresholds, at)
+
+
 def figures(
     normalization: Normalization | None,
     box_accuracy: Mapping[Metric, np.ndarray],  # of all images over thresholds, float64 [D, T]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from wsolkern.metrics import NormalizationResult, Result
+    from wsolkern.studies.evaluation import Evaluation
 
 
 def columns(result: "Result") -> list[tuple[str, str, list[str]]]:
@@ -44,6 +45,33 @@ def columns(result: "Result") -> list[tuple[str, str, list[str]]]:
         found.append(("", pxap.value, [f"{pxap.figure(row):.2f}" for row in rows]))
     found.append(("", "degenerate", [str(row.num_degenerate) for row in rows]))
     return found
+
+
+def localization_columns(evaluation: "Evaluation") -> list[tuple[str, str, list[str]]]:
+    """Top-1, Top-5 and GT-known localization, as :func:`columns`; of CAMs of the predicted class the last has another
+    name, for it is GT-known only of CAMs of the labels."""
+    assert evaluation.localization is not None
+    found = [("", "normalization", [row.name for row in evaluation.result])]
+    for place, each in enumerate(evaluation.localization[0]):
+        usual = usual_iou_threshold(tuple(each.per_iou))
+        heading = "any class" if each.top is None and evaluation.cams_of == "predicted" else each.name
+        group = f"{each.metric}@{usual:g}" if each.metric is Metric.MAX_BOX_ACC else str(each.metric)
+        found.append((group, heading, [f"{figures[place].figure:.2f}" for figures in evaluation.localization]))
+    return found
+
+
+def about_localization(evaluation: "Evaluation") -> str:
+    """What a reader of these columns must know: which CAMs, how good the classifier is, where figures are taken."""
+    accuracy = evaluation.result.classification_accuracy or {}
+    classified = ", ".join(f"Top-{k} {figure:.2f}" for k, figure in accuracy.items())
+    cams = {"labels": "the image's own class", "predicted": "the predicted class"}
+    at = evaluation.at
+    policy = {"best": "each figure at its best threshold on these images", "gt-known": "at the best GT-known threshold"}
+    where = policy.get(at, "") if isinstance(at, str) else f"at threshold {at:g}" if isinstance(at, float) else ""
+    return (
+        f"Localization with classification: CAMs of {cams.get(evaluation.cams_of or '', 'an unknown class')}, "
+        f"classification accuracy {classified}, {where or 'at thresholds selected on other images'}"
+    )
 
 
 def rich_tables(result: "Result", title: str, width: int) -> "list[Table]":
@@ -86,9 +114,22 @@ def _width(group: str, heading: str, cells: list[str]) -> int:
     return max(map(len, (group, heading, *cells)))
 
 
+def localization_table(evaluation: "Evaluation") -> "Table":
+    """The same table for a terminal."""
+    return _rich_table(localization_columns(evaluation), about_localization(evaluation))
+
+
 def markdown_table(result: "Result") -> str:
     """The table as Markdown."""
-    shown = columns(result)
+    return _markdown(columns(result))
+
+
+def markdown_localization(evaluation: "Evaluation") -> str:
+    """The localization with classification as Markdown, with what must be known of it above."""
+    return f"\n{about_localization(evaluation)}\n\n{_markdown(localization_columns(evaluation))}"
+
+
+def _markdown(shown: list[tuple[str, str, list[str]]]) -> str:
     lines = [
         [f"{group} {heading}".strip() for group, heading, _ in shown],
         ["---" if heading == "normalization" else "---:" for _, heading, _ in shown],

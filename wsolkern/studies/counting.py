@@ -11,17 +11,18 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from wsolkern.datasets import MaskFolder, Metadata
-from wsolkern.errors import ArgumentError, ImageError
+from wsolkern.errors import ArgumentError, ImageError, MapError
 from wsolkern.files import read_regular, stamp, write_whole
 from wsolkern.interrupts import interrupts_raise, unbroken
 from wsolkern.metrics import sealed
+from wsolkern.metrics.classification import stored_top_k
 from wsolkern.metrics.evaluator import Evaluator
 from wsolkern.normalization import Normalization, parse_all
 from wsolkern.ops import DEFAULT_THRESHOLDS
@@ -177,6 +178,8 @@ class SplitCount:
         job: What is counted, from :func:`fingerprint`; a state of another job is refused.
         mask_files: The files that an image's mask is read from, by image id, from :func:`mask_files_of`; None: no masks
             are read.
+        labels: The images' classes: each image is counted with whether its class is among the logits that the source
+            keeps, of which :meth:`CamSource.top5` tells; None: without.
     """
 
     def __init__(
@@ -186,9 +189,11 @@ class SplitCount:
         job: str,
         *,
         mask_files: Callable[[str], Iterable[Path]] | None = None,
+        labels: Mapping[str, int] | None = None,
     ):
         self.evaluator = evaluator
         self.job = job
+        self.labels = labels
         self._image_ids = tuple(image_ids)
         self._places = {image_id: place for place, image_id in enumerate(self._image_ids)}
         self._mask_files = mask_files
@@ -287,13 +292,25 @@ class SplitCount:
             twice = np.flatnonzero(self._is_counted[places])
             if len(twice):
                 raise ImageError(image_ids[twice[0]], "expected it once, found it a second time")
-            self.evaluator.update(cams, image_ids)
+            self._count(cams, image_ids)
             for name, values in stamps.items():
                 self._stamps[name][places] = values
             self._is_counted[places] = True
             start, stop = self._done[1], self._done[1] + len(places)
             self._order[start:stop] = places
             self._done = self.evaluator.moment(), stop
+
+    def _count(self, cams: object, image_ids: Sequence[str]) -> None:
+        if self.labels is None:
+            return self.evaluator.update(cams, image_ids)
+        source: Any = self._source
+        try:
+            classes, logits = source.top5(image_ids)
+            correct = stored_top_k(classes, logits, [self.labels[each] for each in image_ids])
+        except MapError as error:
+            raise ImageError(image_ids[error.place], str(error)) from error
+        update: Any = self.evaluator.update  # an Evaluator's
+        update(cams, image_ids, correct=correct)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the counts, and of which images they are, as one file, whole or not at all."""

@@ -6,7 +6,7 @@ Source: Choe et al., arXiv 2007.04178 (metrics); Kim et al., arXiv 2107.13221, e
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from wsolkern import defaults
-from wsolkern.cams import open_maps
+from wsolkern.cams import CamStore, open_maps
 from wsolkern.datasets import Metadata
-from wsolkern.errors import DatasetError
+from wsolkern.errors import ArgumentError, DatasetError
 from wsolkern.machine import gpu_of
 from wsolkern.metrics import Result
 from wsolkern.metrics.curves import PercentileCurve, percentile_curves
+from wsolkern.metrics.localization import At, LocalizationFigure, SelectedThresholds, expect_thresholds
 from wsolkern.normalization import Normalization, parse_all
 from wsolkern.ops import DEFAULT_THRESHOLDS
 from wsolkern.studies.counting import SplitCount, evaluator_for, fingerprint, mask_files_of
@@ -34,17 +35,34 @@ class Evaluation:
     """What was counted, and what was left out."""
     result: Result
     """A row a normalization."""
+    localization: tuple[tuple[LocalizationFigure, ...], ...] | None = None
+    """Of each row Top-1, Top-5 and GT-known localization; None where there were no logits, no labels or no boxes."""
+    at: At = "best"
+    """Where over thresholds these are taken."""
+    cams_of: str | None = None
+    """The class that each CAM is of: its image's "labels", or the one "predicted"; None where that is not known."""
 
     def to_dict(self, *, curves: bool = False) -> dict[str, Any]:
         """All of it as JSON can hold it; thresholds and the arrays over them only if ``curves``."""
-        return self.counted.to_dict() | self.result.to_dict(curves=curves)
+        content = self.counted.to_dict() | self.result.to_dict(curves=curves)
+        if self.localization is not None:
+            named = zip(self.result, self.localization, strict=True)
+            content["localization"] = {
+                "cams_of": self.cams_of,
+                "at": self.at.to_dict() if isinstance(self.at, SelectedThresholds) else self.at,
+                "normalizations": [
+                    {"normalization": row.name, "figures": [each.to_dict() for each in figures]}
+                    for row, figures in named
+                ],
+            }
+        return content
 
 
 @dataclass(frozen=True, eq=False)
 class Sweep(Evaluation):
     """The same with curves over percentile."""
 
-    percentile_curves: tuple[PercentileCurve, ...]
+    percentile_curves: tuple[PercentileCurve, ...] = ()
     """Of each normalization that has several percentiles, each metric that was measured."""
 
     def to_dict(self, *, curves: bool = False) -> dict[str, Any]:
@@ -65,6 +83,8 @@ def evaluate(
     thresholds: Sequence[float] | np.ndarray = DEFAULT_THRESHOLDS,
     iou_thresholds: Sequence[float] | np.ndarray = defaults.IOU_THRESHOLDS,
     device: str = "cpu",
+    with_logits: bool = True,
+    at: At = "best",
     resume: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -83,6 +103,9 @@ def evaluate(
         thresholds: Fractions of a map's maximum level, float64 [T], in [0, 1).
         iou_thresholds: Fractions, D of them.
         device: "cpu" or "cuda": where maps are evaluated.
+        with_logits: Where a store has logits of all images, and the split has labels: count which images are
+            classified, for Top-1, Top-5 and GT-known localization.
+        at: Where over thresholds these are taken: see :meth:`Result.localization`.
         resume: File that counts are saved to every few seconds, and gone on from if it is there.
         progress: Called with "evaluating", the number of images done and the number of images.
 
@@ -114,10 +137,21 @@ def evaluate(
         if store is not None:
             _check_kind(maps, store.manifest.content, normalizations is None)
             store.check_split(split)
+        labels, cams_of, notes = _labels(store, split) if with_logits else (None, None, [])
+        if at != "best" and (labels is None or split.kind != "boxes"):
+            raise ArgumentError("at", "needs boxes and a CAM store with the logits of all images, found none to count")
+        wanted = evaluator.normalizations or (None,)
+        expect_thresholds(at, wanted, evaluator.thresholds, tuple(evaluator.iou_thresholds.tolist()))
         job = fingerprint(split, mask_root, about)
         counting = SplitCount(evaluator, split.image_ids, job, mask_files=mask_files_of(split, mask_root))
         if state is not None and state.exists():
             counting.load(state)
+        if evaluator.top and labels is None:
+            raise ValueError(f"{state}: its images were counted with their logits, found that these are to be left out")
+        if evaluator.num_images and not evaluator.top and labels is not None:
+            labels, more = None, f"{state}: its images were counted without their logits, so others are, too"
+            notes = [more]
+        counting.labels = labels
         found = run_pass(
             counting,
             lambda remaining: open_maps(maps if store is None else store, remaining, siblings=split.image_ids, nwc=nwc),
@@ -131,7 +165,11 @@ def evaluate(
         raise NothingCounted(maps, found.problems, len(split.image_ids))
     seconds = time.perf_counter() - started
     about_it = os.fspath(maps), split, evaluator.size, evaluator.num_images, found.problems, seconds
-    return Evaluation(Counted(*about_it, found.warnings, found.save), evaluator.compute())
+    result, localization = evaluator.compute(), None
+    if evaluator.num_localized is not None:
+        localization = result.localization(at)
+    counted = Counted(*about_it, (*notes, *found.warnings), found.save)
+    return Evaluation(counted, result, localization, at, cams_of)
 
 
 def sweep(
@@ -155,7 +193,22 @@ def sweep(
     """
     wanted = tuple(dict.fromkeys(parse_all(normalizations)))
     found = evaluate(maps, split, wanted, **how)
-    return Sweep(found.counted, found.result, tuple(percentile_curves(found.result)))
+    curves = tuple(percentile_curves(found.result))
+    return Sweep(found.counted, found.result, found.localization, found.at, found.cams_of, curves)
+
+
+def _labels(store: CamStore | None, split: Metadata) -> tuple[Mapping[str, int] | None, str | None, list[str]]:
+    """Labels to count images with, None where logits or labels are not there; what CAMs are of; what to say of that."""
+    if store is None or not split.class_labels:
+        return None, None, []
+    known = store.classification(split)
+    if known.num_images == known.num_with_logits:
+        return (split.class_labels if known.num_images else None), known.cams_of, []
+    notes = [
+        f"{store.path}: {known.num_with_logits:,} of {known.num_images:,} images have logits and a label: "
+        "no image is counted with its logits"
+    ]
+    return None, known.cams_of, notes if known.num_with_logits else []
 
 
 def _check_kind(maps: str | os.PathLike[str], content: str, wants_score_maps: bool) -> None:

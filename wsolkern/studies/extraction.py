@@ -6,7 +6,8 @@ Source: Zhou et al., arXiv 1512.04150 (CAM); the image transform is that of Choe
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,14 @@ class Extraction:
     """Image id -> why it was left out."""
     others: tuple[str, ...]
     """Images in the store that were not asked for."""
+    predicted: "Extraction | None" = None
+    """The same of the store of the predicted classes' CAMs, where there are both."""
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON can hold it."""
-        return {**vars(self), "others": list(self.others)}
+        beside = {} if self.predicted is None else {"predicted": self.predicted.to_dict()}
+        known = {name: value for name, value in vars(self).items() if name != "predicted"}
+        return known | {"others": list(self.others)} | beside
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,10 @@ def extract(
         arguments: For the model's function, by name.
         weights: File with the model's weights.
         features, head: As for :class:`wsolkern.cams.PooledCams`.
-        classes: "labels" or "predicted": which class of an image its CAM is of.
+        classes: "labels" or "predicted": which class of an image its CAM is of. "both": those of the labels go to
+            ``out``, those predicted to a second store beside it, ``out`` with ".predicted" behind its name; the CAMs of
+            :class:`wsolkern.cams.PooledCams` come from one forward pass. Either goes on from what is there, also of
+            runs with one of them alone.
         nwc: Make NWC maps from the same pass.
         preprocessing: How an image becomes a network's input.
         device: "cpu" or "cuda"; under torchrun each process takes a GPU of its own.
@@ -115,8 +123,10 @@ def extract(
 
     Source: Zhou et al., arXiv 1512.04150, section 2.
     """
-    if classes not in ("labels", "predicted"):
-        raise ArgumentError("classes", f"expected labels or predicted, found {classes!r}")
+    if classes not in ("labels", "predicted", "both"):
+        raise ArgumentError("classes", f"expected labels, predicted or both, found {classes!r}")
+    beside = predicted_store(out) if classes == "both" else None
+    classes = "labels" if beside else classes
     asked = _asked(Path(images), None if metadata is None else Path(metadata), classes)
     image_ids, labels, out = asked.image_ids, asked.labels, Path(out)
     sizes = None if any_image_size else asked.sizes
@@ -165,38 +175,56 @@ def extract(
             if progress is not None and is_first:  # the first one's share stands for all
                 progress("extracting", min(num * ranks.num_ranks, len(image_ids)), len(image_ids))
 
-        with shared_writer(out, manifest, ranks) as (writer, stored):
-            if ranks.num_ranks > 1:
-                # The first one alone changes the store that all read.
-                old: dict[str, str] = {}
-                if is_first:
-                    with CamWriter(out, manifest) as main:
-                        old = outdated(CamStore(out), source, labels, with_hash=with_hash)
-                        tell(old)
-                        main.drop(old)
-                stored = stored.difference(ranks.gather(old)[0])
+        others = replace(manifest, preprocessing=manifest.preprocessing | {"classes": "predicted"})
+        with ExitStack() as stack:
+            outs = [(out, manifest, labels), *([(beside, others, None)] if beside else [])]
+            writers, skipped = [], []
+            for path, about, classes_of in outs:
+                writer, stored = stack.enter_context(shared_writer(path, about, ranks))
+                if ranks.num_ranks > 1:
+                    # The first one alone changes the store that all read.
+                    old: dict[str, str] = {}
+                    if is_first:
+                        with CamWriter(path, about) as main:
+                            old = outdated(CamStore(path), source, classes_of, with_hash=with_hash)
+                            tell(old)
+                            main.drop(old)
+                    stored = stored.difference(ranks.gather(old)[0])
+                writers.append(writer)
+                skipped.append(stored)
             try:
                 mine = extract_cams(
                     looker,
                     source,
-                    writer,
+                    writers[0],
                     labels,
                     batch_size=batch_size,
                     device=place,
                     precision=precision,
                     rank=ranks.rank,
                     num_ranks=ranks.num_ranks,
-                    skip=stored,
+                    skip=skipped[0],
+                    predicted=writers[1] if beside else None,
+                    skip_predicted=skipped[1] if beside else (),
                     with_hash=with_hash,
                     label_place=asked.place,
                     on_outdated=tell,
                     progress=done,
                 )
             except KeyboardInterrupt:
-                writer.flush()
-                raise KeyboardInterrupt(f"the CAMs of {len(writer.image_ids):,} images are kept") from None
+                for each in writers:
+                    each.flush()
+                raise KeyboardInterrupt(f"the CAMs of {len(writers[0].image_ids):,} images are kept") from None
         problems = {image_id: why for each in ranks.gather(mine) for image_id, why in each.items()}
-    return _found(out, image_ids, problems) if is_first else None
+    if not is_first:
+        return None
+    found = _found(out, image_ids, problems)
+    return replace(found, predicted=_found(beside, image_ids, problems)) if beside else found
+
+
+def predicted_store(out: str | os.PathLike[str]) -> Path:
+    """Where the CAMs of the predicted classes go, beside those of the labels in ``out``."""
+    return Path(out).with_name(f"{Path(out).name}.predicted")
 
 
 def _asked(images: Path, metadata: Path | None, classes: str) -> _Images:
