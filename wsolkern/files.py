@@ -119,12 +119,34 @@ def write_whole(path: str | os.PathLike, content: bytes, *, one_of_many: bool = 
         OSError: It cannot be written, and is as it was; the message names the path.
     """
     target = _target(path)
+    try:
+        with _replacing(target, one_of_many) as file:
+            file.write(content)
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, os.fspath(path)) from error
+
+
+@contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """A file that is written bit by bit and replaces another when the block ends, as :func:`write_whole` does it.
+
+    If the block ends with an error, the file that was there is as it was.
+
+    Raises:
+        OSError: It cannot be written; what the file itself raises in the block does not name the path.
+    """
+    with _replacing(_target(path), False) as file:
+        yield file
+
+
+@contextmanager
+def _replacing(target: Path, one_of_many: bool) -> Iterator[BinaryIO]:
     unfinished = _unfinished(target)
     try:
         if not one_of_many:
             _remove_abandoned(target)  # before: it may take the room that is needed
         with open(_create(unfinished), "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             if not one_of_many:
                 os.fsync(file.fileno())
@@ -133,8 +155,6 @@ def write_whole(path: str | os.PathLike, content: bytes, *, one_of_many: bool = 
         os.replace(unfinished, target)
         if not one_of_many:
             sync_folder(target.parent)
-    except OSError as error:
-        raise type(error)(error.errno, error.strerror, os.fspath(path)) from error
     finally:
         unfinished.unlink(missing_ok=True)
 

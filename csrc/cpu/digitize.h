@@ -11,13 +11,14 @@
 namespace wsolkern {
 
 constexpr size_t kMostCuts = INT16_MAX - 1;  // so that "more than all" is a 16-bit number too
+constexpr size_t kFewCuts = 8;               // so few are each compared with every pixel
 
 class Digitizer {
  public:
   // Sorts the cut points, which may be infinite; `grid` must be that of the maps to come. ranks: one per cut point.
   void set_cuts(const Grid& grid, std::span<const double> cuts, int16_t* ranks) {
     const size_t n = cuts.size();
-    usable_ = grid.usable();
+    usable_ = grid.usable() && n > kFewCuts;
     // A counting sort by cell: end_ holds counts, then where each cell begins, and moves on to where it ends.
     end_.assign(std::max(grid.num_cells, 4), 0);
     cell_.resize(n);
@@ -56,9 +57,12 @@ class Digitizer {
     }
   }
 
-  // bins[i] for n pixels; `cells` are theirs on the grid, and are not read if the grid is not usable. A NaN gets bin 0.
+  // bins[i] for n pixels; `cells` are theirs on the grid, and are not read if the grid is not usable or the cuts are
+  // few. A NaN gets bin 0.
   void bins(const double* map, const uint16_t* cells, size_t n, int16_t* out) const {
-    if (usable_)
+    if (sorted_.size() - 1 <= kFewCuts)
+      count_reached(map, n, out);
+    else if (usable_)
       for (size_t i = 0; i < n; ++i) {
         const uint16_t end = end_[cells[i]];
         out[i] = end & kOccupied ? compare(end & ~kOccupied, map[i]) : int16_t(end);
@@ -89,6 +93,20 @@ class Digitizer {
       const uint64_t sums = counts * kOnes, begins = sums - counts + before * kOnes;
       std::memcpy(cell, &begins, sizeof begins);
       before += sums >> 48;
+    }
+  }
+
+  void count_reached(const double* map, size_t n, int16_t* out) const {
+    size_t i = 0;
+    for (; i + kLanes64 <= n; i += kLanes64) {
+      const f64v values = load(map + i);
+      i64v reached{};
+      for (size_t c = 1; c < sorted_.size(); ++c) reached -= values >= splat(sorted_[c]);
+      for (int lane = 0; lane < kLanes64; ++lane) out[i + lane] = int16_t(reached[lane]);
+    }
+    for (; i < n; ++i) {
+      out[i] = 0;
+      for (size_t c = 1; c < sorted_.size(); ++c) out[i] += map[i] >= sorted_[c];
     }
   }
 

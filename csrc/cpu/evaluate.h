@@ -19,9 +19,10 @@
 
 namespace wsolkern {
 
-// hits[t]: which IoU thresholds are reached with the foreground "level > t".
-struct LevelHits {
-  uint32_t at[kScoreLevels + 1];
+// at[t]: which IoU thresholds are reached, one bit each, or the best IoU, with the foreground "level > t".
+template <class Value>
+struct Levels {
+  Value at[kScoreLevels + 1];
 };
 
 // An error that names the first value outside [0, 1], if there is one. name[which]: the map, as the caller knows it.
@@ -57,7 +58,7 @@ class PreparedMap {
   size_t size = 0;
   Extremes extremes{};
   Grid grid;
-  std::vector<uint16_t> cells;   // of every pixel, if the grid is usable
+  std::vector<uint16_t> cells;   // of every pixel, if the grid is usable and they are needed
   std::vector<double> filtered;  // scratch of a resize
 
   // `num_cuts`: how many cut points will be asked for at once.
@@ -73,7 +74,8 @@ class PreparedMap {
     }
     extremes = find_extremes(values, size);
     grid = Grid(extremes, num_cuts);
-    if (grid.usable()) grid.cells(values, size, cells);
+    has_cells_ = false;
+    if (num_cuts > kFewCuts) find_cells();
     clock.end_of(kStatistics, num_digitized_bytes());
   }
 
@@ -86,7 +88,7 @@ class PreparedMap {
       for (const int64_t rank : {each.offset, each.divisor})
         if (rank >= 0) wanted_.push_back(rank);
     statistics_.resize(wanted_.size());
-    if (!wanted_.empty()) order_.find(values, size, grid, cells, wanted_, statistics_.data());
+    if (!wanted_.empty()) find_cells(), order_.find(values, size, grid, cells, wanted_, statistics_.data());
     size_t next = 0;  // they are asked for in the order in which they were listed
     for (size_t m = 0; m < ranks.size(); ++m)
       out[m] = affine_of(extremes, ranks[m], [&](int64_t) { return statistics_[next++]; });
@@ -102,9 +104,15 @@ class PreparedMap {
   }
 
  private:
+  bool has_cells_ = false;
   std::vector<double> resized_, statistics_;
   std::vector<int64_t> wanted_;
   OrderStatistics order_;
+
+  void find_cells() {
+    if (std::exchange(has_cells_, true) || !grid.usable()) return;
+    grid.cells(values, size, cells);
+  }
 };
 
 struct BoxProblem {
@@ -121,6 +129,49 @@ struct BoxProblem {
 // int(threshold * max level): the foreground is "level > this".
 inline int threshold_level(double threshold, int max_level) { return int(threshold * max_level); }
 
+// Which levels are asked for, each once: those of a normalized map, or of a score map, whose largest may be less.
+struct LevelProblem {
+  size_t height, width;
+  std::span<const Ranks> normalizations;  // none: the maps are score maps
+  std::span<const double> thresholds;     // [normalizations or 1, num_thresholds]
+  size_t num_thresholds;
+  std::vector<std::vector<double>> scores;  // per normalization: the least scores of the foregrounds asked for
+  std::vector<int> which;                   // per threshold: of these scores
+
+  LevelProblem(size_t height, size_t width, std::span<const Ranks> normalizations, std::span<const double> thresholds,
+               size_t num_thresholds)
+      : height(height),
+        width(width),
+        normalizations(normalizations),
+        thresholds(thresholds),
+        num_thresholds(num_thresholds),
+        scores(normalizations.size()),
+        which(normalizations.size() * num_thresholds) {
+    for (size_t m = 0; m < normalizations.size(); ++m) {
+      int place[kScoreLevels];
+      std::fill(place, place + kScoreLevels, -1);
+      for (size_t t = 0; t < num_thresholds; ++t) {
+        const int level = threshold_level(thresholds[m * num_thresholds + t], kScoreLevels);
+        if (place[level] < 0) {
+          place[level] = int(scores[m].size());
+          scores[m].push_back(score_of_level(level + 1));
+        }
+        which[m * num_thresholds + t] = place[level];
+      }
+    }
+  }
+};
+
+// One map of a batch.
+struct MapTask {
+  const double* cam;
+  size_t which;  // in the batch, as the caller knows it
+  const Resize& resize;
+  bool is_resized;
+  uint8_t* degenerate;  // of its first normalization
+  std::ptrdiff_t degenerate_stride;
+};
+
 class Workspace {
  public:
   PreparedMap map;
@@ -133,52 +184,81 @@ class Workspace {
   }
   void end() { clock.stop(); }
 
-  // Calls sink(contours index, normalization, max level, hits) for each of them.
+  // Calls sink(contours index, normalization, max level, hits) for each of them, with Levels<uint32_t>.
   template <class Sink>
-  void box_hits(const BoxProblem& problem, const double* cam, size_t which_map, const Resize& resize, bool is_resized,
-                const GroundTruth& truth, uint8_t* degenerate, std::ptrdiff_t degenerate_stride, Sink&& sink) {
-    const uint32_t none = truth.hits({0, 0, 0, 0});  // the box of an empty foreground
+  void box_hits(const BoxProblem& problem, const MapTask& task, const GroundTruth& truth, Sink&& sink) {
+    by_level(
+        problem, task, truth.hits(kNoBox), hits_,
+        [&](uint32_t* largest, uint32_t* all) { tree_.box_hits(image_, truth, largest, all); }, sink);
+  }
+
+  // The same with the best IoU of each level, Levels<double>.
+  template <class Sink>
+  void box_ious(const BoxProblem& problem, const MapTask& task, const TruthBoxes& truth, Sink&& sink) {
+    by_level(
+        problem, task, truth.best_iou(kNoBox), ious_,
+        [&](double* largest, double* all) { tree_.box_ious(image_, truth, largest, all); }, sink);
+  }
+
+  // Calls sink(normalization, threshold, the largest contour's box, number of contours) for each of them.
+  template <class Sink>
+  void localize(const LevelProblem& problem, const MapTask& task, Sink&& sink) {
     const size_t num_pixels = problem.height * problem.width, num_bin_bytes = num_pixels * sizeof(int16_t);
-    const size_t num_hit_bytes =  // of one normalization: hits are read, counts are read and written
-        problem.num_contours() * kScoreLevels *
-        (sizeof found_.at[0] + 2 * problem.iou_thresholds.size() * sizeof counts[0]);
     image_.resize(int(problem.height), int(problem.width));
+    const auto find_all = [&] {
+      boxes_.resize(image_.top + 2);
+      num_contours_.resize(image_.top + 2);
+      tree_.localize(image_, boxes_.data(), num_contours_.data());
+      boxes_[image_.top + 1] = kNoBox;
+      num_contours_[image_.top + 1] = 0;
+    };
+    const auto tell = [&](size_t m, size_t t, int level) {
+      const int k = std::min(level, image_.top + 1);
+      sink(m, t, boxes_[k], num_contours_[k]);
+    };
     if (problem.normalizations.empty()) {
-      expect_scores(cam, problem.height, problem.width, "cams", which_map);
-      quantize(cam, image_);
-      degenerate[0] = 0;
-      clock.end_of(kDigitizing, num_pixels * sizeof *cam + num_bin_bytes);
-      find_hits(truth, problem.contours, none);
+      expect_scores(task.cam, problem.height, problem.width, "cams", task.which);
+      quantize(task.cam, image_);
+      task.degenerate[0] = 0;
+      int level_of[kScoreLevels + 2] = {};  // first 1 where a level is the least of a foreground asked for
+      const int top = image_.top;
+      for (const double threshold : problem.thresholds) level_of[threshold_level(threshold, top) + 1] = 1;
+      std::partial_sum(level_of, level_of + top + 2, level_of);
+      for (int y = 0; y < image_.height; ++y)
+        for (int x = 0; x < image_.width; ++x) image_.row(y)[x] = int16_t(level_of[image_.row(y)[x]]);
+      image_.top = level_of[top];
+      clock.end_of(kDigitizing, num_pixels * sizeof *task.cam + num_bin_bytes);
+      find_all();
       clock.end_of(kTree, num_bin_bytes);
-      for (size_t c = 0; c < problem.num_contours(); ++c) {
-        for (int t = 0; t <= kScoreLevels; ++t) found_.at[t] = hits_[c][std::min(t, image_.top) + 1];
-        sink(c, size_t(0), image_.top, found_);
-      }
-      clock.end_of(kGathering, num_hit_bytes);
+      for (size_t t = 0; t < problem.num_thresholds; ++t)
+        tell(0, t, level_of[threshold_level(problem.thresholds[t], top) + 1]);
       return;
     }
     constexpr size_t kMostAtOnce = kMostCuts / kScoreLevels;
-    map.prepare(cam, resize, is_resized, num_pixels,
-                kScoreLevels * std::min(problem.normalizations.size(), kMostAtOnce), clock);
+    size_t most_cuts = 0;
+    for (size_t m = 0; m < problem.scores.size(); ++m) most_cuts += m < kMostAtOnce ? problem.scores[m].size() : 0;
+    map.prepare(task.cam, task.resize, task.is_resized, num_pixels, most_cuts, clock);
     map.affines(problem.normalizations, affines_, clock);
     for (size_t m0 = 0; m0 < affines_.size(); m0 += kMostAtOnce) {
       const size_t m1 = std::min(affines_.size(), m0 + kMostAtOnce);
-      cut(std::span(affines_).subspan(m0, m1 - m0), scores_of_levels());
+      cuts_.clear();
+      for (size_t m = m0; m < m1; ++m) {
+        cuts_.resize(cuts_.size() + problem.scores[m].size());
+        cut_points(affines_[m], problem.scores[m], cuts_.data() + cuts_.size() - problem.scores[m].size());
+      }
+      ranks_.resize(cuts_.size());
+      digitizer_.set_cuts(map.grid, cuts_, ranks_.data());
       draw_bins();
       clock.end_of(kDigitizing, map.num_digitized_bytes() + num_bin_bytes, m0 == 0);
-      find_hits(truth, problem.contours, none);
+      find_all();
       clock.end_of(kTree, num_bin_bytes, m0 == 0);
-      for (size_t m = m0; m < m1; ++m) {
-        degenerate[std::ptrdiff_t(m) * degenerate_stride] = affines_[m].divisor == 0;
-        const int16_t* rank = ranks_.data() + (m - m0) * kScoreLevels;
-        for (size_t c = 0; c < problem.num_contours(); ++c) {
-          for (int t = 0; t < kScoreLevels; ++t)
-            found_.at[t] = affines_[m].divisor == 0 ? none : hits_[c][std::min<int>(rank[t], image_.top + 1)];
-          found_.at[kScoreLevels] = none;
-          sink(c, m, kScoreLevels, found_);
-        }
+      const int16_t* rank = ranks_.data();
+      for (size_t m = m0; m < m1; rank += problem.scores[m++].size()) {
+        const bool is_degenerate = affines_[m].divisor == 0;
+        task.degenerate[std::ptrdiff_t(m) * task.degenerate_stride] = is_degenerate;
+        for (size_t t = 0; t < problem.num_thresholds; ++t)
+          tell(m, t, is_degenerate ? INT16_MAX : rank[problem.which[m * problem.num_thresholds + t]]);
       }
-      clock.end_of(kGathering, (m1 - m0) * num_hit_bytes, m0 == 0);
     }
   }
 
@@ -246,7 +326,8 @@ class Workspace {
   size_t bytes() const {
     return map.bytes() + image_.bytes() + tree_.bytes() + digitizer_.bytes() + histogram_.bytes() +
            (cuts_.capacity() + counts.capacity()) * 8 + (ranks_.capacity() + bins_.capacity()) * 2 +
-           (hits_[0].capacity() + hits_[1].capacity()) * 4;
+           (hits_[0].capacity() + hits_[1].capacity()) * 4 + (ious_[0].capacity() + ious_[1].capacity()) * 8 +
+           boxes_.capacity() * sizeof(Box) + num_contours_.capacity() * 4;
   }
 
  private:
@@ -258,7 +339,11 @@ class Workspace {
   LevelImage image_;
   ComponentTree tree_;
   std::vector<uint32_t> hits_[2];  // per level of image_, and one more for an empty foreground
-  LevelHits found_;
+  std::vector<double> ious_[2];
+  std::vector<Box> boxes_;
+  std::vector<int32_t> num_contours_;
+
+  static constexpr Box kNoBox{0, 0, 0, 0};  // of an empty foreground
 
   static std::span<const double> scores_of_levels() {
     static const std::vector<double>& scores = *new std::vector<double>([] {  // never destroyed, as the pool
@@ -284,14 +369,60 @@ class Workspace {
     image_.find_top();
   }
 
-  void find_hits(const GroundTruth& truth, int contours, uint32_t none) {
-    for (auto& hits : hits_) {
-      hits.resize(image_.top + 2);
-      hits[image_.top + 1] = none;
+  template <class Value, class Find, class Sink>
+  void by_level(const BoxProblem& problem, const MapTask& task, Value none, std::vector<Value> (&values)[2],
+                Find&& find, Sink&& sink) {
+    const size_t num_pixels = problem.height * problem.width, num_bin_bytes = num_pixels * sizeof(int16_t);
+    const size_t num_value_bytes =  // of one normalization: values are read, counts are read and written
+        problem.num_contours() * kScoreLevels * (sizeof none + 2 * problem.iou_thresholds.size() * sizeof counts[0]);
+    const auto find_all = [&] {
+      for (auto& each : values) {
+        each.resize(image_.top + 2);
+        each[image_.top + 1] = none;
+      }
+      // values[0] is what is asked for first: the largest contour's if both are.
+      find(problem.contours & kWantLargest ? values[0].data() : nullptr,
+           problem.contours & kWantAll ? values[problem.contours == kWantBoth].data() : nullptr);
+    };
+    Levels<Value> found;
+    image_.resize(int(problem.height), int(problem.width));
+    if (problem.normalizations.empty()) {
+      expect_scores(task.cam, problem.height, problem.width, "cams", task.which);
+      quantize(task.cam, image_);
+      task.degenerate[0] = 0;
+      clock.end_of(kDigitizing, num_pixels * sizeof *task.cam + num_bin_bytes);
+      find_all();
+      clock.end_of(kTree, num_bin_bytes);
+      for (size_t c = 0; c < problem.num_contours(); ++c) {
+        for (int t = 0; t <= kScoreLevels; ++t) found.at[t] = values[c][std::min(t, image_.top) + 1];
+        sink(c, size_t(0), image_.top, found);
+      }
+      clock.end_of(kGathering, num_value_bytes);
+      return;
     }
-    // hits_[0] is what is asked for first: the largest contour's if both are.
-    tree_.box_hits(image_, truth, contours & kWantLargest ? hits_[0].data() : nullptr,
-                   contours & kWantAll ? hits_[contours == kWantBoth].data() : nullptr);
+    constexpr size_t kMostAtOnce = kMostCuts / kScoreLevels;
+    map.prepare(task.cam, task.resize, task.is_resized, num_pixels,
+                kScoreLevels * std::min(problem.normalizations.size(), kMostAtOnce), clock);
+    map.affines(problem.normalizations, affines_, clock);
+    for (size_t m0 = 0; m0 < affines_.size(); m0 += kMostAtOnce) {
+      const size_t m1 = std::min(affines_.size(), m0 + kMostAtOnce);
+      cut(std::span(affines_).subspan(m0, m1 - m0), scores_of_levels());
+      draw_bins();
+      clock.end_of(kDigitizing, map.num_digitized_bytes() + num_bin_bytes, m0 == 0);
+      find_all();
+      clock.end_of(kTree, num_bin_bytes, m0 == 0);
+      for (size_t m = m0; m < m1; ++m) {
+        task.degenerate[std::ptrdiff_t(m) * task.degenerate_stride] = affines_[m].divisor == 0;
+        const int16_t* rank = ranks_.data() + (m - m0) * kScoreLevels;
+        for (size_t c = 0; c < problem.num_contours(); ++c) {
+          for (int t = 0; t < kScoreLevels; ++t)
+            found.at[t] = affines_[m].divisor == 0 ? none : values[c][std::min<int>(rank[t], image_.top + 1)];
+          found.at[kScoreLevels] = none;
+          sink(c, m, kScoreLevels, found);
+        }
+      }
+      clock.end_of(kGathering, (m1 - m0) * num_value_bytes, m0 == 0);
+    }
   }
 };
 

@@ -192,45 +192,83 @@ void digitize(const Array<double>& maps, const Array<double>& cuts, Array<int16_
   });
 }
 
-void box_hits(const Array<double>& maps, std::pair<int, int> size, const Array<int64_t>& ranks,
-              const Array<int32_t>& boxes, const Array<int64_t>& box_offsets, const Array<double>& iou_thresholds,
-              const Array<double>& thresholds, int contours, std::optional<Array<uint8_t>> hits,
-              std::optional<Array<int64_t>> counts, Array<uint8_t>& degenerate, int threads) {
-  expect_shape("maps", maps, {-1, -1, -1});
-  const py::ssize_t num_maps = maps.shape(0), num_thresholds = thresholds.size(), num_ious = iou_thresholds.size();
-  const BoxProblem problem{size_t(size.first),      size_t(size.second), ranks_of(ranks),
-                           span_of(iou_thresholds), span_of(thresholds), contours};
-  const py::ssize_t num_contours = problem.num_contours(), num_normalizations = problem.num_normalizations();
+// The maps of a batch, checked against what they are to become.
+class Batch {
+ public:
+  Batch(const Array<double>& maps, std::pair<int, int> size, std::span<const Ranks> normalizations,
+        Array<uint8_t>& degenerate)
+      : resize_(prepared(maps, size, normalizations, degenerate)),
+        is_resized_(maps.shape(1) == size.first && maps.shape(2) == size.second),
+        num_maps_(maps.shape(0)),
+        cam_size_(maps.shape(1) * maps.shape(2)),
+        cams_(maps.data()),
+        degenerate_(degenerate.mutable_data()) {}
+
+  MapTask operator[](size_t n) const {
+    return {cams_ + n * cam_size_, n, resize_, is_resized_, degenerate_ + n, std::ptrdiff_t(num_maps_)};
+  }
+
+ private:
+  const Resize resize_;
+  const bool is_resized_;
+  const size_t num_maps_, cam_size_;
+  const double* const cams_;
+  uint8_t* const degenerate_;
+
+  static Resize prepared(const Array<double>& maps, std::pair<int, int> size, std::span<const Ranks> normalizations,
+                         const Array<uint8_t>& degenerate) {
+    expect_shape("maps", maps, {-1, -1, -1});
+    if (normalizations.empty()) expect_shape("maps", maps, {maps.shape(0), size.first, size.second});
+    expect_shape("degenerate", degenerate, {py::ssize_t(std::max<size_t>(normalizations.size(), 1)), maps.shape(0)});
+    return Resize(int(maps.shape(1)), int(maps.shape(2)), size.first, size.second);
+  }
+};
+
+void expect_thresholds(const Array<double>& thresholds) {
+  for (const double threshold : span_of(thresholds))
+    if (!(threshold >= 0 && threshold < 1)) throw std::invalid_argument("thresholds: expected fractions in [0, 1)");
+}
+
+void expect_boxes(const Array<int32_t>& boxes, const Array<int64_t>& box_offsets, py::ssize_t num_maps) {
+  static_assert(sizeof(Box) == 4 * sizeof(int32_t));
   expect_shape("boxes", boxes, {-1, 4});
   expect_shape("box_offsets", box_offsets, {num_maps + 1});
-  expect_shape("degenerate", degenerate, {num_normalizations, num_maps});
-  if (hits) expect_shape("hits", *hits, {num_contours, num_normalizations, num_maps, num_ious, num_thresholds});
-  if (counts) expect_shape("counts", *counts, {num_contours, num_normalizations, num_ious, num_thresholds});
-  if (num_ious < 1 || num_ious > kMaxIouThresholds)
-    throw std::invalid_argument("iou_thresholds: expected 1 to " + std::to_string(kMaxIouThresholds) + ", found " +
-                                std::to_string(num_ious));
-  for (const double threshold : problem.thresholds)
-    if (!(threshold >= 0 && threshold < 1)) throw std::invalid_argument("thresholds: expected fractions in [0, 1)");
-  if (problem.normalizations.empty()) expect_shape("maps", maps, {num_maps, size.first, size.second});
   const std::span<const int64_t> offsets = span_of(box_offsets);
   if (offsets.front() != 0 || offsets.back() != boxes.shape(0))
     throw std::invalid_argument("box_offsets: expected to run from 0 to the number of boxes");
   for (py::ssize_t n = 0; n < num_maps; ++n)
     if (offsets[n] >= offsets[n + 1])
       throw std::invalid_argument("boxes of map " + std::to_string(n) + ": expected at least one");
+}
 
-  const Resize resizer(int(maps.shape(1)), int(maps.shape(2)), size.first, size.second);
-  const bool is_resized = maps.shape(1) == size.first && maps.shape(2) == size.second;
-  const size_t cam_size = maps.shape(1) * maps.shape(2);
-  static_assert(sizeof(Box) == 4 * sizeof(int32_t));
+std::vector<int> levels_of_normalized(std::span<const double> thresholds) {
+  std::vector<int> levels;
+  for (const double threshold : thresholds) levels.push_back(threshold_level(threshold, kScoreLevels));
+  return levels;
+}
+
+void box_hits(const Array<double>& maps, std::pair<int, int> size, const Array<int64_t>& ranks,
+              const Array<int32_t>& boxes, const Array<int64_t>& box_offsets, const Array<double>& iou_thresholds,
+              const Array<double>& thresholds, int contours, std::optional<Array<uint8_t>> hits,
+              std::optional<Array<int64_t>> counts, Array<uint8_t>& degenerate, int threads) {
+  const py::ssize_t num_maps = maps.shape(0), num_thresholds = thresholds.size(), num_ious = iou_thresholds.size();
+  const BoxProblem problem{size_t(size.first),      size_t(size.second), ranks_of(ranks),
+                           span_of(iou_thresholds), span_of(thresholds), contours};
+  const Batch batch(maps, size, problem.normalizations, degenerate);
+  const py::ssize_t num_contours = problem.num_contours(), num_normalizations = problem.num_normalizations();
+  expect_boxes(boxes, box_offsets, num_maps);
+  if (hits) expect_shape("hits", *hits, {num_contours, num_normalizations, num_maps, num_ious, num_thresholds});
+  if (counts) expect_shape("counts", *counts, {num_contours, num_normalizations, num_ious, num_thresholds});
+  if (num_ious < 1 || num_ious > kMaxIouThresholds)
+    throw std::invalid_argument("iou_thresholds: expected 1 to " + std::to_string(kMaxIouThresholds) + ", found " +
+                                std::to_string(num_ious));
+  expect_thresholds(thresholds);
+
+  const std::span<const int64_t> offsets = span_of(box_offsets);
   const Box* const truth = reinterpret_cast<const Box*>(boxes.data());
-  const double* const cams = maps.data();
   uint8_t* const out_hits = hits ? hits->mutable_data() : nullptr;
   int64_t* const out_counts = counts ? counts->mutable_data() : nullptr;
-  uint8_t* const out_degenerate = degenerate.mutable_data();
-  std::vector<int> levels_of_255(num_thresholds);
-  for (py::ssize_t t = 0; t < num_thresholds; ++t)
-    levels_of_255[t] = threshold_level(problem.thresholds[t], kScoreLevels);
+  const std::vector<int> levels_of_255 = levels_of_normalized(problem.thresholds);
 
   // A normalized map's largest level is 255, so its counts per level add up, and thresholds are looked up at the end. A
   // score map's can be less: then each threshold is looked up at once.
@@ -243,8 +281,7 @@ void box_hits(const Array<double>& maps, std::pair<int, int> size, const Array<i
         std::vector<int64_t>& sums = workspace.counts;  // [contours, M, D, 255] and, after them, [contours, M, D, T]
         if (out_counts) sums.resize(num_rows * (kScoreLevels + num_thresholds));
         workspace.box_hits(
-            problem, cams + n * cam_size, n, resizer, is_resized, ground_truth, out_degenerate + n, num_maps,
-            [&](size_t c, size_t m, int max_level, const LevelHits& found) {
+            problem, batch[n], ground_truth, [&](size_t c, size_t m, int max_level, const Levels<uint32_t>& found) {
               const size_t row = (c * num_normalizations + m) * num_ious;
               if (out_counts && max_level == kScoreLevels) {
                 for (py::ssize_t d = 0; d < num_ious; ++d)
@@ -275,14 +312,66 @@ void box_hits(const Array<double>& maps, std::pair<int, int> size, const Array<i
       });
 }
 
+// As box_hits, for the best IoU per threshold.
+void box_ious(const Array<double>& maps, std::pair<int, int> size, const Array<int64_t>& ranks,
+              const Array<int32_t>& boxes, const Array<int64_t>& box_offsets, const Array<double>& thresholds,
+              int contours, Array<double>& ious, Array<uint8_t>& degenerate, int threads) {
+  const BoxProblem problem{size_t(size.first), size_t(size.second), ranks_of(ranks), {}, span_of(thresholds), contours};
+  const Batch batch(maps, size, problem.normalizations, degenerate);
+  const size_t num_maps = maps.shape(0), num_thresholds = thresholds.size(),
+               num_normalizations = problem.num_normalizations();
+  expect_boxes(boxes, box_offsets, num_maps);
+  expect_thresholds(thresholds);
+  expect_shape("ious", ious,
+               {py::ssize_t(problem.num_contours()), py::ssize_t(num_normalizations), py::ssize_t(num_maps),
+                py::ssize_t(num_thresholds)});
+  const std::span<const int64_t> offsets = span_of(box_offsets);
+  const Box* const truth = reinterpret_cast<const Box*>(boxes.data());
+  const std::vector<int> levels_of_255 = levels_of_normalized(problem.thresholds);
+  double* const out = ious.mutable_data();
+  parallel(num_maps, threads, [&](Workspace& workspace, size_t n) {
+    workspace.box_ious(
+        problem, batch[n], {truth + offsets[n], size_t(offsets[n + 1] - offsets[n])},
+        [&](size_t c, size_t m, int max_level, const Levels<double>& found) {
+          double* to = out + ((c * num_normalizations + m) * num_maps + n) * num_thresholds;
+          for (size_t t = 0; t < num_thresholds; ++t) {
+            const bool is_whole = max_level == kScoreLevels;
+            to[t] = found.at[is_whole ? levels_of_255[t] : threshold_level(problem.thresholds[t], max_level)];
+          }
+        });
+  });
+}
+
+void localize(const Array<double>& maps, std::pair<int, int> size, const Array<int64_t>& ranks,
+              const Array<double>& thresholds, Array<int32_t>& boxes, Array<int32_t>& num_contours,
+              Array<uint8_t>& degenerate, int threads) {
+  const std::span<const Ranks> normalizations = ranks_of(ranks);
+  const py::ssize_t num_maps = maps.shape(0), num_normalizations = std::max<size_t>(normalizations.size(), 1);
+  const Batch batch(maps, size, normalizations, degenerate);
+  expect_shape("thresholds", thresholds, {num_normalizations, -1});
+  expect_thresholds(thresholds);
+  const py::ssize_t num_thresholds = thresholds.shape(1);
+  expect_shape("boxes", boxes, {num_normalizations, num_maps, num_thresholds, 4});
+  expect_shape("num_contours", num_contours, {num_normalizations, num_maps, num_thresholds});
+  const LevelProblem problem(size.first, size.second, normalizations, span_of(thresholds), num_thresholds);
+  Box* const out_boxes = reinterpret_cast<Box*>(boxes.mutable_data());
+  int32_t* const out_numbers = num_contours.mutable_data();
+  parallel(num_maps, threads, [&](Workspace& workspace, size_t n) {
+    workspace.localize(problem, batch[n], [&](size_t m, size_t t, const Box& box, int32_t number) {
+      const size_t at = (m * num_maps + n) * num_thresholds + t;
+      out_boxes[at] = box;
+      out_numbers[at] = number;
+    });
+  });
+}
+
 py::tuple threshold_boxes(const Array<double>& score_maps, const Array<double>& thresholds, bool largest, int threads) {
   expect_shape("score_maps", score_maps, {-1, -1, -1});
   const py::ssize_t num_maps = score_maps.shape(0);
   const int height = int(score_maps.shape(1)), width = int(score_maps.shape(2));
   const double* const scores = score_maps.data();
   const std::span<const double> wanted = span_of(thresholds);
-  for (const double threshold : wanted)
-    if (!(threshold >= 0 && threshold < 1)) throw std::invalid_argument("thresholds: expected fractions in [0, 1)");
+  expect_thresholds(thresholds);
   Array<int64_t> counts({num_maps, py::ssize_t(kScoreLevels + 1)});
   Array<uint8_t> max_levels(num_maps);
   int64_t* const out_counts = counts.mutable_data();
@@ -417,6 +506,12 @@ PYBIND11_MODULE(WSOLKERN_MODULE, module) {
   module.def("box_hits", &box_hits, arg("maps").noconvert(), arg("size"), arg("ranks").noconvert(),
              arg("boxes").noconvert(), arg("box_offsets").noconvert(), arg("iou_thresholds").noconvert(),
              arg("thresholds").noconvert(), arg("contours"), arg("hits").noconvert(), arg("counts").noconvert(),
+             arg("degenerate").noconvert(), arg("threads"));
+  module.def("box_ious", &box_ious, arg("maps").noconvert(), arg("size"), arg("ranks").noconvert(),
+             arg("boxes").noconvert(), arg("box_offsets").noconvert(), arg("thresholds").noconvert(), arg("contours"),
+             arg("ious").noconvert(), arg("degenerate").noconvert(), arg("threads"));
+  module.def("localize", &localize, arg("maps").noconvert(), arg("size"), arg("ranks").noconvert(),
+             arg("thresholds").noconvert(), arg("boxes").noconvert(), arg("num_contours").noconvert(),
              arg("degenerate").noconvert(), arg("threads"));
   module.def("threshold_boxes", &threshold_boxes, arg("score_maps").noconvert(), arg("thresholds").noconvert(),
              arg("largest"), arg("threads"));

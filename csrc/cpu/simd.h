@@ -130,6 +130,19 @@ inline i16v first_lanes(int n) {
   return load(table.at + kLanes16 - n);
 }
 
+// Whether any of p[0], ..., p[n - 1] is less than `limit`.
+inline bool any_below(const double* p, int n, double limit) {
+  for (; n >= kLanes64; n -= kLanes64, p += kLanes64) {
+    const i64v below = load(p) < splat(limit);
+    int64_t any = 0;
+    for (int lane = 0; lane < kLanes64; ++lane) any |= below[lane];
+    if (any) return true;
+  }
+  for (int i = 0; i < n; ++i)
+    if (p[i] < limit) return true;
+  return false;
+}
+
 // max(0, p[0], ..., p[n - 1]); reads up to a whole vector beyond p + n, values there do not matter.
 inline int16_t max_of(const int16_t* p, int n) {
   i16v most{};

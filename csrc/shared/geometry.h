@@ -45,17 +45,41 @@ WSOLKERN_BOTH inline double iou(const Box& a, const Box& b) {
   return joint > 0 ? double(common) / double(joint) : 0;
 }
 
-// Ground truth of one map: which IoU thresholds does a box reach with any of its boxes?
-struct GroundTruth {
+// Ground-truth boxes of one map: how well does a box match any of them?
+struct TruthBoxes {
   const Box* boxes;
   size_t num_boxes;
+
+  // The best IoU of `box` with any of them.
+  WSOLKERN_BOTH double best_iou(const Box& box) const {
+    double most = 0;
+    for (size_t i = 0; i < num_boxes; ++i) {
+      const double reached = iou(box, boxes[i]);
+      if (reached > most) most = reached;
+    }
+    return most;
+  }
+
+  // No box inside `loosest` has a better IoU than this: its intersection with a ground-truth box is at most that of
+  // `loosest`, and the union at least the ground-truth box. Rounding keeps the order of quotients.
+  WSOLKERN_BOTH double most_iou(const Box& loosest) const {
+    double most = 0;
+    for (size_t i = 0; i < num_boxes; ++i) {
+      const double reached = double(intersection(loosest, boxes[i])) / double(box_area(boxes[i]));
+      if (reached > most) most = reached;
+    }
+    return most;
+  }
+};
+
+// The same with IoU thresholds: which of them does a box reach with any of its boxes?
+struct GroundTruth : TruthBoxes {
   const double* iou_thresholds;
   size_t num_iou_thresholds;  // at most 32
   double least;               // of the IoU thresholds
 
   WSOLKERN_BOTH GroundTruth(const Box* boxes, size_t num_boxes, const double* iou_thresholds, size_t num_iou_thresholds)
-      : boxes(boxes),
-        num_boxes(num_boxes),
+      : TruthBoxes{boxes, num_boxes},
         iou_thresholds(iou_thresholds),
         num_iou_thresholds(num_iou_thresholds),
         least(iou_thresholds[0]) {
@@ -65,18 +89,14 @@ struct GroundTruth {
 
   // One bit per IoU threshold.
   WSOLKERN_BOTH uint32_t hits(const Box& box) const {
-    double most = 0;
-    for (size_t i = 0; i < num_boxes; ++i) {
-      const double reached = iou(box, boxes[i]);
-      if (reached > most) most = reached;
-    }
+    const double most = best_iou(box);
     uint32_t bits = 0;
     for (size_t d = 0; d < num_iou_thresholds; ++d) bits |= uint32_t(most >= iou_thresholds[d]) << d;
     return bits;
   }
 
-  // False if no box inside `loosest` can reach even the least IoU threshold: its intersection with a ground-truth box
-  // is at most that of `loosest`, and the union at least the ground-truth box. The margin covers rounding.
+  // False if no box inside `loosest` can reach even the least IoU threshold. As `most_iou`, without a division; the
+  // margin covers rounding.
   WSOLKERN_BOTH bool within_reach(const Box& loosest) const {
     for (size_t i = 0; i < num_boxes; ++i)
       if (double(intersection(loosest, boxes[i])) >= least * (1 - 1e-9) * double(box_area(boxes[i]))) return true;

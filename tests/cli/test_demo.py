@@ -128,6 +128,7 @@ def test_demo_end_to_end(tmp_path, monkeypatch):
     assert written["num_images"] == len(few) and written["cam_size"] == [7, 7]
     assert (out / "localizations.png").stat().st_size > 10_000 and (out / "results.md").exists()
     again = ["evaluate", "--cams", str(out / "cams"), "--metadata", str(out / "metadata"), "--json", "-", "--curves"]
+    again += ["--without-logits"]  # as the demo does it
     done = runner.invoke(app, again)
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["normalizations"] == written["normalizations"]

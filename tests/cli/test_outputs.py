@@ -90,7 +90,7 @@ def commands(made: Path) -> dict[str, list]:
 
 
 OPTIONS = {
-    "evaluate": {"--json": "a.json", "--resume": "a.state"},
+    "evaluate": {"--json": "a.json", "--resume": "a.state", "--per-image": "a.csv"},
     "sweep": {"--json": "a.json", "--csv": "a.csv", "--plot": "a.png", "--resume": "a.state"},
     "select": {"--json": "a.json", "--csv": "a.csv", "--resume": "a.state"},
     "table": {"--json": "a.json", "--out": "a.txt", "--resume": "a.state"},
@@ -113,15 +113,18 @@ TABLES = {
 
 
 def test_no_option_that_names_a_file_is_forgotten():
-    """Whoever adds one, adds it above; --recipe, --weights and --pretrained are read, --tensorboard names none."""
+    """Whoever adds one, adds it above, or tests it as test_boxes.py does those of boxes.
+
+    --recipe, --weights and --pretrained are read, --tensorboard names none.
+    """
     found = set()
     for name, command in [*_commands(app), *((f"store {n}", c) for n, c in _commands(_group("store")))]:
         for each in command.params:
-            if each.name in ("json_file", "csv_file", "plot", "trace", "resume") or (
+            if each.name in ("json_file", "csv_file", "plot", "trace", "resume", "per_image") or (
                 each.name == "out" and name not in ("extract", "train", "demo", "store export", "store merge")
             ):
                 found.add((name.partition(" ")[0], each.opts[0]))
-    assert found == {*EACH, ("demo", "--json")}
+    assert found == {*EACH, ("demo", "--json"), ("boxes", "--out"), ("boxes", "--json")}
 
 
 def _commands(group) -> list:

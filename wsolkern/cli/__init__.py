@@ -11,6 +11,7 @@ import typer
 
 import wsolkern
 from wsolkern.cli import (
+    boxes,
     demo,
     diagnose,
     doctor,
@@ -35,6 +36,7 @@ for command in (
     sweep.sweep,
     select.select,
     table.table,
+    boxes.boxes,
     diagnose.diagnose,
     profile.profile,
     demo.demo,

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from wsolkern import defaults, machine
-from wsolkern.cli import options, studying, terminal
+from wsolkern.cli import options, streams, studying, terminal
 from wsolkern.targets import check_targets
 
 
@@ -44,7 +44,7 @@ def evaluate(
             metavar="best|gt-known|TAU|SELECT.json",
             help="Where over thresholds Top-1, Top-5 and GT-known localization are taken: each where it is best on "
             "these images, all where GT-known is best, at a fixed threshold such as 0.2, or at those that wsolkern "
-            "select --json wrote, chosen on train-fullsup.",
+            "select --json wrote, chosen on train-fullsup. With --per-image also where images are looked at.",
         ),
     ] = "best",
     allow_missing: options.AllowMissing = False,
@@ -55,6 +55,25 @@ def evaluate(
     markdown: options.Markdown = False,
     threads: options.Threads = None,
     resume: options.Resume = None,
+    per_image: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.csv|.parquet",
+            help="Write a row for each image and normalization: box, IoUs, hits, error, pointing games. The maps are "
+            "read a second time for it. What the rows come to is printed, and in the JSON.",
+        ),
+    ] = None,
+    tolerance: Annotated[
+        int, typer.Option(min=0, help="With --per-image: margin of the pointing game, in pixels of the resized map.")
+    ] = 0,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="class|size",
+            help="Print the metrics of each class, or of small, medium and large objects (terciles of the split), too. "
+            "The maps are read once more for it.",
+        ),
+    ] = None,
 ) -> None:
     """Evaluate a folder or store of CAMs, or of score maps.
 
@@ -63,44 +82,91 @@ def evaluate(
     - wsolkern evaluate --cams cams/ --metadata metadata/CUB/test
 
     - wsolkern evaluate --score-maps scoremaps/ --metadata metadata/OpenImages/test --mask-root masks/
+
+    - wsolkern evaluate --cams cams/ --metadata metadata/CUB/test --per-image rows.csv --by size
     """
     with terminal.errors_as_messages():
         from wsolkern import studies
-        from wsolkern.metrics import SelectedThresholds
+        from wsolkern.metrics import Protocol, SelectedThresholds
+        from wsolkern.report import per_image as report
+        from wsolkern.studies.images import chosen_thresholds, expect_groups
 
         machine.use_threads(threads)
         if (cams is None) == (score_maps is None):
             raise ValueError("--cams, --score-maps: expected exactly one of them")
         if score_maps is not None and normalizations:
             raise ValueError("--normalizations: score maps are normalized already; pass --cams, or leave it out")
-        maps, targets = cams or score_maps, {"--json": json_file, "--resume": resume}
+        if per_image is None and tolerance:
+            raise ValueError("--tolerance: expected --per-image with it")
+        if per_image is not None:
+            report.check_file(per_image)
+        maps, targets = cams or score_maps, {"--json": json_file, "--resume": resume, "--per-image": per_image}
         check_targets(targets, (maps, metadata))
         how = options.evaluation(size, iou_thresholds, interval)
         where = options.parse_at(at)
         if cams is not None and not normalizations and isinstance(where, SelectedThresholds):
             normalizations = [str(each) for each in where.thresholds]
+        wanted = None if cams is None else normalizations or defaults.NORMALIZATIONS
         split = studying.load_split(metadata, mask_root, targets, box_format, box_rounding, allow_missing_ignore)
+        if by is not None:
+            expect_groups(by, split)
+        at_figures = where
+        if per_image is not None:
+            if not isinstance(where, str):
+                chosen_thresholds(where, Protocol(wanted, **how), split.kind)
+            if without_logits or not studies.evaluation.is_classified(maps, split):
+                at_figures = "best"  # of none: it is for the rows only
         with studying.running(studying.state_name(maps)) as progress:
             found = studies.evaluate(
                 maps,
                 split,
-                None if cams is None else normalizations or defaults.NORMALIZATIONS,
+                wanted,
                 mask_root=mask_root,
                 nwc=nwc,
                 device=device,
                 with_logits=not without_logits,
-                at=where,
+                at=at_figures,
                 resume=resume,
                 progress=progress,
                 **how,
             )
         studying.warn(found.counted.warnings)
-
         title = f"{found.result.num_images:,} images of {split.folder}"
-        terminal.deliver_result(
-            json_file,
-            lambda: found.to_dict(curves=curves),
-            lambda: terminal.print_evaluation(found, title, markdown=markdown),
-            found.counted.save,
-            lambda: studying.finish(len(split.image_ids), found.counted.problems, allow_missing),
+        again = {"mask_root": mask_root, "nwc": nwc, "device": device, **how}
+        tables, more = [], {}
+
+        def count_groups() -> None:
+            with studying.running(resumes=False) as progress:
+                grouped = studies.by_group(maps, split, wanted, by=by, progress=progress, **again)
+            tables.append(report.shown_groups(grouped))
+            more.update(grouped.groups_to_dict())
+
+        def look_at_images() -> None:
+            place = found.result if isinstance(where, str) else where
+            with studying.running(resumes=False) as progress, report.writing_rows(per_image) as write:
+                images = studies.per_image(
+                    maps, split, wanted, at=place, on_rows=write, tolerance=tolerance, progress=progress, **again
+                )
+            tables.extend(report.shown_images(images))
+            more["per_image"] = images.to_dict(curves=curves)
+
+        def show() -> None:
+            terminal.print_evaluation(found, title, markdown=markdown)
+            for each in tables:
+                if markdown:
+                    streams.print_text(report.markdown(*each))
+                else:
+                    with streams.printing() as console:
+                        console.print(report.rich_table(*each))
+
+        terminal.deliver(
+            by and count_groups,
+            per_image and look_at_images,
+            lambda: terminal.deliver_result(
+                json_file,
+                lambda: found.to_dict(curves=curves) | more,
+                show,
+                found.counted.save,
+                lambda: studying.finish(len(split.image_ids), found.counted.problems, allow_missing),
+            ),
         )

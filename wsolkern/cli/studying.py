@@ -24,11 +24,14 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def running(keep: Callable[["Interrupted"], str] | None = None) -> Iterator[Callable[[str, int, int], None]]:
+def running(
+    keep: Callable[["Interrupted"], str] | None = None, *, resumes: bool = True
+) -> Iterator[Callable[[str, int, int], None]]:
     """A study runs in the block: gives its progress callback, and turns how it ends into messages and exit codes.
 
     Args:
         keep: The name of a state for what was counted before an interrupt, where there is none; None: it is lost.
+        resumes: Whether a state can be gone on from at all.
     """
     from wsolkern.interrupts import interrupts_raise
     from wsolkern.studies import Interrupted, NothingCounted
@@ -42,7 +45,7 @@ def running(keep: Callable[["Interrupted"], str] | None = None) -> Iterator[Call
     except Interrupted as error:
         kept = error.kept or (keep and _keep(error, keep(error)))
         where = f" in {kept}; go on with --resume {kept}" if kept else " and are lost"
-        if not kept and keep is None:
+        if not kept and keep is None and resumes:
             where += "; --resume STATE would have kept them"
         what = "" if error.what == "evaluating" else f"{error.what}: "
         streams.stderr().print(f"interrupted: {what}{error.in_short}{where}")

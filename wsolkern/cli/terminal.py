@@ -72,7 +72,7 @@ def deliver(*steps: Callable[[], object] | None) -> None:
                     step()
         except typer.Exit as ended:
             codes.add(ended.exit_code)
-    for code in (FAILED, PROBLEMS, UNREAD):
+    for code in (INTERRUPTED, FAILED, PROBLEMS, UNREAD):
         if code in codes:
             raise typer.Exit(code)
 

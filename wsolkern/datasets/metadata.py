@@ -341,6 +341,30 @@ def scale_boxes(boxes: np.ndarray, image_sizes: np.ndarray, size: tuple[int, int
     return (boxes * map_sides / np.tile(image_sizes, 2)).astype(np.int32)
 
 
+def original_boxes(boxes: np.ndarray, image_sizes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Boxes of resized maps in pixels of their images: what :func:`scale_boxes` undoes.
+
+    The evaluation puts an image's pixel X on the map's pixel ``int(X * w / W)``. Here x0 becomes the first pixel of the
+    image that comes to x0, and x1 the last that comes to x1: ``ceil(x0 * W / w)`` and ``ceil((x1 + 1) * W / w) - 1``,
+    which lie inside the image. Scaling that as ground truth is scaled gives the box back, exactly, where the image is
+    at least as wide and high as the map. On a shorter side several pixels of the map share one of the image, and a box
+    may come back up to ``w / W`` pixels off; it has at least one pixel of the image.
+
+    Args:
+        boxes: x0 y0 x1 y1 in pixels of the map, inclusive, int [N, 4].
+        image_sizes: Width and height of each box's image, int [N, 2].
+        size: Height and width of the maps, in pixels.
+
+    Returns:
+        int32 [N, 4], x0 y0 x1 y1 in pixels of the image, inclusive.
+    """
+    sides, map_sides = np.asarray(image_sizes, np.int64), np.array([size[1], size[0]])
+    corners = np.asarray(boxes, np.int64)
+    first = np.minimum(-(-corners[:, :2] * sides // map_sides), sides - 1)
+    last = -(-(corners[:, 2:] + 1) * sides // map_sides) - 1
+    return np.concatenate([first, np.maximum(first, last)], axis=1).astype(np.int32)
+
+
 # The files, one function each. What is wrong goes into ``problems``, and reading goes on: what they return is usable
 # only if there are none in the end. ``places`` numbers the image ids and grows by those that it does not have.
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from wsolkern.datasets.metadata import original_boxes
 from wsolkern.errors import ArgumentError, ImageError, MapError
 from wsolkern.metrics import formulas, pointing
 from wsolkern.metrics.breakdown import CATEGORIES, ErrorRule
@@ -20,7 +21,7 @@ from wsolkern.metrics.metric import usual_iou_threshold
 from wsolkern.metrics.protocol import GroundTruth, Protocol
 from wsolkern.metrics.result import SCORE_MAPS, NormalizationResult
 from wsolkern.normalization import Normalization
-from wsolkern.ops import affine, box_ious, inputs, localize, normalize, pixel_histograms, resize
+from wsolkern.ops import affine, box_ious, inputs, localize, pixel_histograms, resize
 
 CONTOURS = ("largest", "all")
 """The axis of what there is for the largest contour (MaxBoxAcc) and for all contours (MaxBoxAccV2)."""
@@ -304,22 +305,19 @@ class PerImageEvaluator:
             "max_box_acc_v2": at[2][..., 1 + num_deltas :] >= deltas,
         }
         objects = pointing.painted(truth, self.protocol.size)
-        common, points, energy, labels, predicted = self._common(maps, image_ids, objects, None)
+        common, points, energy, labels, predicted, _ = self._common(maps, image_ids, objects, None)
         distances = pointing.distances_to_boxes(points, truth)
         misclassified = (labels != predicted) & (labels >= 0) & (predicted >= 0)
         categories = self.errors.categories(boxes, num_contours > 0, iou, truth, misclassified)
         over_grid = ious[..., : len(grid)]
         best, where = over_grid.max(axis=-1), over_grid.argmax(axis=-1)  # [2, M, N]
         pointed = (points[:, 0] >= 0) & (distances <= self.tolerance**2)
-        scale = np.array([self._sides(each) for each in image_ids]) / np.array([*self.protocol.size[::-1]] * 2)
+        in_image = self._in_image(boxes, num_contours > 0, image_ids)
         columns: dict[str, Any] = common | {
             "num_boxes": np.array([len(each) for each in truth]),
             "threshold": np.array([each.threshold for each in self.chosen])[:, None],
             **{name: boxes[..., place] for place, name in enumerate(("x0", "y0", "x1", "y1"))},
-            **{
-                f"image_{name}": boxes[..., place] * scale[:, place]
-                for place, name in enumerate(("x0", "y0", "x1", "y1"))
-            },
+            **{f"image_{name}": in_image[..., place] for place, name in enumerate(("x0", "y0", "x1", "y1"))},
             "iou": iou,
             **{
                 f"{name}@{delta:g}": some[..., place]
@@ -364,12 +362,9 @@ class PerImageEvaluator:
         over_grid = formulas.pixel_iou(shared, union)[..., in_grid]
         best, where = over_grid.max(axis=-1), over_grid.argmax(axis=-1)
         objects = masks == 1
-        common, points, energy, labels, _ = self._common(maps, image_ids, objects, masks != 255)
+        common, points, energy, labels, _, degenerate = self._common(maps, image_ids, objects, masks != 255)
         distances = pointing.distances_to_pixels(points, objects)
         pointed = (points[:, 0] >= 0) & (distances <= self.tolerance**2)
-        degenerate = np.zeros((len(self.chosen), len(maps)), bool)
-        if normalizations is not None:
-            degenerate = (np.asarray(affine(maps, normalizations, backend=self.backend))[..., 1] == 0).T
         columns: dict[str, Any] = common | {
             "threshold": np.array([each.threshold for each in self.chosen])[:, None],
             "object_pixels": objects.sum(axis=(1, 2)),
@@ -398,11 +393,14 @@ class PerImageEvaluator:
 
     def _common(
         self, maps: np.ndarray, image_ids: list[Any], objects: np.ndarray, counted: np.ndarray | None
-    ) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """The first columns, where maps point, int64 [N, 2], energies, float64 [M, N], and classes, int64 [N]."""
+    ) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """The first columns, where maps point, int64 [N, 2], energies, float64 [M, N], labels and predicted classes,
+        int64 [N] each, and which maps are degenerate, bool [M, N]."""
         points, _ = pointing.maxima(maps)
-        scores = [maps] if self.protocol.normalizations is None else self._score_maps(maps)  # one after the other
-        energy = np.stack([pointing.energies(each, objects, counted) for each in scores])
+        divisors: Any = np.broadcast_to([0.0, 1.0], (len(maps), 1, 2))  # score maps are what they are
+        if self.protocol.normalizations is not None:
+            divisors = np.asarray(affine(maps, self.protocol.normalizations, backend=self.backend))
+        energy = pointing.energies(maps, divisors, objects, counted)
         labels, predicted = (
             np.array([classes.get(each, -1) for each in image_ids], np.int64)
             for classes in (self._labels, self._predicted)
@@ -420,16 +418,17 @@ class PerImageEvaluator:
             energy,
             labels,
             predicted,
+            (divisors[..., 1] == 0).T,
         )
 
-    def _score_maps(self, maps: np.ndarray) -> Iterator[np.ndarray]:
-        for each in self.protocol.normalizations or ():
-            yield np.asarray(normalize(maps, each, backend=self.backend))
-
-    def _sides(self, image_id: Any) -> tuple[float, float, float, float]:
-        """Width, height, width, height of an image; NaN where they are not known."""
-        width, height = self._image_sizes.get(image_id, (np.nan, np.nan))
-        return width, height, width, height
+    def _in_image(self, boxes: np.ndarray, found: np.ndarray, image_ids: list[Any]) -> np.ndarray:
+        """Boxes [M, N, 4] in pixels of their images; 0 0 0 0 where none was found, -1 where sizes are not known."""
+        known_sizes = np.array([each in self._image_sizes for each in image_ids])
+        sizes = np.array([self._image_sizes.get(each, (1, 1)) for each in image_ids])
+        all_sizes = np.broadcast_to(sizes, (len(boxes), *sizes.shape)).reshape(-1, 2)
+        in_image = original_boxes(boxes.reshape(-1, 4), all_sizes, self.protocol.size).reshape(boxes.shape)
+        in_image = np.where(found[..., None], in_image, 0)
+        return np.where(known_sizes[:, None], in_image, -1)
 
     def _point(self, labels: np.ndarray, pointed: np.ndarray) -> None:
         self._seen.update(labels.tolist())

@@ -27,8 +27,9 @@ def maxima(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         that is constant or holds a NaN has no such point, which is -1 -1 then.
     """
     flat = maps.reshape(len(maps), -1)
-    exists = np.asarray(~np.isnan(flat).any(axis=1) & (flat.min(axis=1) != flat.max(axis=1)))
-    place = np.where(np.isnan(flat), -np.inf, flat).argmax(axis=1)
+    place = flat.argmax(axis=1)  # that of a NaN, if there is one
+    highest = flat[np.arange(len(flat)), place]
+    exists = np.asarray(~np.isnan(highest) & (flat.min(axis=1) != highest))
     points = np.stack([place % maps.shape[2], place // maps.shape[2]], axis=1)
     return np.where(exists[:, None], points, -1), exists
 
@@ -52,24 +53,41 @@ def distances_to_pixels(points: np.ndarray, objects: np.ndarray) -> np.ndarray:
     return np.array(found, np.int64)
 
 
-def energies(scores: np.ndarray, objects: np.ndarray, counted: np.ndarray | None = None) -> np.ndarray:
-    """The part of each score map's sum that lies on the object.
+def energies(
+    maps: np.ndarray, affine: np.ndarray, objects: np.ndarray, counted: np.ndarray | None = None
+) -> np.ndarray:
+    """The part of each score map's sum that lies on the object, for every normalization.
 
     A score counts as ``int(score * 2**36)``, so that sums are integers: the same for any order and number of threads.
 
     Args:
-        scores: Score maps in [0, 1], float64 [N, H, W].
+        maps: float64 [N, H, W].
+        affine: What makes scores of them, ``clip((map - offset) / divisor, 0, 1)``: float64 [N, M, 2], offset and
+            divisor, both 0 where there is no score map; as from :func:`wsolkern.ops.affine`.
         objects: Which pixels are the object's, bool [N, H, W].
         counted: Which pixels count at all, bool [N, H, W]; None: all.
 
     Returns:
-        float64 [N], fractions; 0 for a map whose counted scores are all zero.
+        float64 [M, N], fractions; 0 for a score map whose counted scores are all zero.
     """
-    whole = (scores * _SCALE).astype(np.int64)
-    if counted is not None:
-        whole *= counted
-    inside, total = (whole * objects).sum(axis=(1, 2)), whole.sum(axis=(1, 2))
-    return np.asarray(np.divide(inside, total, out=np.zeros(len(scores)), where=total != 0))
+    found = np.zeros(affine.shape[1::-1])
+    for n, (each, inside) in enumerate(zip(maps, objects, strict=True)):
+        outside = ~inside if counted is None else counted[n] & ~inside
+        pixels = np.concatenate([each[inside], each[outside]])  # the object's first
+        num_inside = int(np.count_nonzero(inside))
+        scores, whole = np.empty_like(pixels), np.empty(len(pixels), np.int64)
+        for m, (offset, divisor) in enumerate(affine[n].tolist()):
+            if divisor == 0:
+                continue
+            np.subtract(pixels, offset, out=scores)
+            np.divide(scores, divisor, out=scores)
+            np.clip(scores, 0, 1, out=scores)
+            np.multiply(scores, _SCALE, out=scores)
+            np.copyto(whole, scores, casting="unsafe")
+            on_object = whole[:num_inside].sum()
+            total = on_object + whole[num_inside:].sum()
+            found[m, n] = on_object / total if total else 0.0
+    return found
 
 
 def painted(boxes: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:

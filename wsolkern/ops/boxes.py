@@ -129,7 +129,7 @@ def box_ious(
     rows, offsets = inputs.check_boxes(boxes, len(maps))
     fractions = inputs.check_thresholds(thresholds)
     inputs.check_contours(contours)
-    if not parsed:
+    if backend != "cpu" and not parsed:
         inputs.check_scores(maps, "cams")
     ious, _ = run(maps, rows, offsets, parsed, fractions, contours, size)
     return inputs.same_kind(cams)(ious if contours == "both" else ious[0])
@@ -178,7 +178,7 @@ def localize(
     backend, run = _LOCALIZE.choose(backend, cams)
     maps, parsed, size = inputs.check_evaluation(cams, normalizations, size, backend)
     fractions = inputs.check_thresholds_of_each(thresholds, max(len(parsed), 1))
-    if not parsed:
+    if backend != "cpu" and not parsed:
         inputs.check_scores(maps, "cams")
     return Localization(*map(inputs.same_kind(cams), run(maps, parsed, fractions, size)))
 
@@ -456,6 +456,44 @@ def _hits_cpu(
     return per_delta[0] if len(per_delta) == 1 else np.concatenate(per_delta, axis=-2), degenerate.view(bool)
 
 
+def _ious_cpu(
+    maps: Any,
+    rows: np.ndarray,
+    offsets: np.ndarray,
+    normalizations: tuple[Normalization, ...],
+    thresholds: np.ndarray,
+    contours: str,
+    size: tuple[int, int],
+) -> tuple[Any, Any]:
+    ranks = inputs.ranks(normalizations, size[0] * size[1])
+    shape = max(len(ranks), 1), len(maps)
+    ious, degenerate = np.empty((2 if contours == "both" else 1, *shape, len(thresholds))), np.zeros(shape, np.uint8)
+    try:
+        native().box_ious(
+            maps, size, ranks, rows, offsets, thresholds, CONTOURS[contours], ious, degenerate, num_threads()
+        )
+    except ValueError:
+        if not normalizations:
+            inputs.check_scores(maps, "cams")
+        raise
+    return ious, degenerate.view(bool)
+
+
+def _localize_cpu(
+    maps: Any, normalizations: tuple[Normalization, ...], thresholds: np.ndarray, size: tuple[int, int]
+) -> tuple[Any, Any, Any]:
+    ranks, shape = inputs.ranks(normalizations, size[0] * size[1]), (len(thresholds), len(maps), thresholds.shape[1])
+    boxes, num_contours = np.empty((*shape, 4), np.int32), np.empty(shape, np.int32)
+    degenerate = np.zeros(shape[:2], np.uint8)
+    try:
+        native().localize(maps, size, ranks, thresholds, boxes, num_contours, degenerate, num_threads())
+    except ValueError:
+        if not normalizations:
+            inputs.check_scores(maps, "cams")
+        raise
+    return boxes, num_contours, degenerate.view(bool)
+
+
 def _threshold_boxes_cpu(score_maps: np.ndarray, thresholds: np.ndarray, largest: bool) -> list[list[Array]]:
     try:
         boxes, counts, max_levels = native().threshold_boxes(score_maps, thresholds, largest, num_threads())
@@ -506,6 +544,6 @@ def _clipped(boxes: list[tuple[int, int, int, int]], shape: tuple[int, int]) -> 
 
 
 _BOX_HITS = Operation(_hits_reference, _hits_cpu, "box_hits")
-_BOX_IOUS = Operation(_ious_reference, _ious_reference, None)
-_LOCALIZE = Operation(localize_reference, localize_reference, None)
+_BOX_IOUS = Operation(_ious_reference, _ious_cpu, None)
+_LOCALIZE = Operation(localize_reference, _localize_cpu, None)
 _THRESHOLD_BOXES = Operation(threshold_boxes_reference, _threshold_boxes_cpu, "threshold_boxes")

@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Any
 _HOMES = {
     "Interrupted": "passes",
     "NothingCounted": "passes",
+    "by_group": "images",
     "diagnose": "diagnosis",
     "doctor": "installation",
     "evaluate": "evaluation",
     "extract": "extraction",
+    "localizations": "localization",
+    "per_image": "images",
     "profile": "timing",
     "profile_function": "timing",
     "select": "selection",
@@ -27,10 +30,13 @@ _HOMES = {
 __all__ = [
     "Interrupted",
     "NothingCounted",
+    "by_group",
     "diagnose",
     "doctor",
     "evaluate",
     "extract",
+    "localizations",
+    "per_image",
     "profile",
     "profile_function",
     "select",
@@ -42,7 +48,9 @@ if TYPE_CHECKING:
     from wsolkern.studies.diagnosis import diagnose
     from wsolkern.studies.evaluation import evaluate, sweep
     from wsolkern.studies.extraction import extract
+    from wsolkern.studies.images import by_group, per_image
     from wsolkern.studies.installation import doctor
+    from wsolkern.studies.localization import localizations
     from wsolkern.studies.passes import Interrupted, NothingCounted
     from wsolkern.studies.selection import select
     from wsolkern.studies.tabulation import table

@@ -79,7 +79,7 @@ def evaluator_for(
 
 
 def count_maps(
-    evaluator: "Counter | SplitCount",
+    evaluator: "Taker",
     source: "Source",
     *,
     batch_size: int = 64,
@@ -145,15 +145,19 @@ class Source(Protocol):
         """Ids and maps [N, h, w], at most ``size`` at a time."""
 
 
-class Counter(Protocol):
+class Taker(Protocol):
+    """What takes maps."""
+
+    def update(self, cams: object, image_ids: Sequence[str]) -> None:
+        """Counts a batch, or raises ValueError and counts nothing of it."""
+
+
+class Counter(Taker, Protocol):
     """What counts maps, and can say what it has at one moment; as :class:`Evaluator`."""
 
     @property
     def num_images(self) -> int:
         """Images that were counted."""
-
-    def update(self, cams: object, image_ids: Sequence[str]) -> None:
-        """Counts a batch, or raises ValueError and counts nothing of it."""
 
     def moment(self) -> object:
         """What there is now; later updates do not change it."""

@@ -135,7 +135,7 @@ def evaluate(
         )
         about, store = about_maps(maps, "score maps" if normalizations is None else "CAMs", nwc)
         if store is not None:
-            _check_kind(maps, store.manifest.content, normalizations is None)
+            check_kind(maps, store.manifest.content, normalizations is None)
             store.check_split(split)
         labels, cams_of, notes = _labels(store, split) if with_logits else (None, None, [])
         if at != "best" and (labels is None or split.kind != "boxes"):
@@ -211,7 +211,13 @@ def _labels(store: CamStore | None, split: Metadata) -> tuple[Mapping[str, int] 
     return None, known.cams_of, notes if known.num_with_logits else []
 
 
-def _check_kind(maps: str | os.PathLike[str], content: str, wants_score_maps: bool) -> None:
+def is_classified(maps: str | os.PathLike[str], split: Metadata) -> bool:
+    """Whether :func:`evaluate` counts which images are classified: of boxes, with labels, in a store with logits."""
+    _, store = about_maps(maps, "", False)
+    return split.kind == "boxes" and _labels(store, split)[0] is not None
+
+
+def check_kind(maps: str | os.PathLike[str], content: str, wants_score_maps: bool) -> None:
     """Raises DatasetError if a store holds the other kind of maps."""
     if not wants_score_maps and content == "score maps":
         raise DatasetError(

@@ -54,30 +54,81 @@ class ComponentTree {
     }
   }
 
+  // Per level k = 1 ... image.top the best IoU, with any ground-truth box, of the largest contour's box and of any
+  // contour's box. As above.
+  void box_ious(const LevelImage& image, const TruthBoxes& truth, double* largest, double* all) {
+    const int top = image.top;
+    if (all) std::fill(all, all + top + 1, 0);
+    if (largest) {
+      pieces_.clear();
+      const auto best_iou = [&](const Extent& extent) {
+        return truth.best_iou(contour_box(extent, image.width, image.height));
+      };
+      walk_outer(
+          image, [](const Extent&) { return true; },
+          [&](int lowest, int highest, const Extent& extent) -> uint32_t {
+            if (all) raise(all + lowest, highest - lowest + 1, best_iou(extent));
+            return 0;
+          });
+      if (top)
+        LargestSearch(image, runs_, basins_, branches_, pieces_, areas_)
+            .find(1, top, false, [&](int lowest, int highest, const Piece& piece) {
+              std::fill(largest + lowest, largest + highest + 1, best_iou(piece.extent));
+            });
+    } else {
+      grow_outer(image);
+      raise_ious(
+          image, truth, [](const Extent& extent) { return extent; }, [](int lowest, int) { return lowest; }, all);
+    }
+    if (all) {
+      grow_holes(image);
+      raise_ious(inverted_, truth, hole_border, [top](int, int highest) { return top + 1 - highest; }, all);
+    }
+  }
+
   // Calls visit(lowest, highest, box) for every contour's box over a range of levels; or, if `only_largest`, for the
   // largest contour's box, with the ranges covering 1 ... image.top.
   template <class Visit>
   void boxes(const LevelImage& image, bool only_largest, Visit&& visit) {
-    pieces_.clear();
-    const auto every = [](const Extent&) { return true; };
     const auto visit_extent = [&](int lowest, int highest, const Extent& extent) {
       visit(lowest, highest, contour_box(extent, image.width, image.height));
     };
+    if (only_largest) {
+      largest_extents(image, visit_extent);
+      return;
+    }
+    pieces_.clear();
+    const auto every = [](const Extent&) { return true; };
     walk_outer(image, every, [&](int lowest, int highest, const Extent& extent) -> uint32_t {
-      if (!only_largest) visit_extent(lowest, highest, extent);
+      visit_extent(lowest, highest, extent);
       return 0;
     });
-    if (!only_largest)
-      walk_holes(image, every, visit_extent);
-    else if (image.top)
-      LargestSearch(image, runs_, basins_, branches_, pieces_, areas_)
-          .find(1, image.top, false,
-                [&](int lowest, int highest, const Piece& piece) { visit_extent(lowest, highest, piece.extent); });
+    walk_holes(image, every, visit_extent);
+  }
+
+  // Per level k = 1 ... image.top the box of the largest contour and the number of all, outer and hole borders.
+  void localize(const LevelImage& image, Box* boxes, int32_t* num_contours) {
+    std::fill(num_contours, num_contours + image.top + 2, 0);  // first by how much they differ from the level below
+    const auto count_borders = [&](auto&& lowest_of) {
+      for (const uint32_t b : branches_.order) {
+        const Branch& branch = branches_.at[b];
+        const int lowest = lowest_of(branch.join + 1, branch.peak);
+        ++num_contours[lowest];
+        --num_contours[lowest + branch.peak - branch.join];
+      }
+    };
+    largest_extents(image, [&](int lowest, int highest, const Extent& extent) {
+      std::fill(boxes + lowest, boxes + highest + 1, contour_box(extent, image.width, image.height));
+    });
+    count_borders([](int lowest, int) { return lowest; });
+    grow_holes(image);
+    count_borders([&](int, int highest) { return image.top + 1 - highest; });
+    std::partial_sum(num_contours, num_contours + image.top + 1, num_contours);
   }
 
   size_t bytes() const {
     return inverted_.bytes() + runs_.bytes() + basins_.bytes() + branches_.bytes() + silhouettes_.bytes() +
-           pieces_.bytes() + areas_.bytes() + outer_hits_.capacity() * 4;
+           pieces_.bytes() + areas_.bytes() + outer_hits_.capacity() * 4 + most_ious_.capacity() * 8;
   }
 
  private:
@@ -89,15 +140,33 @@ class ComponentTree {
   Pieces pieces_;
   Areas areas_;
   std::vector<uint32_t> outer_hits_;
+  std::vector<double> most_ious_;  // scratch: per branch
+
+  // A hole's border runs through the pixels around it; holes never reach the edge, so it stays inside.
+  static Extent hole_border(const Extent& e) { return {e.x0 - 1, e.y0 - 1, e.x1 + 1, e.y1 + 1}; }
+
+  // The branches of outer contours.
+  void grow_outer(const LevelImage& image) {
+    find_runs(image, runs_);
+    find_basins<Connectivity::eight>(image, runs_, basins_);
+    branches_.grow(image, runs_, basins_, false);
+    silhouettes_.reset(branches_.at.size());
+  }
+
+  // The branches of holes, in `inverted_`, whose level j is level image.top + 1 - j of the image.
+  void grow_holes(const LevelImage& image) {
+    inverted_.invert(image);
+    find_runs(inverted_, runs_);
+    find_basins<Connectivity::four>(inverted_, runs_, basins_);
+    branches_.grow(inverted_, runs_, basins_, true);
+    silhouettes_.reset(branches_.at.size());
+  }
 
   // hits = visit(lowest, highest, extent) for the boxes of every branch whose loosest extent is worth it; notes
   // `pieces_`.
   template <class Worth, class Visit>
   void walk_outer(const LevelImage& image, Worth&& worth, Visit&& visit) {
-    find_runs(image, runs_);
-    find_basins<Connectivity::eight>(image, runs_, basins_);
-    branches_.grow(image, runs_, basins_, false);
-    silhouettes_.reset(branches_.at.size());
+    grow_outer(image);
     for (const uint32_t b : branches_.order) {
       poll();
       const Branch& branch = branches_.at[b];
@@ -113,24 +182,62 @@ class ComponentTree {
     }
   }
 
-  // visit(lowest, highest, extent) for every hole whose loosest extent is worth it. A hole's border runs through the
-  // pixels around it, hence the extent grown by one; holes never reach the edge, so it stays inside.
+  // visit(lowest, highest, extent) for every hole whose loosest extent is worth it, with the extents of their borders.
   template <class Worth, class Visit>
   void walk_holes(const LevelImage& image, Worth&& worth, Visit&& visit) {
+    grow_holes(image);
     const int top = image.top;
-    inverted_.invert(image);
-    find_runs(inverted_, runs_);
-    find_basins<Connectivity::four>(inverted_, runs_, basins_);
-    branches_.grow(inverted_, runs_, basins_, true);
-    silhouettes_.reset(branches_.at.size());
-    const auto grown = [](const Extent& e) { return Extent{e.x0 - 1, e.y0 - 1, e.x1 + 1, e.y1 + 1}; };
     for (const uint32_t b : branches_.order) {
       poll();
       const Branch& branch = branches_.at[b];
-      if (branch.peak == branch.join || !worth(grown(branch.extent))) continue;
+      if (branch.peak == branch.join || !worth(hole_border(branch.extent))) continue;
       silhouettes_.walk(inverted_, runs_, basins_, branches_, b, [&](int lowest, int highest, const Extent& extent) {
-        visit(top + 1 - highest, top + 1 - lowest, grown(extent));  // level j of the inverted image is k = top + 1 - j
+        visit(top + 1 - highest, top + 1 - lowest, hole_border(extent));
       });
+    }
+  }
+
+  // visit(lowest, highest, extent) for the largest component, with the ranges covering 1 ... image.top. Of a single
+  // level no silhouettes are needed: its components are measured where they may be the largest.
+  template <class Visit>
+  void largest_extents(const LevelImage& image, Visit&& visit) {
+    pieces_.clear();
+    walk_outer(
+        image, [&](const Extent&) { return image.top > 1; }, [](int, int, const Extent&) -> uint32_t { return 0; });
+    if (image.top)
+      LargestSearch(image, runs_, basins_, branches_, pieces_, areas_)
+          .find(1, image.top, false,
+                [&](int lowest, int highest, const Piece& piece) { visit(lowest, highest, piece.extent); });
+  }
+
+  static void raise(double* values, int n, double to) {
+    for (int i = 0; i < n; ++i) values[i] = std::max(values[i], to);
+  }
+
+  // Raises ious[k] of every level to the best of the contours of all branches, whose extents are border_of(extent) and
+  // whose lowest level is level_of(their lowest, their highest). A branch that cannot match better at any of its levels
+  // than what is found already is passed by. Hence the rounds: those that may match well come first, and of the many
+  // others most are passed by. Within a round branches keep their order, in which silhouettes are drawn upon another.
+  template <class BorderOf, class LevelOf>
+  void raise_ious(const LevelImage& image, const TruthBoxes& truth, BorderOf&& border_of, LevelOf&& level_of,
+                  double* ious) {
+    const auto box_of = [&](const Extent& extent) { return contour_box(border_of(extent), image.width, image.height); };
+    most_ious_.resize(branches_.at.size());
+    for (const uint32_t b : branches_.order) most_ious_[b] = truth.most_iou(box_of(branches_.at[b].extent));
+    double below = std::numeric_limits<double>::infinity();
+    for (const double least : {1. / 4, 1. / 64, 0.}) {
+      for (const uint32_t b : branches_.order) {
+        poll();
+        const Branch& branch = branches_.at[b];
+        const double most = most_ious_[b];
+        if (branch.peak == branch.join || most < least || most >= below ||
+            !any_below(ious + level_of(branch.join + 1, branch.peak), branch.peak - branch.join, most))
+          continue;
+        silhouettes_.walk(image, runs_, basins_, branches_, b, [&](int lowest, int highest, const Extent& extent) {
+          raise(ious + level_of(lowest, highest), highest - lowest + 1, truth.best_iou(box_of(extent)));
+        });
+      }
+      below = least;
     }
   }
 };

@@ -47,8 +47,8 @@ class LargestSearch {
   }
 
   // Calls settle(lowest, highest, piece) until every level of [lowest, highest] has got the piece that is largest
-  // there. Where only `hits` matter, ranges in which all contenders agree on them are settled without a measurement.
-  // Ranges must be asked for from the highest down.
+  // there. Where only `hits` matter, ranges in which all contenders agree on them are settled without a measurement;
+  // where not, no piece of more than one level may be loose. Ranges must be asked for from the highest down.
   template <class Settle>
   void find(int lowest, int highest, bool only_hits_matter, Settle&& settle) {
     std::vector<uint32_t> contenders;
@@ -82,10 +82,17 @@ class LargestSearch {
     const Piece& piece = piece_at(i, lowest);
     if (piece.twice_area_bound() < floor_) return true;
     if (!piece.is_loose || floor_ < 0) return false;
-    const Pieces::Range& range = pieces_.ranges[i];
-    pieces_.all[range.begin].extent = lowest_extent(image_, runs_, basins_, branches_, range.branch);
-    pieces_.all[range.begin].is_loose = false;
+    tighten(i);
     return piece.twice_area_bound() < floor_;
+  }
+
+  // Measures the extent of branch i at its lowest level, if it was not walked.
+  void tighten(uint32_t i) {
+    const Pieces::Range& range = pieces_.ranges[i];
+    Piece& piece = pieces_.all[range.begin];
+    if (!piece.is_loose) return;
+    piece.extent = lowest_extent(image_, runs_, basins_, branches_, range.branch);
+    piece.is_loose = false;
   }
 
   int64_t measure(uint32_t i, int level) {
@@ -150,6 +157,7 @@ class LargestSearch {
         });
     }
     if (contenders.size() == 1) {
+      if (!only_hits_matter) tighten(contenders[0]);
       settle_all(contenders[0], lowest, highest, settle);
     } else if (lowest == highest) {
       uint32_t winner = contenders[0];
@@ -159,6 +167,7 @@ class LargestSearch {
         if (area > most || (area == most && is_later(i, winner, highest))) winner = i, most = area;
       }
       floor_ = std::max(floor_, most);
+      if (!only_hits_matter) tighten(winner);
       settle_all(winner, lowest, highest, settle);
     } else {
       const int middle = lowest + (highest - lowest) / 2;

@@ -1,0 +1,360 @@
+"""Per image and per group: what each map of a split gives, and the metrics by class and by size of the object.
+
+In: a folder or store of CAMs or score maps, a split. Out: a PerImage with rows and summaries, a Grouped with groups.
+Source: Choe et al., arXiv 2007.04178, section 4; docs/per-image.md has all definitions and their sources.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from wsolkern import defaults
+from wsolkern.cams import open_maps
+from wsolkern.datasets import Metadata
+from wsolkern.errors import ArgumentError, DatasetError
+from wsolkern.machine import gpu_of
+from wsolkern.metrics import Result
+from wsolkern.metrics.breakdown import ErrorRule
+from wsolkern.metrics.evaluator import Evaluator
+from wsolkern.metrics.grouping import SIZES, Group, GroupEvaluator, object_pixels, size_bounds
+from wsolkern.metrics.localization import At, SelectedThresholds, check_at
+from wsolkern.metrics.per_image import Chosen, ImageRows, ImageSummary, PerImageEvaluator, PointingGame
+from wsolkern.metrics.protocol import Protocol
+from wsolkern.normalization import Normalization
+from wsolkern.ops import DEFAULT_THRESHOLDS
+from wsolkern.studies.counting import Counter, SplitCount, evaluator_for, fingerprint, mask_files_of
+from wsolkern.studies.evaluation import check_kind, evaluate
+from wsolkern.studies.passes import Counted, NothingCounted, Progress, about_maps, alone, run_pass
+
+
+@dataclass(frozen=True, eq=False)
+class PerImage:
+    """What each image of a split gives, and all of them together."""
+
+    counted: Counted
+    """What was counted, and what was left out."""
+    summaries: tuple[ImageSummary, ...]
+    """One a normalization."""
+    pointing_game: PointingGame
+    errors: ErrorRule
+    """What tells the categories of errors apart."""
+    rows: ImageRows | None
+    """The rows, where nobody took them batch by batch."""
+
+    def __getitem__(self, normalization: str | Normalization) -> ImageSummary:
+        """The summary of a normalization, in any spelling; "score maps" where maps came normalized already."""
+        for each in self.summaries:
+            if each.normalization is None or each.normalization == Normalization.parse(normalization):
+                return each
+        raise KeyError(f"no summary {str(normalization)!r}; there are {', '.join(s.name for s in self.summaries)}")
+
+    def to_dict(self, *, curves: bool = False) -> dict[str, Any]:
+        """All of it as JSON can hold it; the rows as columns, if there are any; curves only if ``curves``."""
+        rows = {} if self.rows is None else {"rows": self.rows.to_dict()}
+        return self.counted.to_dict() | {
+            "num_images": self.counted.num_images,
+            "pointing_game": self.pointing_game.to_dict(),
+            "error_rule": vars(self.errors),
+            "normalizations": [each.to_dict(curves=curves) for each in self.summaries],
+            **rows,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Grouped:
+    """The metrics of one split's maps, and those of each of its groups."""
+
+    counted: Counted
+    """What was counted, and what was left out."""
+    result: Result
+    """Of all images, a row a normalization."""
+    by: str
+    """"class" or "size"."""
+    groups: tuple[Group, ...]
+    """Those that have an image: classes by number, or "small", "medium", "large"."""
+    size_bounds: tuple[int, int] | None = None
+    """By size: the most pixels of the resized map that a small and a medium object have."""
+
+    def to_dict(self, *, curves: bool = False) -> dict[str, Any]:
+        """All of it as JSON can hold it; thresholds and the arrays over them only if ``curves``."""
+        return self.counted.to_dict() | self.result.to_dict(curves=curves) | self.groups_to_dict()
+
+    def groups_to_dict(self) -> dict[str, Any]:
+        """What it has beside the metrics of all images."""
+        bounds = {} if self.size_bounds is None else {"size_bounds": list(self.size_bounds)}
+        return {"by": self.by, **bounds, "groups": [each.to_dict() for each in self.groups]}
+
+
+def per_image(
+    maps: str | os.PathLike[str],
+    split: Metadata,
+    normalizations: "Iterable[str | Normalization] | str | None" = defaults.NORMALIZATIONS,
+    *,
+    at: Result | At = "best",
+    on_rows: Callable[[ImageRows], object] | None = None,
+    tolerance: int = 0,
+    errors: ErrorRule | None = None,
+    mask_root: str | os.PathLike[str] | None = None,
+    nwc: bool = False,
+    size: tuple[int, int] = defaults.SIZE,
+    thresholds: Sequence[float] | np.ndarray = DEFAULT_THRESHOLDS,
+    iou_thresholds: Sequence[float] | np.ndarray = defaults.IOU_THRESHOLDS,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> PerImage:
+    """What each image gives: box or mask at a chosen threshold, IoUs, hits, error, pointing game.
+
+    The maps are read once if ``at`` says where they are looked at, and twice if that comes from the split itself.
+    Memory does not depend on the number of images where ``on_rows`` takes the rows.
+
+    Args:
+        maps: As for :func:`wsolkern.studies.evaluate`.
+        split: See there; the columns "label" and "error" take its classes, "predicted" the logits that a store has.
+        normalizations: See there.
+        at: "best", the best thresholds of this split, which :func:`evaluate` finds first, or "gt-known", which is the
+            same here; a number, one for all; :class:`wsolkern.metrics.SelectedThresholds`, chosen on other images; or a
+            Result, whose best ones are taken.
+        on_rows: Called with the rows of each batch; None: the value keeps them.
+        tolerance: Margin of the pointing game around the object, in pixels of the resized map; Zhang et al. take 15.
+        errors: What tells the categories of errors apart.
+        mask_root: Folder that the split's mask paths start from; for masks only.
+        nwc: Take the NWC maps of a store that has them.
+        size: Height and width, in pixels, that CAMs are resized to.
+        thresholds: Fractions of a map's maximum level, float64 [T], in [0, 1); for masks scores, 0 the first.
+        iou_thresholds: Fractions, D of them.
+        device: "cpu" or "cuda": where the pass that finds the best thresholds evaluates maps.
+        progress: Called with "evaluating" (for "best") and "per image", the number of images done and of
+            all.
+
+    Returns:
+        Summaries, and the rows if nobody took them.
+
+    Raises:
+        ArgumentError: An argument is not as above; it carries the argument's name.
+        NothingCounted: No map could be read.
+        DatasetError: Maps and split do not belong together.
+        Interrupted: SIGINT or SIGTERM came.
+
+    Source: Choe et al., arXiv 2007.04178, section 4; docs/per-image.md has all definitions and their sources.
+    """
+    started = time.perf_counter()
+    how: dict[str, Any] = {"size": size, "thresholds": thresholds, "iou_thresholds": iou_thresholds}
+    evaluator = evaluator_for(split, normalizations, mask_root=mask_root, **how)
+    protocol = evaluator.protocol
+    kept: list[ImageRows] = []
+
+    def counter_at(at: Result | SelectedThresholds | float) -> PerImageEvaluator:
+        return PerImageEvaluator(
+            protocol,
+            evaluator.truth,
+            chosen_thresholds(at, protocol, split.kind),
+            kept.append if on_rows is None else on_rows,
+            class_labels=split.class_labels,
+            predicted=_predicted(maps, split),
+            image_sizes=split.image_sizes,
+            tolerance=tolerance,
+            errors=errors,
+        )
+
+    at = at if isinstance(at, Result) else check_at(at)
+    counter = counter_at(0.0 if isinstance(at, str) else at)  # what is wrong with an argument is said before the work
+    if isinstance(at, str):
+        first = evaluate(
+            maps,
+            split,
+            protocol.normalizations,
+            mask_root=mask_root,
+            nwc=nwc,
+            device=device,
+            with_logits=False,
+            progress=progress,
+            **how,
+        )
+        counter = counter_at(first.result)
+    with alone(None, {os.fspath(maps): split}, mask_root):
+        counted = _pass(
+            counter, maps, split, protocol.normalizations is None, "per image", started,
+            mask_root=mask_root, nwc=nwc, size=protocol.size, progress=progress,
+        )  # fmt: skip
+    rows = ImageRows.joined(kept) if on_rows is None else None
+    return PerImage(counted, counter.compute(), counter.pointing_game(), counter.errors, rows)
+
+
+def by_group(
+    maps: str | os.PathLike[str],
+    split: Metadata,
+    normalizations: "Iterable[str | Normalization] | str | None" = defaults.NORMALIZATIONS,
+    *,
+    by: str,
+    mask_root: str | os.PathLike[str] | None = None,
+    nwc: bool = False,
+    size: tuple[int, int] = defaults.SIZE,
+    thresholds: Sequence[float] | np.ndarray = DEFAULT_THRESHOLDS,
+    iou_thresholds: Sequence[float] | np.ndarray = defaults.IOU_THRESHOLDS,
+    device: str = "cpu",
+    resume: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> Grouped:
+    """The metrics of a split and of its groups, in one pass: each group at the thresholds of all, and at its own.
+
+    Args:
+        by: "class", or "size": small, medium and large objects, the terciles of the pixels that the split's objects
+            have in the resized map (the union of an image's boxes, or its mask).
+        maps, split, normalizations, mask_root, nwc, size, thresholds, iou_thresholds, device, resume: As for
+            :func:`wsolkern.studies.evaluate`.
+        progress: Called with "by class" or "by size", the number of images done and of all; before, with "measuring
+            objects" for masks by size.
+
+    Returns:
+        The metrics of all images, which are those of ``evaluate``, and of each group.
+
+    Raises:
+        ArgumentError: An argument is not as above, or counts of so many groups need too much memory.
+        DatasetError: By class, and the split has no classes; else as from ``evaluate``.
+        ValueError, Interrupted: As from ``evaluate``.
+
+    Source: Choe et al., arXiv 2007.04178, section 4; the sizes are ours.
+    """
+    started, place = time.perf_counter(), gpu_of(device)
+    expect_groups(by, split)
+    how: dict[str, Any] = {"size": size, "thresholds": thresholds, "iou_thresholds": iou_thresholds}
+    with alone(resume, {os.fspath(maps): split}, mask_root):
+        evaluator = evaluator_for(split, normalizations, mask_root=mask_root, **how)
+        bounds = None
+        if by == "class":
+            classes = sorted({split.class_labels[each] for each in split.image_ids})
+            places = {label: number for number, label in enumerate(classes)}
+            names = [str(label) for label in classes]
+            groups = {each: places[split.class_labels[each]] for each in split.image_ids}
+        else:
+            pixels = _measured(evaluator, split, progress)
+            readable = pixels[pixels >= 0]
+            bounds, names = size_bounds(readable) if len(readable) else (0, 0), list(SIZES)
+            groups = dict(zip(split.image_ids, np.searchsorted(bounds, pixels).tolist(), strict=True))
+        counter = GroupEvaluator(evaluator.protocol, evaluator.truth, groups, names)
+        counted = _pass(
+            counter, maps, split, evaluator.normalizations is None, f"by {by}", started,
+            mask_root=mask_root, nwc=nwc, size=evaluator.size, progress=progress, about=["by", by],
+            state=None if resume is None else Path(resume), place=place,
+        )  # fmt: skip
+    result, found = counter.compute()
+    return Grouped(counted, result, by, found, bounds)
+
+
+def expect_groups(by: str, split: Metadata) -> None:
+    """Does nothing if a split has such groups; else raises as :func:`by_group` does."""
+    if by not in ("class", "size"):
+        raise ArgumentError("by", f"expected class or size, found {by!r}")
+    if by == "class" and not split.class_labels:
+        raise DatasetError(f"{split.folder}/class_labels.txt: needed for metrics by class, found no class")
+
+
+def chosen_thresholds(
+    at: Result | SelectedThresholds | float, protocol: Protocol, kind: str | None = "boxes"
+) -> list[Chosen]:
+    """Where the images of each of a protocol's normalizations are looked at.
+
+    Args:
+        at: As for :func:`per_image`, but no name of a policy.
+        protocol: How maps are evaluated.
+        kind: What localizes the objects, "boxes" or "masks".
+
+    Raises:
+        ArgumentError: They were selected for the other kind; there is none for a normalization or an IoU threshold; or
+            one is not in [0, 1).
+    """
+    ious = protocol.iou_thresholds.tolist()
+    if isinstance(at, Result):
+        rows = {row.name: row for row in at}
+        return [Chosen.best(_found(rows, name)) for name in protocol.names]
+    if isinstance(at, SelectedThresholds):
+        if at.metric.truth != kind:
+            raise ArgumentError("at", f"expected thresholds for {kind}, found those that {at.metric} selected")
+        selected = {str(each): by_iou for each, by_iou in at.thresholds.items()}
+        chosen = [Chosen.elsewhere(_found(selected, name), ious) for name in protocol.names]
+    else:
+        chosen = [Chosen.elsewhere(at, ious)] * len(protocol.names)
+    for each in chosen:
+        for threshold in (each.threshold, *each.largest.values()):
+            if not 0 <= threshold < 1:
+                raise ArgumentError("at", f"expected thresholds in [0, 1), found {threshold!r}")
+    return chosen
+
+
+_Found = TypeVar("_Found")
+
+
+def _found(by_name: Mapping[str, _Found], name: str) -> _Found:
+    """What there is of a normalization."""
+    if name not in by_name:
+        raise ArgumentError("at", f"expected thresholds of {name}, found those of {', '.join(by_name)}")
+    return by_name[name]
+
+
+def _predicted(maps: str | os.PathLike[str], split: Metadata) -> dict[str, int]:
+    """The classes that a store's logits say; none for a folder."""
+    _, store = about_maps(maps, "", False)
+    return {} if store is None else store.predicted_classes(split.image_ids)
+
+
+def _measured(evaluator: Evaluator, split: Metadata, progress: Progress | None) -> np.ndarray:
+    """Pixels of each image's object, int64 [N]; -1 where its mask cannot be read, so that it will be left out."""
+    if split.kind == "boxes":
+        return object_pixels(evaluator.truth, split.image_ids, evaluator.size)
+    pixels = np.zeros(len(split.image_ids), np.int64)
+    for place, image_id in enumerate(split.image_ids):
+        if progress is not None and place % 64 == 0:
+            progress("measuring objects", place, len(pixels))
+        try:
+            pixels[place] = object_pixels(evaluator.truth, [image_id], evaluator.size)[0]
+        except ValueError:
+            pixels[place] = -1
+    if progress is not None:
+        progress("measuring objects", len(pixels), len(pixels))
+    return pixels
+
+
+def _pass(
+    counter: Counter,
+    maps: str | os.PathLike[str],
+    split: Metadata,
+    are_scores: bool,
+    what: str,
+    started: float,
+    *,
+    mask_root: str | os.PathLike[str] | None,
+    nwc: bool,
+    size: tuple[int, int],
+    progress: Progress | None,
+    about: object = None,
+    state: Path | None = None,
+    place: Any = None,
+) -> Counted:
+    """Feeds the maps of a split to what counts them; raises NothingCounted if there is none."""
+    about_it, store = about_maps(maps, "score maps" if are_scores else "CAMs", nwc)
+    if store is not None:
+        check_kind(maps, store.manifest.content, are_scores)
+        store.check_split(split)
+    job = fingerprint(split, mask_root, [about_it, about])
+    counting = SplitCount(counter, split.image_ids, job, mask_files=mask_files_of(split, mask_root))
+    if state is not None and state.exists():
+        counting.load(state)
+    found = run_pass(
+        counting,
+        lambda remaining: open_maps(maps if store is None else store, remaining, siblings=split.image_ids, nwc=nwc),
+        what,
+        state=state,
+        device=place,
+        progress=progress,
+        scaled=None if are_scores else os.fspath(maps),
+    )
+    if not counter.num_images:
+        raise NothingCounted(maps, found.problems, len(split.image_ids))
+    seconds = time.perf_counter() - started
+    about_all = os.fspath(maps), split, size, counter.num_images, found.problems, seconds
+    return Counted(*about_all, found.warnings, found.save)
