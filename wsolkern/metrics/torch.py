@@ -119,10 +119,11 @@ class _Counting(torchmetrics.Metric):
 
     def _add_images(self, keys: torch.Tensor | Iterable[bytes]) -> None:
         """Adds images that were counted: their keys, int64 [N, 2], or 16 bytes each."""
-        if not isinstance(keys, torch.Tensor):
+        if isinstance(keys, torch.Tensor):
+            self.image_keys.append(keys)
+        else:
             rows = np.frombuffer(b"".join(keys), np.int64).reshape(-1, KEY_BYTES // 8)
-            keys = torch.from_numpy(rows.copy()).to(self.device, non_blocking=True)
-        self.image_keys.append(keys)
+            self.image_keys.append(inputs.to_device(rows, self.device))
 
     def _sync_dist(self, dist_sync_fn: Any = gather_all_tensors, process_group: Any = None) -> None:
         """torchmetrics' own, which expects that each process has counted an image."""
