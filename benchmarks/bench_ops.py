@@ -13,6 +13,7 @@ import pytest
 from benchmarks import inputs
 from benchmarks.cpu_rows import MANY, ONE
 from wsolkern import Evaluator, box_hits, normalize, pixel_histograms, threshold_boxes
+from wsolkern.metrics import GroundTruth, Protocol
 from wsolkern.ops import cut_points, digitize, resize
 
 NUM_MAPS = 32
@@ -127,16 +128,12 @@ def test_pixel_histograms(measure, normalizations):
 def test_evaluator_update(benchmark):
     kind = KINDS["CAM-like 14x14"]
     ids = [str(number) for number in range(NUM_MAPS)]
-    evaluators = [
-        Evaluator(
-            ONE,
-            boxes=dict(zip(ids, kind.boxes, strict=True)),
-            masks=dict(zip(ids, kind.masks(), strict=True)),
-            backend=backend,
-        )
-        for backend in ("cpu", "reference")
-    ]
-    for each in evaluators:
-        each.update(kind.cams[:2], ids[:2])
-    assert evaluators[0] == evaluators[1]
-    benchmark(evaluators[0].update, kind.cams, ids)
+    truth = GroundTruth(dict(zip(ids, kind.boxes, strict=True)), dict(zip(ids, kind.masks(), strict=True)))
+
+    def counted(num_maps, backend):
+        evaluator = Evaluator.of(Protocol(ONE), truth, backend=backend)
+        evaluator.update(kind.cams[:num_maps], ids[:num_maps])
+        return evaluator
+
+    assert counted(2, "cpu") == counted(2, "reference")
+    benchmark(counted, NUM_MAPS, "cpu")

@@ -267,11 +267,12 @@ def forward_cost(sizes: Sizes) -> dict:
     def evaluator(backend: str) -> Evaluator:
         return Evaluator(ONE, boxes=boxes, size=sizes.size, backend=backend)
 
-    counted = evaluator("cuda")
     ways = {
         "forward": lambda each: model(each),
         "forward and CAMs": lambda each: model(each, labels, return_cam=True),
-        "forward, CAMs and evaluation": lambda each: counted.update(model(each, labels, return_cam=True), ids),
+        "forward, CAMs and evaluation": lambda each: evaluator("cuda").update(
+            model(each, labels, return_cam=True), ids
+        ),
     }
     with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, benchmark=True):
         cams = model(images[0], labels, return_cam=True)

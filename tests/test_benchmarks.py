@@ -58,3 +58,17 @@ def test_ious_that_are_not_those_of_the_hits_have_no_speed(monkeypatch, rng):
 def test_a_folder_is_evaluated_right():
     found = folder.measure(5, seed=0)
     assert found["num_maps"] == found["num_checked"] == 5
+
+
+@pytest.mark.slow
+def test_a_metric_that_is_off_has_no_ratio(monkeypatch):
+    pytest.importorskip("torchmetrics", reason="needs the extra metrics")
+    from benchmarks import torch_metrics
+
+    monkeypatch.setattr(torch_metrics, "NUM_MAPS", 3)
+    monkeypatch.setattr(torch_metrics, "MANY", ["max", "ivr:0.45"])
+    rows = torch_metrics.measure(1, 0)
+    assert len(rows) == 4 and all(row.metric_over_evaluator > 0 for row in rows)
+    monkeypatch.setattr(torch_metrics.metrics, "PxAP", torch_metrics.metrics.PixelIoU)
+    with pytest.raises(harness.WrongResult, match="masks, 1 norm.: the metric's figures differ"):
+        torch_metrics.measure(1, 0)

@@ -4,9 +4,11 @@ In: small CAMs and score maps. Out: counts and results.
 Source: Choe et al., arXiv 2007.04178, section 4.
 """
 
+import copy
 import dataclasses
 import json
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +16,8 @@ import safetensors.numpy
 
 from wsolkern.box_rule import CHOE, BoxRule
 from wsolkern.errors import ImageError
-from wsolkern.metrics import Evaluator, GroundTruth, Protocol
+from wsolkern.metrics import Evaluator, GroundTruth, Protocol, sealed
+from wsolkern.metrics.identity import key_of, named
 from wsolkern.ops import box_hits, pixel_histograms
 
 SIZE = (9, 12)
@@ -180,6 +183,83 @@ def test_merge_refuses_other_settings(other, message):
         evaluator.merge(3)
 
 
+def test_an_image_counts_once():
+    evaluator, before = fed(make(), range(5)), fed(make(), range(5))
+    with pytest.raises(ImageError, match=f"image '{IDS[4]}': expected it once, found it a second time") as raised:
+        evaluator.update(make_cams()[[6, 4]], [IDS[6], IDS[4]])
+    assert raised.value.image_id == IDS[4] and evaluator == before
+    fed(evaluator, [6])  # nothing of the batch was counted
+
+
+def test_merge_refuses_images_that_are_counted_already():
+    left, right = fed(make(), range(5)), fed(make(), range(4, 8))
+    with pytest.raises(ValueError, match=f"other: .*found 1 of 4 that are, one is '{IDS[4]}'; a sampler .*Unpadded"):
+        left.merge(right)
+    assert left == fed(make(), range(5))
+    with pytest.raises(ValueError, match="found 5 of 5 that are"):
+        left.merge(left)
+    with pytest.raises(ValueError, match=f"one is '{IDS[4]}'"):  # without ground truth: the other one has it
+        Evaluator.from_bytes(left.to_bytes()).merge(right)
+    with pytest.raises(ValueError, match=r"one is the one with key [0-9a-f]{32};"):
+        Evaluator.from_bytes(left.to_bytes()).merge(Evaluator.from_bytes(right.to_bytes()))
+
+
+def test_copies_count_by_themselves():
+    original = fed(make(), range(3))
+    shallow, deep, pickled = copy.copy(original), copy.deepcopy(original), pickle.loads(pickle.dumps(original))
+    fed(original, range(3, 6))
+    for each in (shallow, deep, pickled):
+        assert each == fed(make(), range(3))
+        assert fed(each, [4, 7]) == fed(make(), range(3), [4, 7])
+    assert fed(original, [7]) == fed(make(), range(6), [7])
+
+
+def test_a_moment_knows_its_images():
+    evaluator = fed(make(), range(3))
+    moment = evaluator.moment()
+    fed(evaluator, range(3, 6))
+    loaded = Evaluator.from_bytes(evaluator.to_bytes(moment), boxes=make_boxes(), masks=make_masks())
+    assert loaded == fed(make(), range(3)) and fed(loaded, range(3, 6)) == evaluator
+    assert evaluator.to_bytes() == fed(make(), [5, 4], [3], range(3)).to_bytes()
+
+
+def test_counts_of_a_file_without_images_are_added_unseen():
+    """As files were before evaluators knew which images they had counted."""
+    content = fed(make(), range(5)).to_bytes()
+    start = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]["wsolkern"]
+    header = {name: value for name, value in json.loads(start).items() if name != "sha256"}
+    arrays = without(safetensors.numpy.load(content), "image_keys")
+    older = Evaluator.from_bytes(sealed.seal(header, arrays), boxes=make_boxes(), masks=make_masks())
+    assert older == fed(make(), range(5))
+    older.merge(fed(make(), range(5)))
+    assert older.num_images == 10
+    with pytest.raises(ImageError, match="a second time"):  # what came from the other one is known
+        fed(older, [4])
+
+
+KEYS_OF_ONE = {
+    "text": ["folder/1.jpg", np.str_("folder/1.jpg")],
+    "bytes": [b"1", np.bytes_(b"1")],
+    "integer": [1, np.int32(1), np.uint8(1), True],
+    "negative": [-1, np.int64(-1)],
+    "large": [1 << 70],
+    "tuple": [("a", 1), ("a", np.int64(1))],
+    "another_tuple": [("a", "1")],
+    "nested": [(("a",), 1)],
+    "digit": ["1"],
+    "path": [Path("1")],
+    "surrogate": ["\udcff"],
+}
+
+
+def test_a_key_stands_for_one_id():
+    keys = {name: {key_of(each) for each in ids} for name, ids in KEYS_OF_ONE.items()}
+    assert all(len(each) == 1 and len(*each) == 16 for each in keys.values()), keys
+    assert len(set.union(*keys.values())) == len(keys)
+    assert key_of("folder/1.jpg").hex() == "3231cfac9adcb1d900275e3a25b42dc3"  # files and other processes hold it
+    assert named(key_of(-3)) == "-3" and named(key_of("b"), {"a": 0}, None, {"b": 0}) == "'b'"
+
+
 @pytest.mark.parametrize("normalizations", [NORMALIZATIONS, None], ids=["cams", "score_maps"])
 @pytest.mark.parametrize("truth", ["both", "boxes", "masks"])
 def test_save_and_load(tmp_path, normalizations, truth):
@@ -245,6 +325,9 @@ def damaged_files(path):
         "float_counts": changed(hist=tensors["hist"].astype(np.float64)),
         "negative_counts": changed(hist=tensors["hist"] - 1000),
         "more_hits_than_images": changed(num_correct=too_many),
+        "more_keys_than_images": changed(image_keys=np.arange(64, dtype=np.uint8).reshape(4, 16)),
+        "a_key_twice": changed(image_keys=np.zeros((3, 16), np.uint8)),
+        "keys_of_another_length": changed(image_keys=np.zeros((3, 8), np.uint8)),
     }
 
 
@@ -252,7 +335,8 @@ def damaged_files(path):
     "name",
     """empty text half_the_header half_the_counts one_byte_short foreign foreign_metadata another_version
     negative_number_of_images no_normalizations unknown_normalization fewer_normalizations no_size no_thresholds
-    other_thresholds no_degenerate_counts float_counts negative_counts more_hits_than_images""".split(),
+    other_thresholds no_degenerate_counts float_counts negative_counts more_hits_than_images
+    more_keys_than_images a_key_twice keys_of_another_length""".split(),
 )
 def test_load_refuses_other_and_damaged_files(tmp_path, name):
     path = tmp_path / "counts.safetensors"
@@ -356,7 +440,12 @@ def test_a_bad_batch_is_named_and_counts_nothing(name):
     settings, cams, ids, message = BAD_BATCHES[name]
     evaluator = make(**settings)
     if evaluator.normalizations is not None:
-        fed(evaluator, range(3))
+        earlier = [f"earlier {index}" for index in range(3)]
+        makers = {"boxes": make_boxes, "masks": make_masks}
+        truth = {kind: dict(zip(earlier, makers[kind]().values(), strict=False)) for kind in evaluator.truth.kinds}
+        others = make(**truth)
+        others.update(make_cams()[:3], earlier)
+        evaluator.merge(others)
     before = counts(evaluator)
     with pytest.raises(ValueError, match=message):
         evaluator.update(cams, ids)

@@ -20,6 +20,7 @@ from wsolkern.errors import ArgumentError, ImageError, MapError
 from wsolkern.files import read_regular, write_whole
 from wsolkern.metrics import formulas, sealed
 from wsolkern.metrics.classification import check_correct, expect_images, groups_of, num_correct_of, top_k, top_of
+from wsolkern.metrics.identity import KEY_BYTES, Images, key_of, named
 from wsolkern.metrics.protocol import Boxes, GroundTruth, Masks, Protocol
 from wsolkern.metrics.result import NormalizationResult, Result, shorten_list
 from wsolkern.normalization import Normalization
@@ -59,6 +60,8 @@ class _Counts:
     """Of batches on devices: what is found of one, its image ids, and the event that follows the finding."""
     top: tuple[int, ...] | None = None
     """The k that images were classified for, rising; empty if they were not; None while there are no images."""
+    images: Images = field(default_factory=Images)
+    """Which were counted; fewer than ``num_images`` where a file from before they were kept was loaded."""
 
     def plus(
         self,
@@ -67,6 +70,7 @@ class _Counts:
         top: tuple[int, ...] | None = (),
         new_checks: Sequence[inputs.DeviceCheck] = (),
         image_ids: Sequence[Any] = (),
+        keys: Iterable[bytes] = (),
     ) -> "_Counts":
         """The sum with the counts, arrays or tensors, of other images; ``new_checks``: what they are yet to be found.
 
@@ -89,7 +93,8 @@ class _Counts:
             else:
                 on_host[name] = _read_only(on_host.get(name, 0) + inputs.on_host(counts))
         num_all = self.num_images + num_images
-        return _Counts(num_all, on_host, on_devices, tuple(checks), top if self.top is None else self.top)
+        top = top if self.top is None else self.top
+        return _Counts(num_all, on_host, on_devices, tuple(checks), top, self.images.plus(keys))
 
     def expect_top(self, top: tuple[int, ...] | None) -> None:
         """Does nothing if images that were classified for these k, or not at all, can be added; None: no images are.
@@ -123,9 +128,10 @@ class _Counts:
 class Evaluator:
     """Counts, over any number of images, what MaxBoxAcc, MaxBoxAccV2 and PxAP are computed from.
 
-    Memory does not depend on the number of images: there are ``num_images``, ``num_degenerate``, ``num_correct`` and
-    ``hist``, and ``num_classified`` and ``num_localized`` where images come with logits. Nothing remembers which images
-    were counted, so an image that is fed in two updates counts twice.
+    There are ``num_images``, ``num_degenerate``, ``num_correct`` and ``hist``, ``num_classified`` and ``num_localized``
+    where images come with logits, and about 100 bytes an image to know which images were counted. An image counts once:
+    :meth:`update` and :meth:`merge` refuse one that is counted already, such as those that a sampler adds so that all
+    processes have the same number.
 
     CAMs on a CUDA device are counted there: :meth:`update` queues the work on the current stream and returns, and the
     counts come to the host when somebody reads them. Score maps, and logits there, are checked there too: if some were
@@ -274,15 +280,17 @@ class Evaluator:
                 its first k classes.
 
         Raises:
-            ValueError: Ids that are unknown, repeated or not N; a map, box or mask that is not as documented, or a NaN
-                among the logits, named by its image id (an ImageError); images before were classified in another way.
-                Nothing of the batch is counted then. Values of score maps and logits on a GPU are not waited for: what
-                is wrong with them is raised when counts are read.
+            ValueError: Ids that are unknown, repeated or not N; an image that is counted already, a map, box or mask
+                that is not as documented, or a NaN among the logits, named by its image id (an ImageError); images
+                before were classified in another way. Nothing of the batch is counted then. Values of score maps and
+                logits on a GPU are not waited for: what is wrong with them is raised when counts are read.
         """
         cams = inputs.plain(cams, "cams")
         if getattr(cams, "ndim", None) != 3:
             raise ValueError(f"cams: expected an array [N, h, w], found {_describe(cams)}")
         image_ids = self.truth.check_ids(image_ids, len(cams))
+        keys = [key_of(each) for each in image_ids]
+        self._expect_new(image_ids, keys)
         if self.normalizations is None and tuple(cams.shape[1:]) != self.size:
             raise ValueError(f"cams: expected score maps of size {self.size}, found {tuple(cams.shape[1:])}")
         two_operations = len(self.truth.kinds) == 2 and self.protocol.box_rule == CHOE
@@ -335,24 +343,39 @@ class Evaluator:
                 added = {
                     name: counts * check.is_valid if _is_on_device(counts) else counts for name, counts in added.items()
                 }
-            self._add(len(image_ids), added, top, checks, image_ids)
+            with _adding:
+                self._expect_new(image_ids, keys)  # another thread may have counted them meanwhile
+                self._counts = self._counts.plus(len(image_ids), added, top, checks, image_ids, keys)
 
     def merge(self, other: "Evaluator") -> None:
         """Adds the counts of another evaluator, which saw other images under the same settings.
 
-        Which images those were, and with which boxes or masks, is for the caller to know: counts do not tell.
+        With which boxes or masks is for the caller to know: counts do not tell. They tell of which images they are,
+        unless they come from a file that was saved before evaluators knew.
 
         Raises:
-            ValueError: The other has different settings; the message names the first difference.
+            ValueError: The other has different settings, and the message names the first difference; or it counted
+                images that are counted here already, and the message names one. Nothing is added then.
         """
         if not isinstance(other, Evaluator):
             raise TypeError(f"other: expected an Evaluator, found {type(other).__name__}")
         self._expect_same("other", other._settings())
         counts = other._counts
-        try:
-            self._add(counts.num_images, counts.arrays(), counts.top)
-        except ArgumentError as error:
-            raise ArgumentError("other", error.reason) from error
+        arrays, keys = counts.arrays(), list(counts.images)
+        with _adding:
+            twice = [key for key in keys if key in self._counts.images]
+            if twice:
+                held = (*vars(self.truth).values(), *vars(other.truth).values())
+                raise ArgumentError(
+                    "other",
+                    f"expected images that are not counted yet, found {len(twice):,} of {len(keys):,} that are, one is "
+                    f"{named(twice[0], *held)}; a sampler that gives each process its own images does not repeat any "
+                    "(wsolkern.metrics.torch.UnpaddedSampler)",
+                )
+            try:
+                self._counts = self._counts.plus(counts.num_images, arrays, counts.top, keys=keys)
+            except ArgumentError as error:
+                raise ArgumentError("other", error.reason) from error
 
     def merge_over(self, ranks: "Ranks") -> None:
         """Adds the counts of the other processes' evaluators, each of which saw other images under the same settings.
@@ -363,7 +386,8 @@ class Evaluator:
             ranks: The processes, from :meth:`wsolkern.cams.Ranks.joined`.
 
         Raises:
-            ValueError: They have different settings; the message names a process and the first difference.
+            ValueError: They have different settings, and the message names a process and the first difference; or two
+                of them counted one image, and the message names it.
             OSError: One of them has ended.
         """
         for rank, settings in enumerate(ranks.gather(self._settings())):
@@ -377,8 +401,17 @@ class Evaluator:
             mine["num_classified"] = np.zeros(len(top), np.int64)
             if "num_correct" in mine:
                 mine["num_localized"] = np.zeros((len(top), *mine["num_correct"].shape), np.int64)
+        every = Images()
+        for rank, packed in enumerate(ranks.gather(b"".join(sorted(counts.images)))):
+            keys = [packed[at : at + KEY_BYTES] for at in range(0, len(packed), KEY_BYTES)]
+            if twice := [key for key in keys if key in every]:
+                reason = f"expected images that are not counted yet, one that is: {named(twice[0], *vars(self.truth).values())}"
+                raise ArgumentError(f"process {rank}", reason)
+            every = every.plus(keys)
         added = {name: total - mine[name] for name, total in ranks.sum(mine).items()}
-        self._add(int(added.pop("num_images")), added, top)
+        with _adding:
+            more = [key for key in every if key not in counts.images]
+            self._counts = self._counts.plus(int(added.pop("num_images")), added, top, keys=more)
 
     def _expect_same(self, whose: str, settings: Mapping[str, Any]) -> None:
         """Raises ArgumentError if another evaluator's settings are not those of this one."""
@@ -438,6 +471,9 @@ class Evaluator:
         arrays = {"thresholds": self.thresholds, "iou_thresholds": self.iou_thresholds, **counts.arrays()}
         if counts.top:
             arrays["top"] = np.array(counts.top, np.int64)
+        if len(counts.images):  # sorted: the same bytes in whatever order they were counted
+            keys = np.frombuffer(b"".join(sorted(counts.images)), np.uint8)
+            arrays["image_keys"] = keys.reshape(-1, KEY_BYTES)
         return sealed.seal(header, arrays)
 
     def take_over(self, content: bytes, num_images: int, path: str | os.PathLike[str] | None = None) -> None:
@@ -549,22 +585,27 @@ class Evaluator:
             "kind of ground truth": list(self.truth.kinds),
         }
 
-    def _add(
-        self,
-        num_images: int,
-        added: Mapping[str, Any],
-        top: tuple[int, ...] | None,
-        checks: Sequence[inputs.DeviceCheck] = (),
-        image_ids: Sequence[Any] = (),
-    ) -> None:
-        """Adds the counts of images, arrays or tensors, to those there are."""
-        with _adding:
-            self._counts = self._counts.plus(num_images, added, top, checks, image_ids)
+    def _expect_new(self, image_ids: Sequence[Any], keys: Sequence[bytes]) -> None:
+        """None of the images is counted already.
+
+        Raises:
+            ImageError: One is.
+        """
+        images = self._counts.images
+        for image_id, key in zip(image_ids, keys, strict=True):
+            if key in images:
+                raise ImageError(image_id, "expected it once, found it a second time")
 
     def _restore(self, num_images: int, arrays: dict[str, np.ndarray]) -> None:
         """Takes the counts over from a file's content."""
         if type(num_images) is not int or not 0 <= num_images <= _MOST_IMAGES:
             raise ValueError(f"num_images: expected a count, found {num_images!r}")
+        keys = arrays.pop("image_keys", np.empty((0, KEY_BYTES), np.uint8))
+        if keys.dtype != np.uint8 or keys.ndim != 2 or keys.shape[1] != KEY_BYTES or len(keys) > num_images:
+            raise ValueError(f"image_keys: expected those of {num_images} images, found {_describe(keys)}")
+        images = Images(map(bytes, keys))
+        if len(images) != len(keys):
+            raise ValueError(f"image_keys: expected {len(keys)} different ones, found {len(images)}")
         expected = {name: (counts.dtype, counts.shape) for name, counts in self._counts.on_host.items()}
         top: tuple[int, ...] | None = () if num_images else None
         if "top" in arrays:
@@ -592,7 +633,7 @@ class Evaluator:
             if any((np.diff(each, axis=0) < 0).any() for each in rising):
                 raise ValueError("num_classified, num_localized: expected more images for a larger k, found fewer")
         kept = {name: _read_only(counts.copy()) for name, counts in arrays.items()}
-        self._counts = _Counts(num_images, kept, top=top)
+        self._counts = _Counts(num_images, kept, top=top, images=images)
 
 
 def _is_on_device(counts: Any) -> bool:

@@ -127,14 +127,7 @@ class GroundTruth:
         Raises:
             ValueError: They are not as many as maps, not distinct, or some are not in the ground truth.
         """
-        if isinstance(image_ids, (str, bytes)):
-            raise ValueError(f"image_ids: expected a sequence of {num_maps} ids, found the single string {image_ids!r}")
-        image_ids = list(image_ids)
-        if len(image_ids) != num_maps:
-            raise ValueError(f"image_ids: expected {num_maps}, one for each map, found {len(image_ids)}")
-        if len(set(image_ids)) != num_maps:
-            twice = next(each for index, each in enumerate(image_ids) if each in image_ids[:index])
-            raise ValueError(f"image_ids: expected distinct ids, found {twice!r} more than once")
+        image_ids = check_ids(image_ids, num_maps)
         for name, held in vars(self).items():
             unknown = [each for each in image_ids if each not in held] if isinstance(held, Mapping) else []
             if unknown:
@@ -177,6 +170,23 @@ class GroundTruth:
             if value is not None
         )
         return f"GroundTruth({', '.join(held)})"
+
+
+def check_ids(image_ids: Sequence[Any], num_maps: int) -> list[Any]:
+    """The ids of a batch as a list.
+
+    Raises:
+        ValueError: They are not as many as maps, or not distinct.
+    """
+    if isinstance(image_ids, (str, bytes)):
+        raise ValueError(f"image_ids: expected a sequence of {num_maps} ids, found the single string {image_ids!r}")
+    image_ids = list(image_ids)
+    if len(image_ids) != num_maps:
+        raise ValueError(f"image_ids: expected {num_maps}, one for each map, found {len(image_ids)}")
+    if len(set(image_ids)) != num_maps:
+        twice = next(each for index, each in enumerate(image_ids) if each in image_ids[:index])
+        raise ValueError(f"image_ids: expected distinct ids, found {twice!r} more than once")
+    return image_ids
 
 
 def _frozen(values: np.ndarray) -> np.ndarray:

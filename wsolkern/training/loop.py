@@ -17,18 +17,17 @@ import numpy as np
 import torch
 
 from wsolkern.cams import Ranks, cam_model
-from wsolkern.datasets import ImageFolder, Metadata, Preprocessing
+from wsolkern.datasets import ImageFolder, Preprocessing
 from wsolkern.datasets.images import ImageBatch
 from wsolkern.interrupts import interrupts_raise, interrupts_wait
 from wsolkern.metrics import Evaluator, Metric
 from wsolkern.ops import backends
-from wsolkern.studies.counting import count_maps, evaluator_for
+from wsolkern.studies.counting import evaluator_for
 from wsolkern.training import augmentation, checkpoints, optimization
 from wsolkern.training.data import TrainingData
 from wsolkern.training.recipe import NETWORK_ADVICE, Recipe
 from wsolkern.training.shards import ShardSum, Tally
-
-_VAL_BATCH = 64  # images; fixed, for the last bits of logits and CAMs depend on it
+from wsolkern.training.validation import evaluate_on, first_of
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,7 @@ class _Trainer:
         """
         _, pixels = next(_readable(self.images), (None, None))
         if pixels is None:
-            raise ValueError(f"{self.data.root}: no image of train could be read; {_first(self.images.problems)}")
+            raise ValueError(f"{self.data.root}: no image of train could be read; {first_of(self.images.problems)}")
         self._rehearse_step(pixels)
         evaluator, cam, problem = self._evaluator(), None, None
         for image_id, pixels in _readable(self.val_images):
@@ -166,7 +165,7 @@ class _Trainer:
                 return
             except ValueError as error:
                 problem = problem or str(error)
-        problem = problem or _first(self.val_images.problems)
+        problem = problem or first_of(self.val_images.problems)
         raise ValueError(f"{self.data.val.folder}: no image could be evaluated; {problem}")
 
     def _rehearse_step(self, pixels: np.ndarray) -> None:
@@ -220,7 +219,7 @@ class _Trainer:
         self._train(epoch, on_batch)
         seen, loss, correct, _ = progress.tally
         if not seen:
-            raise ValueError(f"{self.data.root}: no image of train could be read; {_first(progress.problems)}")
+            raise ValueError(f"{self.data.root}: no image of train could be read; {first_of(progress.problems)}")
         row = {
             "epoch": epoch,
             "lr": self.optimizer.param_groups[0]["lr"],
@@ -314,52 +313,12 @@ class _Trainer:
 
     def _evaluate(self) -> dict:
         """Classification accuracy and the metric of every normalization on val, in percent, the same on all ranks."""
-        evaluator = self._evaluator()
-        source = _ValCams(cam_model(self.network, self.size), self.val_images, self.data.val, self.device, self.ranks)
-        self.val_images.problems |= count_maps(evaluator, source, batch_size=_VAL_BATCH)
-        parts = self.ranks.gather((evaluator.to_bytes(), source.num_seen, source.num_correct))
-        num_seen, num_correct = (sum(each) for each in list(zip(*parts, strict=True))[1:])
-        evaluator = _merged([each[0] for each in parts])
-        if not evaluator.num_images:
-            raise ValueError(f"{self.data.val.folder}: no image could be evaluated; {_first(self.val_images.problems)}")
-        return {"val_accuracy": 100 * num_correct / num_seen} | {
-            f"{self.metric} {row.name}": self.metric.figure(row) for row in evaluator.compute()
+        cams = cam_model(self.network, self.size)
+        found = evaluate_on(cams, self.val_images, self.data.val, self._evaluator(), self.device, self.ranks)
+        self.val_images.problems |= found.problems
+        return {"val_accuracy": found.accuracy} | {
+            f"{self.metric} {row.name}": self.metric.figure(row) for row in found.result
         }
-
-
-class _ValCams:
-    """This process's share of val as a source of CAMs; counts on the way whose class is right."""
-
-    def __init__(self, model: Callable, images: ImageFolder, split: Metadata, device: torch.device, ranks: Ranks):
-        self.image_ids = images.image_ids
-        self.num_seen = self.num_correct = 0
-        self._model, self._images, self._split, self._device, self._ranks = model, images, split, device, ranks
-
-    @property
-    def problems(self) -> dict[str, str]:
-        return self._images.problems
-
-    def batches(self, size: int) -> Iterator[tuple[tuple[str, ...], torch.Tensor]]:
-        windows = [self.image_ids[start : start + size] for start in range(0, len(self.image_ids), size)]
-        for batch in self._images.windows(windows[self._ranks.rank :: self._ranks.num_ranks]):
-            rows = np.flatnonzero(batch.readable)
-            if not len(rows):
-                continue
-            classes = torch.tensor([self._split.class_labels[each] for each in batch.image_ids], device=self._device)
-            names = [each if ok else None for each, ok in zip(batch.image_ids, batch.readable, strict=True)]
-            look = self._model(torch.from_numpy(batch.images).to(self._device), classes, names)
-            right = (look.logits.argmax(1) == classes).cpu().numpy()
-            self.num_seen += len(rows)
-            self.num_correct += int(right[rows].sum())
-            yield tuple(batch.image_ids[row] for row in rows), look.cams[rows].float()
-
-
-def _merged(contents: list[bytes]) -> Evaluator:
-    """The counts of all processes together."""
-    merged, *others = map(Evaluator.from_bytes, contents)
-    for each in others:
-        merged.merge(each)
-    return merged
 
 
 def _readable(images: ImageFolder) -> Iterator[tuple[str, np.ndarray]]:
@@ -367,10 +326,6 @@ def _readable(images: ImageFolder) -> Iterator[tuple[str, np.ndarray]]:
     for batch in images.windows([image_id] for image_id in images.image_ids):
         if batch.readable[0]:
             yield batch.image_ids[0], batch.images[0]
-
-
-def _first(problems: dict[str, str]) -> str:
-    return next((f"{image_id}: {why}" for image_id, why in problems.items()), "there is none")
 
 
 @contextmanager
