@@ -103,6 +103,15 @@ def test_a_metric_is_what_the_evaluator_says(name):
     assert twin(torch.from_numpy(CAMS), *given, "max", **how).item() == expected(name)["max"]
 
 
+@pytest.mark.parametrize("name", ["MaxBoxAcc", "MaxBoxAccV2", "TopKLocalization"])
+def test_a_metric_of_another_box_rule(name):
+    rule = {"box_rule": "ts-cam"}
+    wanted = expected(name, normalizations="minmax", **rule)["minmax"]
+    assert fed(make(name, "minmax", **rule), name).compute().item() == wanted
+    given = *batch(name)[1:2], *batch(name)[3:]
+    assert TABLE[name][2](CAMS, *given, "minmax", **(HOW | TABLE[name][3] | rule)).item() == wanted
+
+
 @every_metric
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 def test_every_type_of_cams(name, dtype):

@@ -405,7 +405,8 @@ class Evaluator:
         for rank, packed in enumerate(ranks.gather(b"".join(sorted(counts.images)))):
             keys = [packed[at : at + KEY_BYTES] for at in range(0, len(packed), KEY_BYTES)]
             if twice := [key for key in keys if key in every]:
-                reason = f"expected images that are not counted yet, one that is: {named(twice[0], *vars(self.truth).values())}"
+                name = named(twice[0], *vars(self.truth).values())
+                reason = f"expected images that no other process has counted, found one that has been: {name}"
                 raise ArgumentError(f"process {rank}", reason)
             every = every.plus(keys)
         added = {name: total - mine[name] for name, total in ranks.sum(mine).items()}

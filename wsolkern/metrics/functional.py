@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from wsolkern import defaults
+from wsolkern.box_rule import BoxRule
 from wsolkern.errors import ArgumentError
 from wsolkern.metrics.classification import TOP
 from wsolkern.metrics.evaluator import Evaluator
@@ -38,6 +39,7 @@ def max_box_acc(
     thresholds: Sequence[float] | np.ndarray = DEFAULT_THRESHOLDS,
     iou_thresholds: Sequence[float] | np.ndarray = defaults.IOU_THRESHOLDS,
     size: tuple[int, int] = defaults.SIZE,
+    box_rule: str | BoxRule = "choe",
     backend: str = "auto",
 ) -> Figures:
     """MaxBoxAcc at IoU 0.5, or the first IoU threshold if that is not among them, of the largest contour.
@@ -50,6 +52,7 @@ def max_box_acc(
         thresholds: Fractions of a map's maximum level, float64 [T], in [0, 1).
         iou_thresholds: Fractions in (0, 1], D of them.
         size: Height and width, in pixels, that CAMs are resized to.
+        box_rule: How a box is made of a map and when it hits, or the name of a published rule such as "ts-cam".
         backend: "auto", "reference", "cpu" or "cuda".
 
     Returns:
@@ -58,7 +61,8 @@ def max_box_acc(
     Raises:
         ValueError: As from :meth:`wsolkern.Evaluator.update`, or there is no map.
     """
-    protocol = Protocol(normalizations, thresholds=thresholds, iou_thresholds=iou_thresholds, size=size)
+    how: dict[str, Any] = {"thresholds": thresholds, "iou_thresholds": iou_thresholds, "size": size}
+    protocol = Protocol(normalizations, box_rule=box_rule, **how)
     result = _once(protocol, backend, cams, boxes=boxes)
     return in_percent(result, map(Metric.MAX_BOX_ACC.figure, result), cams)
 
@@ -71,10 +75,12 @@ def max_box_acc_v2(
     thresholds: Sequence[float] | np.ndarray = DEFAULT_THRESHOLDS,
     iou_thresholds: Sequence[float] | np.ndarray = defaults.IOU_THRESHOLDS,
     size: tuple[int, int] = defaults.SIZE,
+    box_rule: str | BoxRule = "choe",
     backend: str = "auto",
 ) -> Figures:
     """MaxBoxAccV2: all contours, the mean over the IoU thresholds; else as :func:`max_box_acc`."""
-    protocol = Protocol(normalizations, thresholds=thresholds, iou_thresholds=iou_thresholds, size=size)
+    how: dict[str, Any] = {"thresholds": thresholds, "iou_thresholds": iou_thresholds, "size": size}
+    protocol = Protocol(normalizations, box_rule=box_rule, **how)
     result = _once(protocol, backend, cams, boxes=boxes)
     return in_percent(result, map(Metric.MAX_BOX_ACC_V2.figure, result), cams)
 
@@ -113,13 +119,14 @@ def top_k_localization(
     thresholds: Sequence[float] | np.ndarray = DEFAULT_THRESHOLDS,
     iou_thresholds: Sequence[float] | np.ndarray = defaults.IOU_THRESHOLDS,
     size: tuple[int, int] = defaults.SIZE,
+    box_rule: str | BoxRule = "choe",
     backend: str = "auto",
 ) -> Figures:
     """Top-1 or Top-5 localization: MaxBoxAcc or MaxBoxAccV2 of the images whose class is among the first k logits.
 
     Args:
         cams: Of the classes that the figure is to be of: those of the labels or those predicted.
-        boxes, normalizations, thresholds, iou_thresholds, size, backend: As for :func:`max_box_acc`.
+        boxes, normalizations, thresholds, iou_thresholds, size, box_rule, backend: As for :func:`max_box_acc`.
         logits: Of all classes, numbers [N, C].
         labels: The images' classes, integers [N] in [0, C).
         top: k, 1 or 5.
@@ -133,7 +140,8 @@ def top_k_localization(
         ValueError: As there, or ``top``, ``metric`` or ``at`` is something else.
     """
     how = check_localization(top, metric, at)
-    protocol = Protocol(normalizations, thresholds=thresholds, iou_thresholds=iou_thresholds, size=size)
+    how: dict[str, Any] = {"thresholds": thresholds, "iou_thresholds": iou_thresholds, "size": size}
+    protocol = Protocol(normalizations, box_rule=box_rule, **how)
     result = _once(protocol, backend, cams, boxes=boxes, logits=logits, labels=labels)
     return in_percent(result, localization_of(result, *how), cams)
 

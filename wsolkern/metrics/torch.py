@@ -16,6 +16,7 @@ from torch.utils.data.distributed import DistributedSampler
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from wsolkern import defaults
+from wsolkern.box_rule import BoxRule
 from wsolkern.errors import ArgumentError, ImageError, MapError
 from wsolkern.metrics.classification import TOP
 from wsolkern.metrics.evaluator import Evaluator
@@ -185,10 +186,12 @@ class _Evaluating(_Counting):
         thresholds: Sequence[float] | np.ndarray = DEFAULT_THRESHOLDS,
         iou_thresholds: Sequence[float] | np.ndarray = defaults.IOU_THRESHOLDS,
         size: tuple[int, int] = defaults.SIZE,
+        box_rule: str | BoxRule = "choe",
         backend: str = "auto",
         **kwargs: Any,
     ):
-        protocol = Protocol(normalizations, thresholds=thresholds, iou_thresholds=iou_thresholds, size=size)
+        how: dict[str, Any] = {"thresholds": thresholds, "iou_thresholds": iou_thresholds, "size": size}
+        protocol = Protocol(normalizations, box_rule=box_rule, **how)
         empty = self._evaluator(protocol, backend).moment().on_host
         shapes = {name: counts.shape for name, counts in empty.items()}
         super().__init__({"truth": self.truth, **protocol.to_dict()}, shapes, **kwargs)
@@ -319,6 +322,8 @@ class MaxBoxAcc(_OfBoxes):
         thresholds: Fractions of a map's maximum level, float64 [T], in [0, 1); non-decreasing for masks.
         iou_thresholds: Fractions in (0, 1], D of them; of no meaning for masks.
         size: Height and width, in pixels, that CAMs are resized to; score maps must have it.
+        box_rule: How a box is made of a map and when it hits, or the name of a published rule such as "ts-cam"; of no
+            meaning for masks.
         backend: "auto", "reference", "cpu" or "cuda".
         kwargs: torchmetrics' own, such as ``sync_on_compute``.
 
