@@ -11,11 +11,12 @@ from wsolkern.metrics.evaluator import Evaluator
 from wsolkern.metrics.formulas import box_accuracy, max_box_acc, max_box_acc_v2, precision_recall, pxap
 from wsolkern.metrics.metric import Metric
 from wsolkern.metrics.protocol import GroundTruth, Protocol
-from wsolkern.metrics.result import NormalizationResult, Result
+from wsolkern.metrics.result import Measured, NormalizationResult, Result
 
 __all__ = [
     "Evaluator",
     "GroundTruth",
+    "Measured",
     "Metric",
     "NormalizationResult",
     "Protocol",

@@ -39,6 +39,10 @@ class Evaluation:
         """All of it as JSON can hold it; thresholds and the arrays over them only if ``curves``."""
         return self.counted.to_dict() | self.result.to_dict(curves=curves)
 
+    def _repr_html_(self) -> str:
+        """The result's table, for notebooks."""
+        return self.result._repr_html_()
+
 
 @dataclass(frozen=True, eq=False)
 class Sweep(Evaluation):
