@@ -71,6 +71,15 @@ class Protocol:
             "size": list(self.size),
         }
 
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "Protocol":
+        """What :meth:`to_dict` gave.
+
+        Raises:
+            KeyError, TypeError, ValueError: It is something else.
+        """
+        return cls(**{**content, "size": tuple(content["size"])})
+
     def __eq__(self, other: object) -> bool:
         return self._key() == other._key() if isinstance(other, Protocol) else NotImplemented
 

@@ -7,7 +7,7 @@ Source: Choe et al., arXiv 2007.04178 (metrics); Kim et al., arXiv 2107.13221, e
 import os
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from wsolkern.normalization import Normalization, parse_all
 from wsolkern.ops import DEFAULT_THRESHOLDS
 from wsolkern.studies.counting import SplitCount, evaluator_for, fingerprint, mask_files_of
 from wsolkern.studies.passes import Counted, NothingCounted, Progress, about_maps, alone, run_pass
+from wsolkern.studies.provenance import Data, Provenance, protocol_dict
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,10 +35,13 @@ class Evaluation:
     """What was counted, and what was left out."""
     result: Result
     """A row a normalization."""
+    provenance: Provenance = field(kw_only=True)
+    """What it was made of and with."""
 
     def to_dict(self, *, curves: bool = False) -> dict[str, Any]:
         """All of it as JSON can hold it; thresholds and the arrays over them only if ``curves``."""
-        return self.counted.to_dict() | self.result.to_dict(curves=curves)
+        made = {"provenance": self.provenance.to_dict()}
+        return self.counted.to_dict() | self.result.to_dict(curves=curves) | made
 
     def _repr_html_(self) -> str:
         """The result's table, for notebooks."""
@@ -135,7 +139,9 @@ def evaluate(
         raise NothingCounted(maps, found.problems, len(split.image_ids))
     seconds = time.perf_counter() - started
     about_it = os.fspath(maps), split, evaluator.size, evaluator.num_images, found.problems, seconds
-    return Evaluation(Counted(*about_it, found.warnings, found.save), evaluator.compute())
+    data = Data.of(maps, store, split, mask_root, nwc)
+    made = Provenance.of("evaluate", (data,), protocol_dict(evaluator.protocol), device=device)
+    return Evaluation(Counted(*about_it, found.warnings, found.save), evaluator.compute(), provenance=made)
 
 
 def sweep(
@@ -159,7 +165,8 @@ def sweep(
     """
     wanted = tuple(dict.fromkeys(parse_all(normalizations)))
     found = evaluate(maps, split, wanted, **how)
-    return Sweep(found.counted, found.result, tuple(percentile_curves(found.result)))
+    made = replace(found.provenance, study="sweep")
+    return Sweep(found.counted, found.result, tuple(percentile_curves(found.result)), provenance=made)
 
 
 def _check_kind(maps: str | os.PathLike[str], content: str, wants_score_maps: bool) -> None:
