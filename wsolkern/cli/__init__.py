@@ -25,6 +25,7 @@ from wsolkern.cli import (
     table,
     terminal,
     train,
+    verify,
 )
 
 app = terminal.group("wsolkern", pretty_exceptions_enable=False)
@@ -35,6 +36,7 @@ for command in (
     sweep.sweep,
     select.select,
     table.table,
+    verify.verify,
     diagnose.diagnose,
     profile.profile,
     demo.demo,
