@@ -5,10 +5,12 @@ Source: none; numbers are those of the Result.
 """
 
 import csv
+import itertools
 import math
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -234,17 +236,35 @@ def test_reset_forgets_counts_and_nothing_else(evaluator, result):
     assert again.to_bytes() == kept
 
 
-def test_threads_may_reset(evaluator):
+class SameBox(Mapping):
+    """Any image has this box."""
+
+    def __contains__(self, image_id):
+        return True
+
+    def __getitem__(self, image_id):
+        return np.array([[2, 3, 18, 18]])
+
+    def __iter__(self):
+        return iter(())
+
+    def __len__(self):
+        return 0
+
+
+def test_threads_may_reset():
     """Whatever comes between, counts are of whole batches: hits and images fit each other."""
-    shared = Evaluator.of(evaluator.protocol, evaluator.truth)
+    shared, one = (Evaluator("max ivr:0.4", boxes=SameBox(), size=(24, 24), thresholds=[0, 0.3]) for _ in range(2))
     maps = np.random.default_rng(2).normal(size=(6, 7, 7))
-    one = Evaluator.of(evaluator.protocol, evaluator.truth)
     one.update(maps, range(6))
-    stop, seen = threading.Event(), []
+    stop, seen, numbers, failed = threading.Event(), [], itertools.count(), []
 
     def count() -> None:
-        while not stop.is_set():
-            shared.update(maps, range(6))
+        try:
+            while not stop.is_set():
+                shared.update(maps, [next(numbers) for _ in range(6)])
+        except BaseException as error:
+            failed.append(error)
 
     threads = [threading.Thread(target=count) for _ in range(2)]
     for each in threads:
@@ -256,5 +276,6 @@ def test_threads_may_reset(evaluator):
     stop.set()
     for each in threads:
         each.join()
+    assert failed == []
     for num_images, num_correct in seen:
         np.testing.assert_array_equal(num_correct, one.num_correct * (num_images // 6))

@@ -69,21 +69,21 @@ class Sample:
         there = [each for each in split.image_ids if each not in missing]
         self.num_all, self.protocol = len(there), protocol
         drawn = np.random.default_rng(seed).choice(self.num_all, min(num, self.num_all), replace=False)
-        chosen = [there[place] for place in sorted(drawn)]
+        self.image_ids = [there[place] for place in sorted(drawn)]
         how: dict[str, Any] = {"size": protocol.size, "thresholds": protocol.thresholds}
         how |= {"iou_thresholds": protocol.iou_thresholds, "mask_root": entry.mask_root}
         truth = evaluator_for(split, protocol.normalizations, **how).truth
         self.engine = Evaluator.of(protocol, truth)
         self.reference = Evaluator.of(protocol, truth, backend="reference")
-        source, place = open_maps(entry.maps, chosen, siblings=split.image_ids, nwc=entry.nwc), gpu_of(device)
+        source, place = open_maps(entry.maps, self.image_ids, siblings=split.image_ids, nwc=entry.nwc), gpu_of(device)
         for image_ids, maps in source.batches(_BATCH):
             self.engine.update(maps if place is None else moved(maps, place), image_ids)
             self.reference.update(maps, image_ids)
             if progress is not None:
-                progress("sample", self.engine.num_images, len(chosen))
+                progress("sample", self.engine.num_images, len(self.image_ids))
         self.problems = source.problems
         if not self.engine.num_images:
-            raise NothingCounted(entry.maps, self.problems, len(chosen))
+            raise NothingCounted(entry.maps, self.problems, len(self.image_ids))
 
     def checks(self) -> Iterator[Check]:
         """Whether the engine and the reference agree, and all maps are there."""
