@@ -10,7 +10,7 @@ import shutil
 
 import numpy as np
 import pytest
-from small_world import HOW, STUDIES, split_of
+from small_world import STUDIES, split_of
 
 from wsolkern import studies
 from wsolkern.cams import CamStore, CamWriter
@@ -101,18 +101,24 @@ def test_other_maps_have_another_index(world, tmp_path):
     assert before.manifest_sha256 == after.manifest_sha256
 
 
+@pytest.fixture(scope="module")
+def made(world) -> dict:
+    """The provenance of an evaluation."""
+    return as_json(STUDIES["evaluate"](world).provenance.to_dict())
+
+
 @pytest.mark.parametrize("name", ["study", "data", "protocol", "arguments", "backend", "versions"])
 @pytest.mark.parametrize("value", [None, 3, [1], ["a"]], ids=str)
-def test_a_damaged_field_is_named(world, name, value):
-    content = as_json(STUDIES["evaluate"](world, **HOW).provenance.to_dict())
+def test_a_damaged_field_is_named(made, name, value):
+    content = made
     for change in ({**content, name: value}, {key: each for key, each in content.items() if key != name}):
         with pytest.raises(ValueError, match=f"provenance: {name}"):
             Provenance.from_dict(change)
 
 
 @pytest.mark.parametrize("name", Data.__annotations__)
-def test_a_damaged_entry_is_named(world, name):
-    content = as_json(STUDIES["evaluate"](world).provenance.to_dict())
+def test_a_damaged_entry_is_named(made, name):
+    content = as_json(made)
     content["data"][0][name] = 0.5
     with pytest.raises(ValueError, match=rf"provenance: data\[0\]: {name}: expected .*, found 0.5"):
         Provenance.from_dict(content)
