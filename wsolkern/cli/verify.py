@@ -44,7 +44,8 @@ def verify(
     sample: options.optional(
         int,
         "Look at so many images only (evaluate, sweep): compares the engine with the reference on them, and refutes "
-        "figures that they cannot come from. Default: make all of it again.",
+        "figures that they cannot come from. The reference takes about a second an image and normalization, so that "
+        "making all again, which is the default, is often quicker.",
         min=1,
     ) = None,
     seed: Annotated[int, typer.Option(min=0, help="What a sample is drawn with.")] = 0,
@@ -61,7 +62,7 @@ def verify(
 
     - wsolkern verify result.json --maps /data/runs/cub-vgg16-cam-test --metadata metadata/CUB/test
 
-    - wsolkern verify result.json --sample 200
+    - wsolkern verify result.json --sample 50
     """
     with terminal.errors_as_messages():
         from wsolkern import studies
