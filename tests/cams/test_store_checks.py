@@ -65,7 +65,7 @@ def evaluate(maps: Path, split: Path, *options, code: int = 0):
 def figure(maps: Path, split: Path, *options, code: int = 0) -> dict:
     """All of the JSON that tells figures and what is missing."""
     content = json.loads(evaluate(maps, split, "--json", "-", *options, code=code).stdout)
-    return {name: value for name, value in content.items() if name not in ("seconds", "maps")}
+    return {name: value for name, value in content.items() if name not in ("seconds", "maps", "provenance")}
 
 
 # Stored classes against labels.

@@ -29,7 +29,7 @@ SHOWN = "x[/y]z[v1]$v$_|&%#\\x1b[31m:dog:"
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory) -> Path:
-    """cams/, metadata/CUB/test and val, runs/test and runs/val (stores); nobody writes to it but for a failed test."""
+    """cams/, metadata/CUB/test and val, runs/test and val (stores), result.json; only a failed test writes to it."""
     root = tmp_path_factory.mktemp("made")
     maps = np.random.default_rng(0).normal(size=(4, 5, 5)).astype(np.float32)
     for split in ("test", "val"):
@@ -40,6 +40,7 @@ def made(tmp_path_factory) -> Path:
     (root / "cams" / "part").mkdir(parents=True)
     for image_id, cam in zip(IDS, maps, strict=True):
         np.save(root / "cams" / f"{image_id}.npy", cam)
+    run(*commands(root)["evaluate"], "--json", root / "result.json")
     return root
 
 
@@ -82,6 +83,7 @@ def commands(made: Path) -> dict[str, list]:
         "sweep": ["sweep", store, "--metadata", metadata, *two, *quick],
         "select": ["select", *splits, *two, "--num-bootstrap", 40, *quick],
         "table": ["table", store, "--metadata-root", made / "metadata", "--ivr", ".4", *quick],
+        "verify": ["verify", made / "result.json"],
         "diagnose": ["diagnose", store],
         "profile": ["profile", store, "--metadata", metadata, "-n", "max", *quick],
         "store": ["store", "info", store],
@@ -94,6 +96,7 @@ OPTIONS = {
     "sweep": {"--json": "a.json", "--csv": "a.csv", "--plot": "a.png", "--resume": "a.state"},
     "select": {"--json": "a.json", "--csv": "a.csv", "--resume": "a.state"},
     "table": {"--json": "a.json", "--out": "a.txt", "--resume": "a.state"},
+    "verify": {"--json": "a.json"},
     "diagnose": {"--json": "a.json", "--csv": "a.csv", "--plot": "a.pdf", "--resume": "a.state"},
     "profile": {"--json": "a.json", "--trace": "b.json"},
     "store": {"--json": "a.json"},
@@ -105,6 +108,7 @@ TABLES = {
     "sweep": "ivr:0.4",
     "select": "ivr:0.1",
     "table": "min-max",
+    "verify": "result.json: holds",
     "diagnose": "maximum",
     "profile": "tree",
     "store": "VGG16",
@@ -299,6 +303,7 @@ def odd(made, tmp_path) -> dict[str, Path]:
     for split in ("test", "val"):
         with CamWriter(root / "runs" / split, manifest(split, **names)) as writer:
             writer.add(IDS, np.random.default_rng(0).normal(size=(4, 5, 5)).astype(np.float32), classes=[0] * 4)
+    run(*commands(root)["evaluate"], "--json", root / "result.json")
     return root
 
 

@@ -305,6 +305,7 @@ def test_groups_of_a_split(made, name, by, tmp_path):
     done = run(*options, "--by", by, "--without-logits", "--json", tmp_path / "all.json")
     assert f"by {by}, in percent" in done.stdout
     ours, theirs = json.loads(json.dumps(found.to_dict())), json.loads((tmp_path / "all.json").read_text())
+    assert theirs.pop("provenance")["study"] == "evaluate"
     assert {**ours, "seconds": 0} == {**theirs, "seconds": 0}
     markdown = run(*options, "--by", by, "--markdown").stdout
     assert f"| {by} | images | normalization |" in markdown

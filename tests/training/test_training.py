@@ -643,6 +643,102 @@ def test_tensorboard(place, tmp_path):
         np.testing.assert_allclose(found, expected, rtol=1e-6)  # events are float32
 
 
+def history(file: Path) -> list[dict]:
+    """What a .wandb file has logged: records of protobuf in LevelDB's log format, behind 7 bytes."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    content, at, rows, parts = file.read_bytes(), 7, [], b""
+    assert content[:4] == b":W&B"
+    while at + 7 <= len(content):
+        if 32768 - at % 32768 < 7:  # the rest of a block that has no room for a header
+            at += 32768 - at % 32768
+            continue
+        length, kind = int.from_bytes(content[at + 4 : at + 6], "little"), content[at + 6]
+        parts += content[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            record, parts = Record.FromString(parts), b""
+            if record.WhichOneof("record_type") == "history":
+                items = record.history.item
+                rows.append({each.key or "/".join(each.nested_key): json.loads(each.value_json) for each in items})
+    return rows
+
+
+@pytest.mark.slow
+def test_both_loggers_have_every_row(place, tmp_path, monkeypatch):
+    """Each number of the log, and which normalization val chooses; a run that goes on is one run of W&B."""
+    pytest.importorskip("wandb", reason="needs the extra wandb")
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    run = tmp_path / "run"
+    for epochs in (1, 2):
+        recipe = [*arguments(place, run, epochs=2), "--log", "wandb", "--log", "tensorboard"]
+        with monkeypatch.context() as patch:
+            if epochs == 1:  # killed behind the first epoch
+                patch.setattr("wsolkern.training.loop._Trainer._train", stopping_at(2))
+                done = CliRunner().invoke(app, list(map(str, recipe)))
+                assert done.exit_code == 130
+            else:
+                invoke(recipe)
+    files = sorted((run / "wandb").glob("offline-run-*/*.wandb"))
+    known = (run / "wandb/id.txt").read_text()
+    assert [file.name for file in files] == [f"run-{known}.wandb"] * 2
+    rows = rows_of(run)
+    expected = [{name: float(value) for name, value in row.items()} for row in rows]
+    first, both = map(history, files)
+    figures = [name for name in rows[0] if name.startswith("MaxBoxAccV2 ")]
+    assert len(figures) == 4
+    best = [max(figures, key=row.__getitem__).removeprefix("MaxBoxAccV2 ") for row in expected]
+    for found, wanted in ((first, expected[:1]), (both, expected)):
+        assert [{name: each[name] for name in wanted[0]} for each in found] == wanted
+        assert [each["chosen normalization"] for each in found] == best[: len(wanted)]
+    events = EventAccumulator(str(run / "tensorboard")).Reload()
+    assert set(events.Tags()["scalars"]) == {*rows[0], "seconds"}
+    texts = events.Tensors("chosen normalization/text_summary")
+    assert [each.tensor_proto.string_val[0].decode() for each in texts] == best
+
+
+def stopping_at(epoch: int):
+    """Training that is interrupted when that epoch begins."""
+    from wsolkern.training.loop import _Trainer
+
+    train_epoch = _Trainer._train
+
+    def stop(self, number, on_batch):
+        if number == epoch:
+            raise KeyboardInterrupt
+        train_epoch(self, number, on_batch)
+
+    return stop
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "extra"), [("wandb", "wandb", "wandb"), ("tensorboard", "torch.utils.tensorboard", "train")]
+)
+def test_a_logger_that_is_not_there_is_named_before_the_work(place, tmp_path, name, module, extra, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    said = invoke([*arguments(place, tmp_path / "run"), "--log", name], code=2).stderr
+    assert f"{name} needs it: pip install 'wsolkern[{extra}]'" in said and not (tmp_path / "run").exists()
+
+
+def test_another_logger_is_refused(place, tmp_path):
+    said = invoke([*arguments(place, tmp_path / "run"), "--log", "paper"], code=2).stderr
+    assert "--log: expected tensorboard or wandb, found 'paper'" in said and not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_wandb_without_a_key_says_so(place, tmp_path):
+    """In a process of its own, since wandb reads its environment once."""
+    pytest.importorskip("wandb", reason="needs the extra wandb")
+    environment = {**os.environ, "WANDB_MODE": "online", "WANDB_API_KEY": "too-short"}
+    command = [sys.executable, "-m", "wsolkern", *arguments(place, tmp_path / "run"), "--log", "wandb"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and "error: --log wandb: Weights & Biases does not begin: " in done.stderr
+    assert "API key" in done.stderr and "Traceback" not in done.stderr and not (tmp_path / "run/log.csv").exists()
+
+
 @pytest.mark.slow
 def test_small_table_1(tmp_path, monkeypatch, capfd):
     """All steps of the benchmark on a handful of images; a second run finds them done."""

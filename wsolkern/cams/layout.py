@@ -128,8 +128,12 @@ def read_index(store: Path, sha256: str) -> tuple[Shard, ...]:
 
 
 def write_index(store: Path, sha256: str, shards: Sequence[Shard]) -> None:
-    content = {**_kind(INDEX), "manifest_sha256": sha256, "shards": [vars(each) for each in shards]}
-    write_whole(store / INDEX, _seal(content))
+    write_whole(store / INDEX, _seal(_index_content(sha256, shards)))
+
+
+def index_sha256(sha256: str, shards: Sequence[Shard]) -> str:
+    """What an index says its own hash is: of the manifest's, and of the names, sizes and hashes of all shards."""
+    return _sha256(_index_content(sha256, shards))
 
 
 def write_shard(store: Path, number: int, sha256: str, parts: Sequence[Records]) -> Shard:
@@ -291,6 +295,10 @@ def _kind(what: str) -> dict:
 
 def _manifest_content(manifest: Manifest) -> dict:
     return {**_kind(MANIFEST), "manifest": vars(manifest)}
+
+
+def _index_content(sha256: str, shards: Sequence[Shard]) -> dict:
+    return {**_kind(INDEX), "manifest_sha256": sha256, "shards": [vars(each) for each in shards]}
 
 
 def _sha256(content: dict) -> str:

@@ -79,6 +79,16 @@ class CamStore:
         """How many maps the index lists, those in damaged shards included."""
         return sum(shard.num_maps for shard in self.shards)
 
+    @property
+    def manifest_sha256(self) -> str:
+        """What tells the run from others."""
+        return self._sha256
+
+    @property
+    def index_sha256(self) -> str:
+        """What tells the maps from others: of the hashes of all shards, which are compared when shards are read."""
+        return layout.index_sha256(self._sha256, self.shards)
+
     @cached_property
     def image_ids(self) -> tuple[str, ...]:
         """The ids of all maps that can be read, in the order of the store; all shards are read for that, once."""

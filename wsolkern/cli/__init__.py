@@ -29,6 +29,7 @@ from wsolkern.cli import (
     table,
     terminal,
     train,
+    verify,
 )
 
 _PATIENCE = 5.0  # seconds that the first of several processes has to say what is wrong
@@ -42,6 +43,7 @@ for command in (
     select.select,
     table.table,
     boxes.boxes,
+    verify.verify,
     diagnose.diagnose,
     profile.profile,
     demo.demo,

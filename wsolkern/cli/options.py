@@ -275,6 +275,19 @@ def parse_percentiles(texts: list[str]) -> dict[tuple[str, str] | None, float]:
     return given
 
 
+def parse_places(name: str, texts: list[str]) -> "Path | dict[str, Path] | None":
+    """DIR alone, or OLD=DIR several times; ``name`` is the argument's, for the error."""
+    if len(texts) == 1 and "=" not in texts[0]:
+        return Path(texts[0])
+    places = {}
+    for text in texts:
+        old, equals, new = text.partition("=")
+        if not (old and equals and new):
+            raise ArgumentError(name, "expected DIR once, or OLD=DIR for each place that moved", text)
+        places[old] = Path(new)
+    return places or None
+
+
 def parse_folders(texts: list[str]) -> dict[str, Path]:
     """--mask-root by data set."""
     from wsolkern.studies import paper

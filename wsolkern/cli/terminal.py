@@ -219,8 +219,8 @@ def list_problems(what: str, problems: Mapping[str, str], more: str = "") -> Non
 
 
 def write_json(content: dict, where: str) -> None:
-    """Writes to a file, whole or not at all, or to standard output if ``where`` is "-"."""
-    text = json.dumps(content, indent=2) + "\n"
+    """Writes to a file, whole or not at all, or to standard output if ``where`` is "-"; keys are sorted."""
+    text = json.dumps(content, indent=2, sort_keys=True) + "\n"
     if where == "-":
         print_text(text)
     else:

@@ -79,9 +79,13 @@ def train(
     checkpoint_batches: Annotated[
         int, typer.Option(min=0, help="Batches between two checkpoints; 0: before and after each evaluation only.")
     ] = 0,
-    tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Write the log as TensorBoard events, too: RUN/tensorboard.")
-    ] = False,
+    log: optional(
+        list[str],
+        "Where the log goes, too: tensorboard (events in RUN/tensorboard) or wandb (Weights & Biases, files in "
+        "RUN/wandb; WANDB_MODE=offline keeps them here); repeatable.",
+        metavar="tensorboard|wandb",
+    ) = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="The same as --log tensorboard.")] = False,
     allow_missing: options.AllowMissing = False,
 ) -> None:
     """Train a network, and evaluate it after each epoch with MaxBoxAccV2 or PxAP on val.
@@ -118,6 +122,7 @@ def train(
                     device=device,
                     num_readers=workers,
                     checkpoint_batches=checkpoint_batches,
+                    log=log or (),
                     tensorboard=tensorboard,
                     on_remark=lambda text: studying.warn([f"{metadata}: {text}"]),
                     on_batch=on_batch,

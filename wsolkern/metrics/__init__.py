@@ -17,7 +17,7 @@ from wsolkern.metrics.localization import LocalizationFigure, SelectedThresholds
 from wsolkern.metrics.metric import Metric
 from wsolkern.metrics.per_image import Chosen, ImageRows, PerImageEvaluator
 from wsolkern.metrics.protocol import GroundTruth, Protocol
-from wsolkern.metrics.result import NormalizationResult, Result
+from wsolkern.metrics.result import Measured, NormalizationResult, Result
 
 __all__ = [
     "Chosen",
@@ -27,6 +27,7 @@ __all__ = [
     "GroupEvaluator",
     "ImageRows",
     "LocalizationFigure",
+    "Measured",
     "Metric",
     "NormalizationResult",
     "PerImageEvaluator",

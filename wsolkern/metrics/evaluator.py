@@ -189,13 +189,23 @@ class Evaluator:
         if truth.masks is not None:
             inputs.check_thresholds(protocol.thresholds, sorted_=True)
         self.protocol, self.truth, self.backend = protocol, truth, backend
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets all counts, as if nothing had been counted; settings, boxes and masks stay.
+
+        Threads may do it at any time. A batch that another thread is counting meanwhile is added afterwards.
+        """
+        protocol, truth = self.protocol, self.truth
         num_rows, num_thresholds = len(protocol.names), len(protocol.thresholds)
         shapes: dict[str, tuple[int, ...]] = {"num_degenerate": (num_rows,)}
         if truth.boxes is not None:
             shapes["num_correct"] = (2, num_rows, len(protocol.iou_thresholds), num_thresholds)
         if truth.masks is not None:
             shapes["hist"] = (num_rows, 2, num_thresholds + 2)
-        self._counts = _Counts(0, {name: _read_only(np.zeros(shape, np.int64)) for name, shape in shapes.items()})
+        empty = _Counts(0, {name: _read_only(np.zeros(shape, np.int64)) for name, shape in shapes.items()})
+        with _adding:
+            self._counts = empty
 
     @property
     def normalizations(self) -> tuple[Normalization, ...] | None:

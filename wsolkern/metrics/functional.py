@@ -139,11 +139,11 @@ def top_k_localization(
     Raises:
         ValueError: As there, or ``top``, ``metric`` or ``at`` is something else.
     """
-    how = check_localization(top, metric, at)
+    figure = check_localization(top, metric, at)
     how: dict[str, Any] = {"thresholds": thresholds, "iou_thresholds": iou_thresholds, "size": size}
     protocol = Protocol(normalizations, box_rule=box_rule, **how)
     result = _once(protocol, backend, cams, boxes=boxes, logits=logits, labels=labels)
-    return in_percent(result, localization_of(result, *how), cams)
+    return in_percent(result, localization_of(result, *figure), cams)
 
 
 def pixel_iou(

@@ -76,6 +76,19 @@ class SelectedThresholds:
         named = {str(each): {str(iou): at for iou, at in by_iou.items()} for each, by_iou in self.thresholds.items()}
         return {"metric": self.metric, "thresholds": named}
 
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "SelectedThresholds":
+        """What :meth:`to_dict` gave.
+
+        Raises:
+            AttributeError, KeyError, TypeError, ValueError: It is something else.
+        """
+        thresholds = {
+            Normalization.parse(name): {float(iou): float(at) for iou, at in by_iou.items()}
+            for name, by_iou in content["thresholds"].items()
+        }
+        return cls(Metric.parse(content["metric"]), thresholds)
+
 
 At: TypeAlias = str | float | SelectedThresholds
 """Where over thresholds a figure is taken: "best", where it is the largest itself, on these very images, as most papers

@@ -78,6 +78,15 @@ class Protocol:
             "box_rule": self.box_rule.to_dict(),
         }
 
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> "Protocol":
+        """What :meth:`to_dict` gave.
+
+        Raises:
+            KeyError, TypeError, ValueError: It is something else.
+        """
+        return cls(**{**content, "size": tuple(content["size"]), "box_rule": BoxRule.from_dict(content["box_rule"])})
+
     def __eq__(self, other: object) -> bool:
         return self._key() == other._key() if isinstance(other, Protocol) else NotImplemented
 

@@ -10,13 +10,31 @@ from typing import Any
 
 import numpy as np
 
-from wsolkern.metrics import formulas
+from wsolkern.metrics import formulas, presentation
 from wsolkern.metrics.localization import At, LocalizationFigure, figures
 from wsolkern.metrics.metric import Metric
 from wsolkern.normalization import Normalization
 
 SCORE_MAPS = "score maps"  # the row's name when maps came normalized already
 _MOST_ROWS = 20  # that are printed of a result
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One figure of a row."""
+
+    metric: str
+    """What it is: a :class:`wsolkern.metrics.Metric`."""
+    value: float
+    """In percent."""
+    iou: float | None = None
+    """The IoU threshold that it is at, a fraction; None for a mean over them, and where there is none."""
+    threshold: float | None = None
+    """Where it is reached, a fraction of a map's maximum level; None for a mean, and for an area."""
+    column: str = ""
+    """What a file of columns calls it: "max_box_acc@0.5"."""
+    threshold_column: str = ""
+    """What that calls its threshold."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -107,6 +125,17 @@ class NormalizationResult:
     def name(self) -> str:
         """The normalization's string, as in "ivr:0.45"; "score maps" where maps came normalized already."""
         return SCORE_MAPS if self.normalization is None else str(self.normalization)
+
+    def measured(self) -> list[Measured]:
+        """The figures that there are: what tables, files of columns and frames show, in this order."""
+        found = []
+        if self.max_box_acc is not None and self.max_box_acc_v2 is not None:
+            found += _at_each(Metric.MAX_BOX_ACC, "", self.max_box_acc, self.best_threshold)
+            found.append(Measured(Metric.MAX_BOX_ACC_V2, self.max_box_acc_v2, column="max_box_acc_v2"))
+            found += _at_each(Metric.MAX_BOX_ACC_V2, "_v2", self.max_box_acc_v2_per_iou, self.best_threshold_v2)
+        if self.pxap is not None:
+            found.append(Measured(Metric.PXAP, self.pxap, column="pxap"))
+        return found
 
     def to_dict(self, *, curves: bool = False) -> dict[str, Any]:
         """Fields as JSON can hold them, IoU thresholds as strings; the arrays only if ``curves``."""
@@ -211,6 +240,40 @@ class Result:
         rows += [f"... {len(self)} rows in all"] if len(self) > _MOST_ROWS else []
         return "\n  ".join([head, *rows])
 
+    def _repr_html_(self) -> str:
+        """The table that the commands print, for notebooks."""
+        return presentation.html_table(self)
+
+    def to_frame(self) -> Any:
+        """The figures as a pandas.DataFrame, which has a row for each normalization, metric and IoU threshold.
+
+        Columns: normalization, ivr and pas (its percentiles, NaN where it has none), metric, iou (NaN for MaxBoxAccV2,
+        which is a mean over IoU thresholds, and for PxAP), value in percent, threshold (where it is reached; NaN for
+        the mean and PxAP), num_images and num_degenerate. A wide table is
+        ``frame.pivot(index="normalization", columns=["metric", "iou"], values="value")``.
+
+        Raises:
+            ImportError: pandas is not installed (the ``frame`` extra).
+        """
+        return presentation.frame(self)
+
+    def plot(self, metric: str | Metric | None = None, *, axes: Any = None) -> Any:
+        """Draws box accuracy over thresholds, a panel for each IoU threshold, or precision over recall.
+
+        Args:
+            metric: "MaxBoxAccV2" (all contours), "MaxBoxAcc" (the largest one) or "PxAP"; None: the first of them that
+                was measured.
+            axes: Axes of matplotlib to draw into, as many as there are panels; None: new ones, of pyplot.
+
+        Returns:
+            The matplotlib figure; its ``axes`` are the panels. A legend names the first 12 normalizations.
+
+        Raises:
+            ArgumentError: The metric was not measured, or there are more axes or fewer.
+            ImportError: matplotlib is not installed (the ``report`` extra).
+        """
+        return presentation.draw(self, metric, axes)
+
     def to_dict(self, *, curves: bool = False) -> dict[str, Any]:
         """All of it as JSON can hold it; thresholds and the arrays over them only if ``curves``."""
         thresholds = {"thresholds": self.thresholds.tolist()} if curves else {}
@@ -222,6 +285,18 @@ class Result:
             **({} if self.classification_accuracy is None else {"classification_accuracy": accuracy}),
             "normalizations": [row.to_dict(curves=curves) for row in self.rows],
         }
+
+
+def _at_each(
+    metric: Metric, suffix: str, values: dict[float, float] | None, thresholds: dict[float, float] | None
+) -> list[Measured]:
+    """A metric's figures at each IoU threshold."""
+    return [
+        Measured(
+            metric, value, iou, (thresholds or {})[iou], f"max_box_acc{suffix}@{iou:g}", f"threshold{suffix}@{iou:g}"
+        )
+        for iou, value in (values or {}).items()
+    ]
 
 
 def shorten_list(values: list[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """A Result as a table, one row a normalization.
 
 In: a Result. Out: a rich Table, Markdown text or a CSV file; everything in percent but thresholds and counts.
-Source: the columns are those of Choe et al., arXiv 2007.04178, tables 2 and 3, with the thresholds that reach them.
+Source: the columns are those of :mod:`wsolkern.metrics.presentation`.
 """
 
 import csv
@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from wsolkern.files import write_whole
-from wsolkern.metrics.metric import Metric, usual_iou_threshold
+from wsolkern.metrics import Metric
+from wsolkern.metrics.metric import usual_iou_threshold
+from wsolkern.metrics.presentation import columns
 from wsolkern.report.plain import visible
 
 if TYPE_CHECKING:
@@ -19,32 +21,6 @@ if TYPE_CHECKING:
 
     from wsolkern.metrics import NormalizationResult, Result
     from wsolkern.studies.evaluation import Evaluation
-
-
-def columns(result: "Result") -> list[tuple[str, str, list[str]]]:
-    """What the tables show, column by column.
-
-    Returns:
-        (group, heading, one cell a normalization); metrics that were not measured have no column. MaxBoxAcc is the
-        one at IoU 0.5, as the field prints it, or at the first IoU threshold if that was not asked for.
-    """
-    rows = list(result)
-    found = [("", "normalization", [row.name for row in rows])]
-    acc, v2, pxap = Metric.MAX_BOX_ACC, Metric.MAX_BOX_ACC_V2, Metric.PXAP
-    if v2.is_in(rows[0]):
-        usual = usual_iou_threshold(result.iou_thresholds)
-        found.append((acc.value, f"IoU {usual:g}", [f"{acc.figure(row):.2f}" for row in rows]))
-        found.append((v2.value, "mean", [f"{v2.figure(row):.2f}" for row in rows]))
-        for iou in result.iou_thresholds:
-            cells = [f"{row.max_box_acc_v2_per_iou[iou]:.2f}" for row in rows]
-            found.append((v2.value, f"IoU {iou:g}", cells))
-        for iou in result.iou_thresholds:
-            cells = [f"{row.best_threshold_v2[iou]:.6g}" for row in rows]
-            found.append(("threshold", f"IoU {iou:g}", cells))
-    if pxap.is_in(rows[0]):
-        found.append(("", pxap.value, [f"{pxap.figure(row):.2f}" for row in rows]))
-    found.append(("", "degenerate", [str(row.num_degenerate) for row in rows]))
-    return found
 
 
 def localization_columns(evaluation: "Evaluation") -> list[tuple[str, str, list[str]]]:
@@ -155,13 +131,8 @@ def csv_text(rows: Sequence[dict]) -> str:
 def _csv_row(row: "NormalizationResult", result: "Result") -> dict:
     of = row.normalization
     cells = {"normalization": row.name, "ivr": of and of.ivr, "pas": of and of.pas, "num_images": result.num_images}
-    if row.max_box_acc is not None:
-        for iou in result.iou_thresholds:
-            cells |= {f"max_box_acc@{iou:g}": row.max_box_acc[iou], f"threshold@{iou:g}": row.best_threshold[iou]}
-        cells["max_box_acc_v2"] = row.max_box_acc_v2
-        for iou in result.iou_thresholds:
-            cells[f"max_box_acc_v2@{iou:g}"] = row.max_box_acc_v2_per_iou[iou]
-            cells[f"threshold_v2@{iou:g}"] = row.best_threshold_v2[iou]
-    if row.pxap is not None:
-        cells["pxap"] = row.pxap
+    for each in row.measured():
+        cells[each.column] = each.value
+        if each.threshold is not None:
+            cells[each.threshold_column] = each.threshold
     return cells | {"num_degenerate": row.num_degenerate}

@@ -27,6 +27,7 @@ _HOMES = {
     "select": "selection",
     "sweep": "evaluation",
     "table": "tabulation",
+    "verify": "verification",
 }
 __all__ = [
     "Interrupted",
@@ -44,6 +45,7 @@ __all__ = [
     "select",
     "sweep",
     "table",
+    "verify",
 ]
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from wsolkern.studies.selection import select
     from wsolkern.studies.tabulation import table
     from wsolkern.studies.timing import profile, profile_function
+    from wsolkern.studies.verification import verify
 
 
 def __getattr__(name: str) -> Any:

@@ -128,13 +128,13 @@ def count_maps(
                 on_batch(image_ids, maps)
 
     for image_ids, maps in timed("read", source.batches(batch_size), lambda batch: (batch[1].nbytes, len(batch[1]))):
-        there = maps if device is None else _moved(maps, device)
+        there = maps if device is None else moved(maps, device)
         with unbroken():
             count(image_ids, there)
     return source.problems | failed
 
 
-def _moved(maps: np.ndarray, device: "torch.device") -> "torch.Tensor":
+def moved(maps: np.ndarray, device: "torch.device") -> "torch.Tensor":
     """The maps on a device."""
     import torch
 

@@ -23,6 +23,7 @@ from wsolkern.metrics.metric import Metric
 from wsolkern.normalization import Normalization, parse_all
 from wsolkern.studies.counting import evaluator_for, fingerprint, mask_files_of
 from wsolkern.studies.passes import Pass, Passes, Progress, about_maps, alone, run_pass
+from wsolkern.studies.provenance import versions_of
 from wsolkern.studies.recommendation import CAVEAT, Recommendation, recommend
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class StoreDiagnosis:
         manifest, measured = self.store.manifest, self.comparison
         return {
             "store": self.extremes.name,
+            "manifest_sha256": self.store.manifest_sha256,
+            "index_sha256": self.store.index_sha256,
             **{name: getattr(manifest, name) for name in ("dataset", "split", "method", "backbone")},
             "nwc": self.nwc,
             **self.extremes.diagnosis.to_dict(),
@@ -75,6 +78,8 @@ class Diagnoses:
     """What a reader of the figures should know."""
     save: Callable[[], object] = lambda: None
     """As :attr:`Counted.save`."""
+    device: str = "cpu"
+    """Where maps were evaluated."""
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON can hold it."""
@@ -83,7 +88,9 @@ class Diagnoses:
         return {
             "wsolkern": wsolkern.__version__,
             "size": list(self.size),
+            "versions": versions_of(self.device),
             "metadata": None if self.split is None else self.split.folder,
+            "metadata_sha256": None if self.split is None else self.split.sha256(),
             "caveat": CAVEAT,
             "stores": [each.to_dict() for each in self.stores],
         }
@@ -138,7 +145,7 @@ def diagnose(
     with alone(state, {os.fspath(path): split for path in stores}, mask_root):
         examining = _Examining(split, mask_root, nwc, size, place, state, Passes(state), progress)
         examined = tuple(examining.examine(store) for store in opened)
-    return Diagnoses(examined, size, split, tuple(examining.warnings), examining.save)
+    return Diagnoses(examined, size, split, tuple(examining.warnings), examining.save, device)
 
 
 class _Examining:

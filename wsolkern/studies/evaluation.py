@@ -7,7 +7,7 @@ Source: Choe et al., arXiv 2007.04178 (metrics); Kim et al., arXiv 2107.13221, e
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from wsolkern.normalization import Normalization, parse_all
 from wsolkern.ops import DEFAULT_THRESHOLDS
 from wsolkern.studies.counting import evaluator_for, fingerprint, mask_files_of
 from wsolkern.studies.passes import Counted, NothingCounted, OnePass, Progress, about_maps, alone, run_pass
+from wsolkern.studies.provenance import Data, Provenance, protocol_dict
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,12 +45,15 @@ class Evaluation:
     """The class that each CAM is of: its image's "labels", or the one "predicted"; None where that is not known."""
     box_rule: BoxRule = CHOE
     """How boxes were made."""
+    provenance: Provenance = field(kw_only=True)
+    """What it was made of and with."""
 
     def to_dict(self, *, curves: bool = False) -> dict[str, Any]:
         """All of it as JSON can hold it; thresholds and the arrays over them only if ``curves``, the box rule only if
         it is another than "choe"."""
         rule = {} if self.box_rule == CHOE else {"box_rule": self.box_rule.to_dict()}
-        content = self.counted.to_dict() | rule | self.result.to_dict(curves=curves)
+        made = {"provenance": self.provenance.to_dict()}
+        content = self.counted.to_dict() | rule | self.result.to_dict(curves=curves) | made
         if self.localization is not None:
             named = zip(self.result, self.localization, strict=True)
             content["localization"] = {
@@ -61,6 +65,10 @@ class Evaluation:
                 ],
             }
         return content
+
+    def _repr_html_(self) -> str:
+        """The result's table, for notebooks."""
+        return self.result._repr_html_()
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +191,11 @@ def evaluate(
     if evaluator.num_localized is not None:
         localization = result.localization(at)
     counted = Counted(*about_it, (*notes, *found.warnings), found.save)
-    return Evaluation(counted, result, localization, at, cams_of, evaluator.protocol.box_rule)
+    data, recorded = Data.of(maps, store, split, mask_root, nwc), protocol_dict(evaluator.protocol)
+    arguments = {"with_logits": with_logits, "at": at.to_dict() if isinstance(at, SelectedThresholds) else at}
+    made = Provenance.of("evaluate", (data,), recorded, device=device, arguments=arguments)
+    rule = evaluator.protocol.box_rule
+    return Evaluation(counted, result, localization, at, cams_of, rule, provenance=made)
 
 
 def sweep(
@@ -209,7 +221,8 @@ def sweep(
     found = evaluate(maps, split, wanted, **how)
     curves = tuple(percentile_curves(found.result))
     about = found.localization, found.at, found.cams_of, found.box_rule
-    return Sweep(found.counted, found.result, *about, curves)
+    made = replace(found.provenance, study="sweep")
+    return Sweep(found.counted, found.result, *about, curves, provenance=made)
 
 
 def _labels(store: CamStore | None, split: Metadata) -> tuple[Mapping[str, int] | None, str | None, list[str]]:

@@ -25,6 +25,7 @@ from wsolkern.normalization import Normalization
 from wsolkern.ops import DEFAULT_THRESHOLDS
 from wsolkern.studies.counting import Counter, evaluator_for, fingerprint, mask_files_of
 from wsolkern.studies.passes import Counted, NothingCounted, Passes, Progress, about_maps, alone, run_pass
+from wsolkern.studies.provenance import Data, Provenance, protocol_dict
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +49,8 @@ class Selection:
     box_rule: BoxRule
     """How boxes were made."""
     seconds: float
+    provenance: Provenance
+    """What it was made of and with; the protocol is val's, of all candidates."""
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON can hold it but the single resamples; the box rule only if it is another than "choe"."""
@@ -65,6 +68,7 @@ class Selection:
             "seconds": round(self.seconds, 3),
             "choices": [choice.to_dict() for choice in self.choices],
             "bootstrap": self.figures.to_dict(),
+            "provenance": self.provenance.to_dict(),
         }
 
 
@@ -202,7 +206,24 @@ def select(
     ious = tuple(evaluator.iou_thresholds.tolist())
     seconds = time.perf_counter() - started
     about_it = nwc, ious, num_val_per_class, select_threshold, rule, seconds
-    return Selection(on_val, on_test, choices, figures, *about_it)
+    made = Provenance.of(
+        "select",
+        tuple(
+            Data.of(root, about[root][1], split, mask_root, nwc)
+            for root, split in ((val, val_split), (test, test_split))
+        ),
+        protocol_dict(evaluator.protocol),
+        device=device,
+        arguments={
+            "metric": str(judged_by),
+            "select_threshold": select_threshold,
+            "num_val_per_class": num_val_per_class,
+            "num_resamples": num_resamples,
+            "seed": seed,
+            "confidence": confidence,
+        },
+    )
+    return Selection(on_val, on_test, choices, figures, *about_it, made)
 
 
 def _check_metric(text: str | None, val_split: Metadata, test_split: Metadata, select_threshold: bool) -> Metric:

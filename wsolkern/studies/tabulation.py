@@ -17,7 +17,7 @@ from wsolkern.cams import ALONE, CamStore, Ranks
 from wsolkern.datasets import Metadata, load_metadata
 from wsolkern.errors import ArgumentError, DatasetError
 from wsolkern.machine import gpu_of
-from wsolkern.metrics import Evaluator, Result
+from wsolkern.metrics import Evaluator, Protocol, Result
 from wsolkern.metrics.metric import Metric
 from wsolkern.metrics.selection import select
 from wsolkern.normalization import Normalization
@@ -25,6 +25,7 @@ from wsolkern.ops import DEFAULT_THRESHOLDS
 from wsolkern.studies import paper
 from wsolkern.studies.counting import evaluator_for, fingerprint, mask_files_of
 from wsolkern.studies.passes import Passes, Progress, about_maps, alone, run_pass
+from wsolkern.studies.provenance import Data, Provenance, protocol_dict
 
 if TYPE_CHECKING:
     import torch
@@ -90,11 +91,14 @@ class Tabulation:
     """What a reader of the figures should know."""
     save: Callable[[], object] = lambda: None
     """As :attr:`Counted.save`."""
+    provenance: Provenance | None = None
+    """What it was made of and with; None where there are the paper's numbers only."""
 
     def to_dict(self) -> dict[str, Any]:
         """All cells as JSON can hold them, behind the settings and runs."""
         missing = {"missing": self.problems} if self.about else {}
-        return {**self.about, **missing, "tables": [each.to_dict() for each in self.tables]}
+        made = {"provenance": self.provenance.to_dict()} if self.provenance else {}
+        return {**self.about, **missing, "tables": [each.to_dict() for each in self.tables], **made}
 
 
 def table(
@@ -163,7 +167,7 @@ def table(
         raise ArgumentError("mask_roots", f"expected a data set of RUNS ({', '.join(there)}), found {dataset}")
     given = _canonical(ivr or {}, {run.column for run in opened if not run.is_validation})
     splits = _GroundTruth(metadata_root, load)
-    how = {"size": size, "thresholds": thresholds, "iou_thresholds": iou_thresholds}
+    how: dict[str, Any] = {"size": size, "thresholds": thresholds, "iou_thresholds": iou_thresholds}
     state = None if resume is None else Path(resume)
     measuring = _Measuring(splits, roots, how, gpu_of(device, ranks.gpu), state, progress, ranks)
     passes = _passes(opened, nwc)
@@ -190,7 +194,25 @@ def table(
         notes.append("The paper's table 2 has columns of its own, since its numbers here name no backbone")
     about = _about(cells, splits, how, percentiles)
     warnings = tuple(measuring.warnings)
-    return Tabulation(tables, tuple(notes), about, measuring.problems, warnings, measuring.save)
+    made = Provenance.of(
+        "table",
+        tuple(
+            Data.of(run.path, run.store, splits.of(run), roots.get(run.dataset), is_nwc)
+            for run, is_nwc in {run.path: (run, (run, True) in passes) for run in used}.values()
+        ),
+        {name: each for name, each in protocol_dict(Protocol(**how)).items() if name != "normalizations"},
+        device=device,
+        arguments={
+            "runs": [run.path for run in opened],
+            "metadata_root": os.fspath(metadata_root or ""),
+            "mask_roots": {dataset: os.fspath(root) for dataset, root in roots.items()},
+            "layouts": list(layouts),
+            "ivr": [[*(column or (None, None)), value] for column, value in given.items()],
+            "published": published,
+            "nwc": nwc,
+        },
+    )
+    return Tabulation(tables, tuple(notes), about, measuring.problems, warnings, measuring.save, made)
 
 
 class _GroundTruth:

@@ -6,9 +6,8 @@ Source: clovaai/wsolevaluation (MIT), main.py.
 
 import math
 import os
-import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from wsolkern.interrupts import interrupts_raise, interrupts_wait
 from wsolkern.metrics import Evaluator, Metric
 from wsolkern.ops import backends
 from wsolkern.studies.counting import evaluator_for
-from wsolkern.training import augmentation, checkpoints, optimization
+from wsolkern.training import augmentation, checkpoints, loggers, optimization
 from wsolkern.training.data import TrainingData
 from wsolkern.training.recipe import NETWORK_ADVICE, Recipe
 from wsolkern.training.shards import ShardSum, Tally
@@ -60,6 +59,7 @@ def train(
     device: str | torch.device = "cpu",
     num_readers: int | None = None,
     checkpoint_batches: int = 0,
+    log: Iterable[str] = (),
     tensorboard: bool = False,
     on_batch: Callable[[int, int, int], None] | None = None,
     on_epoch: Callable[[dict], None] | None = None,
@@ -78,7 +78,9 @@ def train(
         device: Where the network is; the one of this process.
         num_readers: Threads that read images; see :class:`wsolkern.datasets.ImageFolder`.
         checkpoint_batches: Batches between two checkpoints; 0: one before and one after each evaluation only.
-        tensorboard: Write the log as TensorBoard events too, to ``run/tensorboard``.
+        log: Where else the log goes, of "tensorboard" (events in ``run/tensorboard``) and "wandb" (a run of Weights &
+            Biases, whose files are in ``run/wandb``): every number of a row, and the best normalization on val.
+        tensorboard: The same as "tensorboard" in ``log``.
         on_batch: Called with the epoch, the batches of it that are done, and their number in an epoch.
         on_epoch: Called with each new row of the log.
 
@@ -87,15 +89,17 @@ def train(
         ValueError: Before the first epoch: the folder is another run's, or somebody trains there; a class is out of
             range; no image of a split can be read; the network has no CAMs, or cannot be trained. Later: the loss or a
             logit is no number.
-        ImportError: TensorBoard is not installed.
+        ArgumentError: There is no such logger, or it refuses to begin.
+        ImportError: A logger is not installed.
     """
+    logs = loggers.check_loggers([*log, *(["tensorboard"] if tensorboard else [])])
     data.expect_classes(recipe.num_classes or None)
     recipe = recipe.for_data(data.num_classes, data.sha256())
     with interrupts_raise(), _threads(), ExitStack() as stack:
         trainer = _Trainer(recipe, data, Path(run), ranks, torch.device(device), num_readers, checkpoint_batches, stack)
         progress = trainer.progress
         was_finished = progress.epoch == recipe.epochs
-        with _events(Path(run) if tensorboard and ranks.rank == 0 else None, progress.log) as write:
+        with loggers.writing(logs if ranks.rank == 0 else (), Path(run), progress.log, recipe.to_dict()) as write:
             while progress.epoch < recipe.epochs:
                 row = trainer.run_epoch(on_batch)
                 write(row)
@@ -338,26 +342,3 @@ def _threads() -> Iterator[None]:
             yield
     finally:
         torch.set_num_threads(num_threads)
-
-
-@contextmanager
-def _events(run: Path | None, log: list[dict]) -> Iterator[Callable[[dict], None]]:
-    """Writes rows of the log as TensorBoard events, anew from the first; without a folder none."""
-    if run is None:
-        yield lambda row: None
-        return
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ImportError(f"{error}; TensorBoard's events need it: pip install tensorboard") from error
-    shutil.rmtree(run / "tensorboard", ignore_errors=True)
-    with SummaryWriter(run / "tensorboard") as writer:
-
-        def write(row: dict) -> None:
-            for name, value in row.items():
-                writer.add_scalar(name, value, row["epoch"])
-            writer.flush()
-
-        for row in log:
-            write(row)
-        yield write

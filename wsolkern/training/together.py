@@ -5,7 +5,7 @@ Source: none; the loop is :mod:`wsolkern.training.loop`.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 
@@ -23,6 +23,7 @@ def train_together(
     device: str = "cpu",
     num_readers: int | None = None,
     checkpoint_batches: int = 0,
+    log: Iterable[str] = (),
     tensorboard: bool = False,
     on_remark: Callable[[str], object] = lambda text: None,
     on_batch: Callable[[int, int, int], None] = lambda epoch, done, total: None,
@@ -35,7 +36,7 @@ def train_together(
         data: The images.
         run: Folder of the run: none yet, an empty one, or this recipe's.
         device: "cpu" or "cuda"; each process takes a GPU of its own.
-        num_readers, checkpoint_batches, tensorboard: As for :func:`wsolkern.training.train`.
+        num_readers, checkpoint_batches, log, tensorboard: As for :func:`wsolkern.training.train`.
         on_remark: Told what about the data is odd, by the first process.
         on_batch, on_epoch: As there, by the first process.
 
@@ -63,6 +64,7 @@ def train_together(
                 device=place,
                 num_readers=num_readers,
                 checkpoint_batches=checkpoint_batches,
+                log=log,
                 tensorboard=tensorboard,
                 on_batch=on_batch if is_first else None,
                 on_epoch=on_epoch if is_first else None,
