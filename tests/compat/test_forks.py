@@ -146,6 +146,12 @@ def everything(here):
     return [*boxes(here), *masks(here), *cams(here), *cams(here, "OpenImages"), *folder_of_maps(here)]
 
 
+def two_figures(here):
+    """Also with thresholds that the published function alone takes."""
+    more = boxes(here, cam_threshold_list=[0.3, 1.0, -0.5], multi_contour_eval=False)
+    return [*boxes(here), *masks(here), *cams(here), *more, *masks(here, cam_threshold_list=[0.5, 1.0])]
+
+
 def small(here):
     """Maps of 112 x 112 pixels."""
     maps = {each: np.ascontiguousarray(m[::2, ::2]) for each, m in here.data.maps.items()}
@@ -283,6 +289,20 @@ FORKS = {
         kept={"evaluation.BoxEvaluator": "its __init__ takes (self, margin, **kwargs), its accumulate has"},
         replaced=(*BELOW, "evaluation.MaskEvaluator"),
     ),
+    "constructor_alone": Fork(
+        two_figures,
+        {
+            "evaluation": [
+                (INITS, INITS.replace("f,", "f, margin=0,")),
+                ("        self.mask_paths", "        self.name = 'mine'\n        self.mask_paths"),
+            ]
+        },
+        kept={
+            "evaluation.BoxEvaluator": "its __init__ takes (self, margin=0, **kwargs)",
+            "evaluation.MaskEvaluator": "its __init__ has another body",
+        },
+        replaced=(*BELOW, "evaluation.BoxEvaluator.accumulate", "evaluation.MaskEvaluator.accumulate"),
+    ),
     "accumulate_arguments": Fork(
         top1,
         {
@@ -370,7 +390,13 @@ FORKS = {
 
 
 FAST = ("comments_and_types", "constructor_argument", "accumulate_arguments", "subclass_in_the_module", "float32_maps")
-FAST += ("normalize_scoremap_patched", "resize_length_patched", "mask_image_patched", "accumulate_patched")
+FAST += (
+    "constructor_alone",
+    "normalize_scoremap_patched",
+    "resize_length_patched",
+    "mask_image_patched",
+    "accumulate_patched",
+)
 
 
 @pytest.mark.filterwarnings("ignore:3 of 9 images were not accumulated")

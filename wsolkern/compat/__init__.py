@@ -22,6 +22,8 @@ _NAMES = ("util", "data_loaders", "evaluation", "inference")
 _EVALUATORS = ("BoxEvaluator", "MaskEvaluator", "CAMComputer")
 _stand_ins: dict[int, object] = {}  # by id()
 _labels: dict[str, str] = {}  # module.name where a stand-in was put -> where what it stands in for was defined
+_reasons: dict[object, str] = {}  # of what was kept
+_accelerated: set[type] = set()  # classes that were kept and whose accumulate was as published
 _served: set[str] = set()  # modules that were looked at
 _said: set[str] = set()
 
@@ -46,8 +48,8 @@ class Installation:
         if self.replaced:
             by_module: dict[str, list[str]] = {}
             for label in self.replaced:
-                module, _, name = label.rpartition(".")
-                by_module.setdefault(module, []).append(name)
+                module, _, name = label.removesuffix(".accumulate").rpartition(".")
+                by_module.setdefault(module, []).append(label[len(module) + 1 :])
             parts.append("replaced " + ", ".join(f"{each} ({', '.join(by_module[each])})" for each in by_module))
         if self.kept:
             parts.append("kept " + ", ".join(f"{name} ({why})" for name, why in self.kept.items()))
@@ -95,8 +97,10 @@ def install(*names: str) -> Installation:
             label = _labels.setdefault(f"{name}.{each}", f"{value.__module__}.{each}")
             if id(value) in _stand_ins or id(value) in new:
                 replaced[label] = None
-            elif why := difference(value):
-                kept[label] = why
+            elif why := _reasons.get(value) or difference(value):
+                kept[label] = _reasons[value] = why
+                if inspect.isclass(value) and (value in _accelerated or _accelerate_method(value)):
+                    replaced[f"{label}.accumulate"] = None
             elif stand_in := _stand_in(equal_to_published(value)):
                 replaced[label] = None
                 new[id(value)] = value, stand_in
@@ -142,6 +146,15 @@ def _stand_in(original: Callable) -> Callable | None:
         return accelerated.accelerate(original, original.__globals__)
     method = next(each for each in vars(original).values() if isinstance(each, FunctionType))
     return accelerated.serve(original, method.__globals__)
+
+
+def _accelerate_method(definition: type) -> bool:
+    from wsolkern.compat import accelerated
+
+    if accelerated.accelerate_method(definition):
+        _accelerated.add(definition)
+        return True
+    return False
 
 
 def _put_in_place(new: dict[int, tuple], kept: dict[str, str]) -> None:

@@ -142,6 +142,13 @@ def difference(definition: object) -> str | None:
     return _function_difference(definition, FUNCTIONS.get(definition.__name__, ()))
 
 
+def has_published_method(definition: type, name: str) -> bool:
+    """Whether a class, itself as published or not, has a method of its own that is."""
+    method, versions = vars(definition).get(name), CLASSES.get(definition.__name__, ())
+    known = tuple(version[name] for version in versions if name in version)
+    return isinstance(method, FunctionType) and _function_difference(method, known) is None
+
+
 def _class_difference(definition: type) -> str | None:
     name = definition.__name__
     expected_base, bases = BASES.get(name, "object"), definition.__bases__
