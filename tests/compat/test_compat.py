@@ -538,8 +538,8 @@ print(evaluator.cnt, evaluator.num_correct[50].shape)
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
         assert (done.returncode, done.stdout) == (0, "1 (10,)\n"), done.stderr
         assert done.stderr == (
-            "wsolkern.compat: no module data_loaders, evaluation, inference in the project, import finds wsolkern's; "
-            "nothing to serve in util\n"
+            "wsolkern.compat: provided data_loaders, evaluation, inference, which the project does not have or cannot "
+            "import; nothing to serve in util\n"
         )
 
     def test_neither_opencv_nor_torch_is_imported(self):

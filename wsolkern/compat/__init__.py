@@ -16,7 +16,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from types import FunctionType, ModuleType
 
-from wsolkern.compat.published import CLASSES, FUNCTIONS, definitions, difference, equal_to_published
+from wsolkern.compat.published import CLASSES, FUNCTIONS, compare, difference, equal_to_published
 
 _NAMES = ("util", "data_loaders", "evaluation", "inference")
 _EVALUATORS = ("BoxEvaluator", "MaskEvaluator", "CAMComputer")
@@ -39,7 +39,7 @@ class Installation:
     missing: tuple[str, ...]
     """Modules that are not there, or have nothing of the published evaluator."""
     provided: tuple[str, ...]
-    """Modules that are not there and that ``import`` now finds here."""
+    """Modules that ``import`` now finds here: they are not there, or as published and need a package that is not."""
     others: tuple[str, ...] = ()
     """Imported modules that define an evaluator but were not named."""
 
@@ -54,7 +54,7 @@ class Installation:
         if self.kept:
             parts.append("kept " + ", ".join(f"{name} ({why})" for name, why in self.kept.items()))
         if self.provided:
-            parts.append(f"no module {', '.join(self.provided)} in the project, import finds wsolkern's")
+            parts.append(f"provided {', '.join(self.provided)}, which the project does not have or cannot import")
         if self.missing:
             parts.append(f"nothing to serve in {', '.join(self.missing)}")
         if self.others:
@@ -73,7 +73,8 @@ def install(*names: str) -> Installation:
     Args:
         names: Modules, such as "libs.evaluation"; they are imported if they were not yet. None: ``util``,
             ``data_loaders``, ``evaluation`` and ``inference``, of which those that define nothing of the published
-            evaluator are left alone, and those that are not there at all are provided from here.
+            evaluator are left alone; those that are not there, or are as published and need a package that is not, are
+            provided from here.
 
     Raises:
         ImportError: A module is there, but importing it fails.
@@ -121,8 +122,16 @@ def _find(name: str, only_published: bool) -> ModuleType | None:
         return None
     if only_published:  # running any script that happens to have such a name would be a surprise
         source = spec.loader.get_source(name) if hasattr(spec.loader, "get_source") else None
-        if source is None or not any(each in FUNCTIONS or each in CLASSES for each, _ in definitions(source)):
+        found = compare(source) if source else {}
+        if not found:
             return None
+        try:
+            return import_module(name)
+        except ModuleNotFoundError:  # OpenCV, munch: what is as published needs them no longer
+            if set(found.values()) != {"as published"}:
+                raise
+            ours = sys.modules[name] = import_module(f"wsolkern.compat.{name}")
+            return ours
     return import_module(name)
 
 

@@ -268,17 +268,26 @@ def entries(source: str) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
     return functions, classes
 
 
+def compare(source: str) -> dict[str, str]:
+    """Definitions of a file that have a published one's name -> "as published", or what is the file's own."""
+    functions, classes = entries(source)
+    found = {
+        name: "as published" if entry in FUNCTIONS[name] else "its own"
+        for name, entry in functions.items()
+        if name in FUNCTIONS
+    }
+    for name, methods in classes.items():
+        if name in CLASSES:
+            own = min(([m for m, each in methods.items() if v.get(m) != each] for v in CLASSES[name]), key=len)
+            found[name] = f"its own: {', '.join(own)}" if own else "as published"
+    return found
+
+
 def main(paths: list[str]) -> None:
     """Prints one line a definition."""
     for path in paths:
-        functions, classes = entries(Path(path).read_text(encoding="utf-8"))
-        for name, found in functions.items():
-            if name in FUNCTIONS:
-                print(f"{path}: {name}: {'as published' if found in FUNCTIONS[name] else 'its own'}")
-        for name, methods in classes.items():
-            if name in CLASSES:
-                own = min(([m for m, e in methods.items() if v.get(m) != e] for v in CLASSES[name]), key=len)
-                print(f"{path}: {name}: {'its own: ' + ', '.join(own) if own else 'as published'}")
+        for name, found in compare(Path(path).read_text(encoding="utf-8")).items():
+            print(f"{path}: {name}: {found}")
 
 
 if __name__ == "__main__":
