@@ -12,7 +12,8 @@ from cases import smooth
 from PIL import Image
 
 from wsolkern import DatasetError
-from wsolkern.compat import data_loaders, evaluation, inference, util
+from wsolkern.compat import data_loaders, evaluation, inference, masks, util
+from wsolkern.datasets import load_mask
 
 IOUS = [30, 50, 70]
 SIZES = [(500, 375), (224, 224), (97, 460)]  # width, height
@@ -121,8 +122,8 @@ def expected_pxap(true_hist, false_hist):
     return (precision[1:] * np.diff(recall))[some[1:]].sum() * 100
 
 
-def make(evaluator, folder, interval=0.001, multi_contour_eval=False, dataset_name="CUB", mask_root=None):
-    return evaluator(
+def make(evaluator, folder, interval=0.001, multi_contour_eval=False, dataset_name="CUB", mask_root=None, **more):
+    settings = dict(
         metadata=data_loaders.configure_metadata(str(folder)),
         dataset_name=dataset_name,
         split="test",
@@ -131,6 +132,7 @@ def make(evaluator, folder, interval=0.001, multi_contour_eval=False, dataset_na
         mask_root=mask_root,
         multi_contour_eval=multi_contour_eval,
     )
+    return evaluator(**{**settings, **more})
 
 
 @pytest.fixture
@@ -234,7 +236,7 @@ class TestBoxEvaluator:
 
 
 class TestMaskEvaluator:
-    def test_histograms_and_pxap_equal_numpy(self, mask_split):
+    def test_histograms_and_pxap_equal_numpy(self, mask_split, capsys):
         folder, maps, root = mask_split
         evaluator = make(evaluation.MaskEvaluator, folder, dataset_name="OpenImages", mask_root=str(root))
         expected = np.zeros((2, 1002))
@@ -247,7 +249,8 @@ class TestMaskEvaluator:
         assert evaluator.gt_true_score_hist.dtype == np.float64
         np.testing.assert_array_equal(evaluator.gt_true_score_hist, expected[0])
         np.testing.assert_array_equal(evaluator.gt_false_score_hist, expected[1])
-        assert evaluator.compute() == expected_pxap(*expected)
+        auc = expected_pxap(*expected)
+        assert evaluator.compute() == auc and capsys.readouterr().out == f"Mask AUC on split test: {auc}\n"
         np.testing.assert_array_equal(
             evaluator.threshold_list_right_edge, np.append(np.arange(0, 1, 0.001), [1.0, 2.0, 3.0])
         )
@@ -504,8 +507,7 @@ class TestCAMComputer:
 
 class TestInstall:
     PROJECT = {
-        "util.py": "from evaluation import BoxEvaluator\nclass Logger: pass\ndef t2n(t): raise RuntimeError\n",
-        "evaluation.py": "raise RuntimeError('the project has its own evaluation.py, which must not run')\n",
+        "util.py": "import not_there\nclass Logger: pass\n",
         "main.py": """
 import wsolkern.compat; wsolkern.compat.install()
 import numpy as np
@@ -513,11 +515,8 @@ import evaluation, data_loaders
 from data_loaders import configure_metadata, get_image_ids
 from evaluation import BoxEvaluator, MaskEvaluator, evaluate_wsol
 from inference import CAMComputer, normalize_scoremap
-from util import Logger, t2n, check_scoremap_validity
-import util
 import wsolkern.compat.util, wsolkern.compat.evaluation
-assert util is wsolkern.compat.util and evaluation is wsolkern.compat.evaluation
-assert util.BoxEvaluator is BoxEvaluator and t2n is util.t2n
+assert evaluation is wsolkern.compat.evaluation
 try:
     from data_loaders import get_data_loader
 except ImportError as error:
@@ -530,31 +529,18 @@ evaluator.accumulate(np.eye(224), get_image_ids(metadata)[0])
 wsolkern.compat.install()
 print(evaluator.cnt, evaluator.num_correct[50].shape)
 """,
-        "late.py": "import util\nimport wsolkern.compat\nwsolkern.compat.install()\n",
     }
 
-    @pytest.fixture
-    def project(self, tmp_path, box_split):
+    def test_names_that_a_project_lacks_are_provided(self, tmp_path, box_split):
         for name, text in self.PROJECT.items():
             (tmp_path / name).write_text(text)
-        (tmp_path / "evaluation.py").rename(tmp_path / "evaluation.txt")
-        return tmp_path
-
-    def run(self, project, name):
-        return subprocess.run(
-            [sys.executable, name], cwd=project, capture_output=True, text=True, timeout=60, check=False
-        )
-
-    def test_a_project_runs_as_it_is(self, project):
-        (project / "evaluation.txt").rename(project / "evaluation.py")
-        done = self.run(project, "main.py")
+        command = [sys.executable, "main.py"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
         assert (done.returncode, done.stdout) == (0, "1 (10,)\n"), done.stderr
-
-    def test_a_module_that_is_imported_already_is_an_error(self, project):
-        (project / "util.py").write_text("")
-        done = self.run(project, "late.py")
-        assert done.returncode == 1
-        assert f"ImportError: another module 'util' is imported already, from {project / 'util.py'}" in done.stderr
+        assert done.stderr == (
+            "wsolkern.compat: provided data_loaders, evaluation, inference, which the project does not have or cannot "
+            "import; nothing to serve in util\n"
+        )
 
     def test_neither_opencv_nor_torch_is_imported(self):
         code = (
@@ -585,7 +571,7 @@ class TestWhatWouldBeWrongInSilence:
                 Model(), [], str(box_split[0]), "", IOUS, "CUB", "test", True, cam_curve_interval=interval
             )
 
-    @pytest.mark.parametrize("thresholds", [[0.5, float("nan")], [1.0], [-0.1], []])
+    @pytest.mark.parametrize("thresholds", [[0.5, float("nan")], [float("inf")], [-0.1], []])
     def test_thresholds_are_checked_first(self, box_split, thresholds):
         with pytest.raises(ValueError, match="thresholds: expected"):
             evaluation.BoxEvaluator(
@@ -673,6 +659,102 @@ class TestWhatWouldBeWrongInSilence:
         if dtype != np.float64:
             with pytest.raises(TypeError, match="expected float64"):
                 make(evaluation.BoxEvaluator, folder).accumulate(narrow["b/1.JPEG"], "b/1.JPEG")
+
+    def test_thresholds_of_one_and_more(self, box_split, mask_split):
+        """No pixel is above them, and the box of no pixel is 0 0 0 0."""
+        folder, maps = box_split
+        boxes, thresholds = truth(folder), [0.2, 1.0, 0.5, 1.5]
+        corner = (folder / "localization.txt").read_text().replace("\na/3.JPEG,", "\na/3.JPEG,0,0,1,1\na/3.JPEG,")
+        (folder / "localization.txt").write_text(corner)
+        for multi_contour, known in ((False, thresholds), (True, [1.0, 2.0])):
+            evaluator = evaluation.BoxEvaluator(
+                data_loaders.configure_metadata(str(folder)), "CUB", "test", known, IOUS, None, multi_contour
+            )
+            for image_id, score_map in maps.items():
+                evaluator.accumulate(score_map, image_id, correct=image_id == "a/3.JPEG")
+            counts = expected_hits(maps, truth(folder), np.array(known), multi_contour)
+            np.testing.assert_array_equal(list(evaluator.num_correct.values()), counts)
+            one = expected_hits({"a/3.JPEG": maps["a/3.JPEG"]}, truth(folder), np.array(known), multi_contour)
+            np.testing.assert_array_equal(list(evaluator.num_correct_top1.values()), one)
+        assert boxes["a/3.JPEG"].shape != truth(folder)["a/3.JPEG"].shape
+        with pytest.raises(ValueError, match=r"thresholds: expected fractions in \[0, 1\), found 1.5"):
+            make(evaluation.MaskEvaluator, mask_split[0], dataset_name="mine", cam_threshold_list=[0.5, 1.5])
+
+    def test_top_1(self, box_split):
+        folder, maps = box_split
+        for batches in (False, True):
+            evaluator = make(evaluation.BoxEvaluator, folder, interval=0.1, multi_contour_eval=True)
+            correct = {image_id: n % 3 > 0 for n, image_id in enumerate(maps)}
+            if batches:
+                evaluator.accumulate_batch(np.stack(list(maps.values())), list(maps), list(correct.values()))
+            else:
+                for image_id, score_map in maps.items():
+                    evaluator.accumulate(score_map, image_id, correct=np.bool_(correct[image_id]))
+            every = expected_hits(maps, truth(folder), np.arange(0, 1, 0.1), True)
+            right = {image_id: m for image_id, m in maps.items() if correct[image_id]}
+            counts = expected_hits(right, truth(folder), np.arange(0, 1, 0.1), True)
+            np.testing.assert_array_equal(list(evaluator.num_correct.values()), every)
+            np.testing.assert_array_equal(list(evaluator.num_correct_top1.values()), counts)
+            assert evaluator.compute() == [(each * 100.0 / 9).max() for each in every]
+            assert evaluator.compute_top1() == [(each * 100.0 / 9).max() for each in counts] != evaluator.compute()
+        evaluator.accumulate(score_map, image_id)
+        with pytest.raises(
+            RuntimeError, match="correct: expected it for all 10 images that were accumulated, found it"
+        ):
+            evaluator.compute_top1()
+
+    def test_ids_and_boxes_that_count_for_nothing_are_a_warning(self, tmp_path, box_split):
+        folder, maps = box_split
+        save(maps, tmp_path / "maps")
+        roots = str(tmp_path / "maps"), str(tmp_path / "metadata"), "none", "CUB", "test", True, False, IOUS, 0.1
+        path = folder / "localization.txt"
+        text = path.read_text()
+        path.write_text(f"{text}\nunused.jpg,9,9,5,5")
+        with pytest.warns(UserWarning, match="'unused.jpg', which is not in image_ids.txt: boxes: expected x0 <= x1"):
+            whole = evaluation.evaluate_wsol(*roots)
+        path.write_text(f"{text}\nunused.jpg,1.5,1,5,5")
+        with pytest.warns(UserWarning, match="localization.txt:.*expected integers, found '1.5,1,5,5'"):
+            assert evaluation.evaluate_wsol(*roots) == whole
+        path.write_text(f"{text}\na/0.JPEG,1.5,1,5,5")
+        with pytest.raises(DatasetError, match="expected integers"):
+            evaluation.evaluate_wsol(*roots)
+        path.write_text(text)
+        for name, line in (("image_sizes", "a/0.JPEG,500,375"), ("class_labels", "a/0.JPEG,4")):
+            (folder / f"{name}.txt").write_text((folder / f"{name}.txt").read_text() + "\n" + line)
+            with pytest.warns(
+                UserWarning, match=f"{name}.txt:10: 'a/0.JPEG' is on line 1 already\n  the last line counts"
+            ):
+                found = getattr(data_loaders, f"get_{name}")(data_loaders.configure_metadata(str(folder)))
+            assert len(found) == 9 and found["a/0.JPEG"] == ((500, 375) if name == "image_sizes" else 4)
+        (folder / "image_ids.txt").write_text("\n".join([*maps, "b/1.JPEG"]))
+        with pytest.warns(UserWarning) as warned:
+            performance = evaluation.evaluate_wsol(*roots)
+        assert any("1 ids are listed more than once, the first is 'b/1.JPEG'" in str(each.message) for each in warned)
+        assert any("accumulated more than once" in str(each.message) for each in warned)
+        counts = expected_hits(maps, truth(folder), np.arange(0, 1, 0.1), True)
+        counts += expected_hits({"b/1.JPEG": maps["b/1.JPEG"]}, truth(folder), np.arange(0, 1, 0.1), True)
+        assert performance == (counts[1] * 100.0 / 10).max()
+
+    def test_masks_are_read_once_while_they_are_the_same(self, mask_split, monkeypatch):
+        folder, _, root = mask_split
+        cache, read = masks.MaskCache(max_bytes=3 * 12544), []
+        monkeypatch.setattr(masks, "load_mask", lambda *key: read.append(key[1]) or load_mask(*key))
+        size = (224, 224)
+        for n in (1, 4, 1, 7, 1):
+            found = cache.get(root, [f"{n}.png"], f"{n}_ignore.png", size)
+            np.testing.assert_array_equal(found, load_mask(root, [f"{n}.png"], f"{n}_ignore.png", size))
+            found[:] = 9
+        assert [each for (each,) in read] == ["1.png", "4.png", "7.png"] and cache.bytes == 3 * 12544
+        cache.get(root, ["5.png"], None, size)  # takes the place of the one that was asked for longest ago
+        assert cache.bytes == 3 * 12544 and cache.kept(root, ["4.png"], "4_ignore.png", size) is None
+        assert cache.kept(root, ["1.png"], "1_ignore.png", size) is not None
+        Image.fromarray(np.ones((5, 5), bool)).save(root / "1.png")
+        assert (cache.get(root, ["1.png"], "1_ignore.png", size) == 1).all()
+        (root / "1.png").unlink()
+        with pytest.raises(DatasetError, match="1.png: no such mask file"):
+            cache.get(root, ["1.png"], "1_ignore.png", size)
+        odd = cache.get(root, ["5.png"], None, (13, 7))
+        np.testing.assert_array_equal(cache.kept(root, ["5.png"], None, (13, 7)), odd)
 
     def test_boxes(self):
         some, other = np.array([[10, 10, 20, 20]], np.uint8), np.array([[30, 30, 200, 250]], np.uint8)

@@ -6,11 +6,15 @@ Source: the module ``data_loaders`` of Choe et al.'s evaluator: names, signature
 """
 
 import os
+import warnings
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from wsolkern.datasets import metadata as files
-from wsolkern.datasets.tables import ImageIds, Problems
+from wsolkern.datasets.tables import ImageIds, Problems, read_texts
 
 _FILES = ("image_ids", "image_ids_proxy", "class_labels", "image_sizes", "localization")
 
@@ -34,27 +38,49 @@ def configure_metadata(metadata_root: str) -> _Paths:
 
 
 def get_image_ids(metadata, proxy: bool = False) -> list[str]:
-    """The image ids, in the order of the file; ``proxy`` reads image_ids_proxy.txt instead."""
-    ids, _ = _read(files.read_image_ids, metadata["image_ids_proxy" if proxy else "image_ids"])
-    return list(ids.listed)
+    """The image ids, in the order of the file; ``proxy`` reads image_ids_proxy.txt instead.
+
+    One that is listed twice is there twice, as published, with a warning: such an image counts twice.
+    """
+    path = metadata["image_ids_proxy" if proxy else "image_ids"]
+    ids = list(_read(lambda path, problems: read_texts(path, ("id",), problems).columns[0], path))
+    if twice := [image_id for image_id, times in Counter(ids).items() if times > 1]:
+        warnings.warn(
+            f"{path}: {len(twice):,} ids are listed more than once, the first is {twice[0]!r}; such an image counts as "
+            "often as it is accumulated",
+            stacklevel=2,
+        )
+    return ids
 
 
 def get_class_labels(metadata) -> dict[str, int]:
-    """Image id -> class."""
-    ids = ImageIds()
-    labels = _read(files.read_class_labels, metadata["class_labels"], ids).numbers[:, 0]
-    return dict(zip(ids.places, labels.tolist(), strict=True))
+    """Image id -> class; the last one, with a warning, where a file gives several."""
+    return _by_image(files.read_class_labels, metadata["class_labels"], lambda rows: rows[:, 0].tolist())
 
 
 def get_bounding_boxes(metadata) -> dict[str, list[tuple[int, int, int, int]]]:
-    """Image id -> boxes, (x0, y0, x1, y1) in pixels of the original image."""
-    ids = ImageIds()
-    table = _read(files.read_boxes, metadata["localization"], ids)
+    """Image id -> boxes, (x0, y0, x1, y1) in pixels of the original image.
+
+    A line that holds no box is an error if its image is in image_ids.txt, otherwise it is left out, with a warning.
+    """
+    ids, problems, path = ImageIds(), Problems(), Path(metadata["localization"])
+    table = files.read_boxes(path, ids, problems)
+    wrong = np.flatnonzero(~table.good)
+    if len(wrong) and problems.num == len(wrong):  # nothing else is the matter
+        names = list(ids.places)
+        used = set(get_image_ids(metadata)).intersection(names[place] for place in table.places[wrong].tolist())
+        if not used:
+            warnings.warn(
+                f"{problems.message(path.parent)}\n  in images that image_ids.txt does not list", stacklevel=2
+            )
+            problems = Problems()
+    problems.raise_if_any(path.parent)
     boxes: dict[str, list] = {image_id: [] for image_id in ids.places}
     per_image = list(boxes.values())
-    for place, box in zip(table.places.tolist(), map(tuple, table.numbers.tolist()), strict=True):
+    numbers = table.numbers[table.good].astype(np.int64, copy=False)
+    for place, box in zip(table.places[table.good].tolist(), map(tuple, numbers.tolist()), strict=True):
         per_image[place].append(box)
-    return boxes
+    return {image_id: each for image_id, each in boxes.items() if each}
 
 
 def get_mask_paths(metadata) -> tuple[dict[str, list[str]], dict[str, str]]:
@@ -63,15 +89,23 @@ def get_mask_paths(metadata) -> tuple[dict[str, list[str]], dict[str, str]]:
 
 
 def get_image_sizes(metadata) -> dict[str, tuple[int, int]]:
-    """Image id -> (width, height) in pixels."""
-    ids = ImageIds()
-    sizes = _read(files.read_image_sizes, metadata["image_sizes"], ids).numbers
-    return dict(zip(ids.places, map(tuple, sizes.tolist()), strict=True))
+    """Image id -> (width, height) in pixels; the last ones, with a warning, where a file gives several."""
+    return _by_image(files.read_image_sizes, metadata["image_sizes"], lambda rows: map(tuple, rows.tolist()))
 
 
-def _read(read: Callable, path: str, *ids: ImageIds):
+def _read(read: Callable, path: str):
     """What a reader makes of a file that has nothing wrong with it; a DatasetError names file and line of the rest."""
     problems = Problems()
-    content = read(Path(path), *ids, problems)
+    content = read(Path(path), problems)
     problems.raise_if_any(Path(path).parent)
     return content
+
+
+def _by_image(read: Callable, path: str, values: Callable) -> dict:
+    """The same for a file of one line an image, as a dictionary."""
+    ids, repeated = ImageIds(), Problems()
+    table = _read(lambda path, problems: read(path, ids, problems, repeated=repeated), path)
+    if repeated.num:
+        warnings.warn(f"{repeated.message(Path(path).parent)}\n  the last line counts", stacklevel=3)
+    names = list(ids.places)
+    return {names[place]: value for place, value in zip(table.places.tolist(), values(table.numbers), strict=True)}

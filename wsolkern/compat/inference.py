@@ -5,7 +5,7 @@ Source: ``CAMComputer`` of Kim et al. (arXiv 2107.13221), itself after Choe et a
 """
 
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,8 @@ import numpy as np
 from wsolkern import ops
 from wsolkern.cams.records import check_image_ids
 from wsolkern.compat.data_loaders import configure_metadata
-from wsolkern.compat.evaluation import BoxEvaluator, MaskEvaluator, evaluator_class
+from wsolkern.compat.evaluation import BoxEvaluator, MaskEvaluator, accumulate_all, make_evaluator
+from wsolkern.compat.published import all_published, equal_to_published
 from wsolkern.compat.util import t2n
 from wsolkern.files import write_whole
 from wsolkern.normalization import Normalization
@@ -22,6 +23,7 @@ from wsolkern.ops.inputs import on_host, threshold_grid
 __all__ = ["BoxEvaluator", "CAMComputer", "MaskEvaluator", "configure_metadata", "normalize_scoremap", "t2n"]
 
 
+@equal_to_published
 def normalize_scoremap(cam: np.ndarray) -> np.ndarray:
     """Min-max normalization of one map, float64 [H, W] in [0, 1]; zeros if it is constant or holds a NaN.
 
@@ -40,7 +42,7 @@ class CAMComputer:
         mask_root: Folder that mask paths start from.
         iou_threshold_list: IoU thresholds in percent, in [1, 100], each once.
         dataset_name: "CUB", "ILSVRC", "OpenImages" or any other name.
-        split: Its name; score maps of "train" are not saved.
+        split: Its name; score maps of "val" and "test" are saved.
         multi_contour_eval: All contours instead of the largest one.
         cam_curve_interval: Step between thresholds, 0.00001 at least.
         log_folder: Score maps are saved as ``<log_folder>/scoremaps/<image id>.npy``, each whole or not at all, and
@@ -53,6 +55,8 @@ class CAMComputer:
         DatasetError: The metadata have something wrong with them.
         ValueError: No such ``norm_method``, or a percentile outside [0, 1).
     """
+
+    _home: dict = globals()  # where names are looked up: of the project's module in the class that install() makes
 
     def __init__(
         self,
@@ -80,7 +84,9 @@ class CAMComputer:
         self.percentile = percentile
         self._normalization()
         metadata = configure_metadata(metadata_root)
-        self.evaluator = evaluator_class(dataset_name, metadata)(
+        self.evaluator = make_evaluator(
+            self._home,
+            allow_missing_ignore,
             metadata=metadata,
             dataset_name=dataset_name,
             split=split,
@@ -88,7 +94,6 @@ class CAMComputer:
             iou_threshold_list=iou_threshold_list,
             mask_root=mask_root,
             multi_contour_eval=multi_contour_eval,
-            allow_missing_ignore=allow_missing_ignore,
         )
 
     def compute_and_evaluate_cams(self):
@@ -102,19 +107,19 @@ class CAMComputer:
         Returns:
             What the evaluator's ``compute`` returns: percent for each IoU threshold, or PxAP.
         """
+        if not all_published(self._home, "t2n") and (as_published := self._original("compute_and_evaluate_cams")):
+            return as_published()
         parameter = next(self.model.parameters(), None)
         for images, targets, image_ids in self.loader:
             if parameter is not None:
                 images = images.to(parameter.device)
             cams = self.model(images, targets, return_cam=True).detach()
-            if type(self).normalize_scoremap is CAMComputer.normalize_scoremap:
+            if normalize := self._own_normalization():
+                scoremaps = np.stack([normalize(each) for each in ops.resize(t2n(cams), images.shape[2:])])
+            else:
                 scoremaps = ops.normalize(cams, self._normalization(), tuple(images.shape[2:]))
                 scoremaps = scoremaps if scoremaps.is_cuda else t2n(scoremaps)
-            else:
-                scoremaps = np.stack(
-                    [self.normalize_scoremap(each) for each in ops.resize(t2n(cams), images.shape[2:])]
-                )
-            if self.log_folder is not None and self.split != "train":
+            if self.log_folder is not None and self.split in ("val", "test"):
                 check_image_ids(image_ids)
                 for scoremap, image_id in zip(scoremaps, image_ids, strict=True):
                     path = Path(self.log_folder, "scoremaps", f"{image_id}.npy")
@@ -122,8 +127,20 @@ class CAMComputer:
                     file = io.BytesIO()
                     np.save(file, on_host(scoremap))
                     write_whole(path, file.getvalue(), one_of_many=True)
-            self.evaluator.accumulate_batch(scoremaps, image_ids)
+            accumulate_all(self.evaluator, scoremaps, image_ids)
         return self.evaluator.compute()
+
+    def _own_normalization(self) -> Callable[[np.ndarray], np.ndarray] | None:
+        """What a subclass or the project's module has in the place of the published normalization."""
+        if getattr(self.normalize_scoremap, "__func__", None) is not CAMComputer.normalize_scoremap:
+            return self.normalize_scoremap
+        if self.norm_method == "minmax" and not all_published(self._home, "normalize_scoremap"):
+            return self._home["normalize_scoremap"]
+        return None
+
+    def _original(self, name: str) -> Callable | None:
+        """The published method of the project's own class."""
+        return getattr(super(), name, None)
 
     def normalize_scoremap(self, cam: np.ndarray) -> np.ndarray:
         """One map under ``norm_method``, float64 [H, W] in [0, 1]; zeros where the formula comes to no number."""

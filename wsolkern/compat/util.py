@@ -6,14 +6,17 @@ Source: the module ``util`` of Choe et al.'s evaluator: names, signatures and ki
 
 import numpy as np
 
+from wsolkern.compat.published import equal_to_published
 from wsolkern.ops.inputs import on_host, plain
 
 
+@equal_to_published
 def t2n(t) -> np.ndarray:
     """A torch tensor on any device as a float64 numpy array."""
     return on_host(t, "t").astype(np.float64)
 
 
+@equal_to_published
 def check_scoremap_validity(scoremap: np.ndarray) -> None:
     """Accepts a score map: numpy float64 [H, W], every value in [0, 1].
 
@@ -35,6 +38,7 @@ def check_scoremap_validity(scoremap: np.ndarray) -> None:
         raise ValueError(f"scoremap: expected values in [0, 1], found {low} to {high}")
 
 
+@equal_to_published
 def check_box_convention(boxes: np.ndarray, convention: str) -> None:
     """Accepts boxes [4] or [num_boxes, 4] that follow a convention, ``"x0y0x1y1"`` or ``"xywh"``.
 

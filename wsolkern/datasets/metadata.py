@@ -382,8 +382,10 @@ def read_image_ids(path: Path, problems: Problems) -> tuple[ImageIds, np.ndarray
     return ids, lines
 
 
-def read_class_labels(path: Path, ids: ImageIds, problems: Problems, *, optional: bool = False) -> Table:
-    """class_labels.txt: the class of each image, [n, 1]."""
+def read_class_labels(
+    path: Path, ids: ImageIds, problems: Problems, *, optional: bool = False, repeated: Problems | None = None
+) -> Table:
+    """class_labels.txt: the class of each image, [n, 1]. Second lines of an image are ``repeated`` if that is there."""
     table = read_numbers(path, ("id", "class"), ids, problems, optional=optional)
     labels = table.numbers[:, 0]
     wrong = np.flatnonzero(table.good & ~((labels >= 0) & (labels <= _MAX_CLASS)))
@@ -391,12 +393,14 @@ def read_class_labels(path: Path, ids: ImageIds, problems: Problems, *, optional
     problems.add_all(
         len(wrong), (f"{path.name}:{table.lines[row]}: {expected}, found {int(labels[row])}" for row in wrong.tolist())
     )
-    _expect_distinct(path, table, ids, problems)
+    _expect_distinct(path, table, ids, problems if repeated is None else repeated)
     return table
 
 
-def read_image_sizes(path: Path, ids: ImageIds, problems: Problems, *, optional: bool = False) -> Table:
-    """image_sizes.txt: width and height of each image in pixels, [n, 2]."""
+def read_image_sizes(
+    path: Path, ids: ImageIds, problems: Problems, *, optional: bool = False, repeated: Problems | None = None
+) -> Table:
+    """image_sizes.txt: width and height of each image in pixels, [n, 2]; ``repeated`` as above."""
     table = read_numbers(path, ("id", "width", "height"), ids, problems, optional=optional)
     wrong = table.good & ((table.numbers < 1) | (table.numbers > _MAX_SIDE)).any(axis=1)
 
@@ -405,7 +409,7 @@ def read_image_sizes(path: Path, ids: ImageIds, problems: Problems, *, optional:
         return f"{path.name}:{table.lines[row]}: expected sides of 1 to {_MAX_SIDE} pixels, found {width} x {height}"
 
     problems.add_all(np.count_nonzero(wrong), map(problem, np.flatnonzero(wrong).tolist()))
-    _expect_distinct(path, table, ids, problems)
+    _expect_distinct(path, table, ids, problems if repeated is None else repeated)
     return table._replace(good=table.good & ~wrong)
 
 

@@ -54,10 +54,14 @@ class Problems:
     def raise_if_any(self, where: str | os.PathLike) -> None:
         """Raises one DatasetError about all of them; does nothing if there are none."""
         if self.num:
-            more = self.num - len(self.listed)
-            count = "1 problem" if self.num == 1 else f"{self.num:,} problems"
-            lines = [f"{os.fspath(where)}: {count}", *self.listed, *([f"and {more:,} more"] if more else [])]
-            raise DatasetError("\n  ".join(lines + self.guesses))
+            raise DatasetError(self.message(where))
+
+    def message(self, where: str | os.PathLike) -> str:
+        """All of them, a line each."""
+        more = self.num - len(self.listed)
+        count = "1 problem" if self.num == 1 else f"{self.num:,} problems"
+        lines = [f"{os.fspath(where)}: {count}", *self.listed, *([f"and {more:,} more"] if more else [])]
+        return "\n  ".join(lines + self.guesses)
 
 
 class ImageIds:
