@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 
 from wsolkern import Evaluator, Normalization
+from wsolkern.metrics import sealed
 from wsolkern.metrics.bootstrap import BootstrapEvaluator
+from wsolkern.metrics.evaluator import _FORMAT
 from wsolkern.studies.counting import SplitCount
 
 NUM_THREADS = 16
@@ -22,10 +24,22 @@ SIZE = (8, 9)
 IDS = [f"{number}.jpg" for number in range(64)]
 RNG = np.random.default_rng(0)
 CAMS = RNG.normal(size=(len(IDS), 3, 4)).astype(np.float32)
+
+
+class OfRounds(dict):
+    """What images have, by id; the image (round, id) has the same as id."""
+
+    def __contains__(self, image_id: object) -> bool:
+        return super().__contains__(image_id[1] if isinstance(image_id, tuple) else image_id)
+
+    def __missing__(self, image_id):
+        return self[image_id[1]]
+
+
 BOXES = {each: np.array([[1, 1, 5, 4 + number % 3]]) for number, each in enumerate(IDS)}
 MASKS = {each: RNG.choice(np.array([0, 1, 255], np.uint8), SIZE) for each in IDS}
 MASKS[IDS[0]][0, 0] = 1
-HOW = {"boxes": BOXES, "masks": MASKS, "size": SIZE, "thresholds": np.arange(0, 1, 0.0002)}
+HOW = {"boxes": OfRounds(BOXES), "masks": OfRounds(MASKS), "size": SIZE, "thresholds": np.arange(0, 1, 0.0002)}
 
 
 @pytest.fixture(autouse=True)
@@ -67,11 +81,24 @@ def quarter(number: int) -> slice:
     return slice(number * 4, number * 4 + 4)
 
 
+def ids(number: int, part: slice = slice(None)) -> list:
+    """Those of a round: of the first plain ones."""
+    return [(number, each) if number else each for each in IDS[part]]
+
+
 def serial(rounds: int, **other) -> Evaluator:
     evaluator = make(**other)
-    for _ in range(rounds):
-        evaluator.update(CAMS, IDS)
+    for number in range(rounds):
+        evaluator.update(CAMS, ids(number))
     return evaluator
+
+
+def of_unknown_images(evaluator: Evaluator) -> Evaluator:
+    """The same counts, as they are in files from before evaluators knew which images they counted."""
+    content = evaluator.to_bytes()
+    header, arrays = sealed.unseal(content, _FORMAT, ("num_images", "size", "normalizations"), ("box_rule",))
+    del arrays["image_keys"]
+    return Evaluator.from_bytes(sealed.seal(header, arrays))
 
 
 @pytest.mark.parametrize("truth", [{}, {"boxes": None}, {"masks": None}], ids=["both", "masks", "boxes"])
@@ -79,8 +106,8 @@ def test_no_count_is_lost(truth):
     evaluator = make(**truth)
 
     def work(number: int) -> None:
-        for _ in range(6):
-            evaluator.update(CAMS[quarter(number)], IDS[quarter(number)])
+        for turn in range(6):
+            evaluator.update(CAMS[quarter(number)], ids(turn, quarter(number)))
 
     at_once(work)
     assert evaluator.num_images == 6 * len(IDS) and evaluator == serial(6, **truth)
@@ -100,8 +127,8 @@ def test_readers_see_whole_batches():
 
     def work(number: int) -> None:
         if number < 4:
-            for _ in range(40):
-                evaluator.update(CAMS[quarter(0)], IDS[quarter(0)])
+            for turn in range(40):
+                evaluator.update(CAMS[quarter(0)], ids(number * 40 + turn, quarter(0)))
             done.set()
         while not done.is_set():
             if number == 4:
@@ -133,12 +160,12 @@ def test_counts_are_read_only():
             getattr(evaluator, name)[...] = 0
     before = evaluator.num_correct.copy()
     kept = evaluator.num_correct
-    evaluator.update(CAMS, IDS)
+    evaluator.update(CAMS, ids(1))
     np.testing.assert_array_equal(kept, before)
 
 
 def test_merging_both_ways_at_once_ends():
-    left, right = serial(1), serial(2)
+    left, right = of_unknown_images(serial(1)), of_unknown_images(serial(2))
 
     def work(number: int) -> None:
         for _ in range(200):
@@ -154,7 +181,7 @@ def test_merging_both_ways_at_once_ends():
 
 
 def test_merging_from_many_threads_loses_nothing():
-    evaluator, part = make(), serial(1)
+    evaluator, part = make(), of_unknown_images(serial(1))
     at_once(lambda _: [evaluator.merge(part) for _ in range(5)])
     assert evaluator.num_images == 5 * NUM_THREADS * len(IDS)
     np.testing.assert_array_equal(evaluator.num_correct, 5 * NUM_THREADS * part.num_correct)
@@ -166,7 +193,7 @@ def test_copies_count_on_their_own(way):
     evaluator = serial(1)
     twin = way(evaluator)
     assert twin == evaluator
-    twin.update(CAMS, IDS)
+    twin.update(CAMS, ids(1))
     assert twin == serial(2) and evaluator == serial(1)
 
 
@@ -196,7 +223,7 @@ def test_a_child_forked_while_others_count_can_count():
         finally:
             done.set()
 
-    part = serial(1)
+    part = of_unknown_images(serial(1))
     at_once(work, 3)
 
 
