@@ -8,7 +8,7 @@ et al., arXiv 2007.04178, section 4 (GT-known, thresholds).
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
@@ -17,11 +17,17 @@ from wsolkern.metrics import formulas
 from wsolkern.metrics.metric import Metric, usual_iou_threshold
 from wsolkern.normalization import Normalization
 
-if TYPE_CHECKING:
-    from wsolkern.metrics.selection import Choice
-
 POLICIES = ("best", "gt-known")
 _SAME = 1e-9  # fractions that are this near are one, as in numpy.arange's
+
+
+class Selected(Protocol):
+    """What is read of a :class:`wsolkern.metrics.selection.Choice`."""
+
+    @property
+    def normalization(self) -> Normalization: ...
+    @property
+    def thresholds(self) -> Mapping[float, float]: ...
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ class SelectedThresholds:
     """Normalization -> IoU threshold -> fraction of a map's maximum level."""
 
     @classmethod
-    def of(cls, metric: str | Metric, choices: "Iterable[Choice]") -> "SelectedThresholds":
+    def of(cls, metric: str | Metric, choices: Iterable[Selected]) -> "SelectedThresholds":
         """Those of choices, as :func:`wsolkern.metrics.selection.select` gives them for a metric.
 
         Raises:

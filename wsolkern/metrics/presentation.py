@@ -4,21 +4,34 @@ In: a Result. Out: texts, a pandas.DataFrame, a matplotlib figure. What of a row
 Source: the columns are those of Choe et al., arXiv 2007.04178, tables 2 and 3, with the thresholds that reach them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
+
+import numpy as np
 
 from wsolkern.errors import ArgumentError
 from wsolkern.metrics.metric import Metric, usual_iou_threshold
 
-if TYPE_CHECKING:
-    from wsolkern.metrics.result import Result
-
 _MOST_NAMED = 12  # lines that a picture's legend names
 
 
-def columns(result: "Result") -> list[tuple[str, str, list[str]]]:
+class Shown(Protocol):
+    """What is read of a :class:`wsolkern.metrics.Result`, which has these as its methods."""
+
+    @property
+    def num_images(self) -> int: ...
+    @property
+    def thresholds(self) -> np.ndarray: ...
+    @property
+    def iou_thresholds(self) -> tuple[float, ...]: ...
+    @property
+    def rows(self) -> tuple[Any, ...]: ...
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+def columns(result: Shown) -> list[tuple[str, str, list[str]]]:
     """What the tables show, column by column.
 
     Returns:
@@ -42,7 +55,7 @@ def columns(result: "Result") -> list[tuple[str, str, list[str]]]:
     return found
 
 
-def html_table(result: "Result") -> str:
+def html_table(result: Shown) -> str:
     """The table as HTML without style or script, every text in it escaped."""
     shown = columns(result)
 
@@ -55,7 +68,7 @@ def html_table(result: "Result") -> str:
     return f"<table><caption>{escape(caption)}</caption><thead>{head}</thead><tbody>{body}</tbody></table>"
 
 
-def frame(result: "Result") -> Any:
+def frame(result: Shown) -> Any:
     """A row for each normalization, metric and IoU threshold; see :meth:`Result.to_frame`."""
     try:
         import pandas
@@ -81,7 +94,7 @@ def frame(result: "Result") -> Any:
     return found.astype(dict.fromkeys(numbers, "float64"))  # a column of None alone would hold objects
 
 
-def draw(result: "Result", metric: "str | Metric | None", axes: Any) -> Any:
+def draw(result: Shown, metric: "str | Metric | None", axes: Any) -> Any:
     """Curves, a panel for each IoU threshold; see :meth:`Result.plot`."""
     there = [each for each in Metric if each.is_in(result.rows[0])]
     wanted = there[0] if metric is None else Metric.parse(metric)
