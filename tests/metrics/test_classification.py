@@ -283,7 +283,8 @@ def test_counts_on_a_device(cuda):
         broken = torch.as_tensor(some).clone()
         broken[4, 2] = np.nan
         with pytest.raises(ImageError, match="image '4.jpg': logits.4.: expected numbers, found NaN for class 2"):
-            evaluator.update(maps, [f"{each}" for each in ids], logits=broken, labels=classes)
+            evaluator = make(boxes, backend="cuda")
+            evaluator.update(maps, ids, logits=broken, labels=classes)
             assert evaluator.num_correct is not None  # on a device it is told when counts are read
     scores = np.stack([ops.normalize(each[None], "minmax", SIZE)[0] for each in cams])
     wanted, evaluator = make(boxes, None), make(boxes, None, backend="cuda")

@@ -63,16 +63,16 @@ def writing_rows(path: str | os.PathLike[str]) -> Iterator[Callable[[ImageRows],
         OSError: The file cannot be written.
     """
     check_file(path)
-    with replacing(path) as file:
-        with _parquet(file) if Path(path).suffix == ".parquet" else _csv(file) as write:
-
-            def write_or_say_where(rows: ImageRows) -> None:
-                try:
-                    write(rows)
-                except OSError as error:
-                    raise type(error)(error.errno, error.strerror, os.fspath(path)) from error
-
-            yield write_or_say_where
+    try:
+        with (
+            replacing(path) as file,
+            _parquet(file) if Path(path).suffix == ".parquet" else _csv(file) as write,
+        ):
+            yield write
+    except OSError as error:  # of the file itself, which does not know what it is called
+        if error.filename is not None or error.errno is None:
+            raise
+        raise type(error)(error.errno, error.strerror, os.fspath(path)) from error
 
 
 @contextmanager

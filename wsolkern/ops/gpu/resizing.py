@@ -146,19 +146,27 @@ def pixels(
     exists = (row < num_rows) & (x < width)
     at = y * width + x
     if IDENTITY:
-        f = tl.load(tl.max_contiguous(source + at, [TOGETHER, 1]), mask=exists, other=0).to(tl.float64)
+        f = tl.load(together(source + at, COLUMNS, TOGETHER), mask=exists, other=0).to(tl.float64)
     else:
         weights += (first + tl.arange(0, ROWS)) * 4
-        f = _part_of_row(source, tl.load(about + 2), x, width, TOGETHER) * tl.load(weights)[None, :]
+        f = _part_of_row(source, tl.load(about + 2), x, width, COLUMNS, TOGETHER) * tl.load(weights)[None, :]
         for tap in tl.static_range(1, 4):
-            value = _part_of_row(source, tl.load(about + 2 + tap), x, width, TOGETHER)
+            value = _part_of_row(source, tl.load(about + 2 + tap), x, width, COLUMNS, TOGETHER)
             f += value * tl.load(weights + tap)[None, :]
     return f, exists, at
 
 
 @triton.jit
-def _part_of_row(source, row, x, width, TOGETHER: tl.constexpr):
-    return tl.load(tl.max_contiguous(source + x + row * width, [TOGETHER, 1]), mask=x < width, other=0)
+def together(pointers, COLUMNS: tl.constexpr, TOGETHER: tl.constexpr):
+    """Pointers of a tile, said to be to TOGETHER neighbours each; of one column Triton takes no such hint."""
+    if COLUMNS > 1:
+        pointers = tl.max_contiguous(pointers, [TOGETHER, 1])
+    return pointers
+
+
+@triton.jit
+def _part_of_row(source, row, x, width, COLUMNS: tl.constexpr, TOGETHER: tl.constexpr):
+    return tl.load(together(source + x + row * width, COLUMNS, TOGETHER), mask=x < width, other=0)
 
 
 @triton.jit
