@@ -21,7 +21,7 @@ from wsolkern.files import read_regular, write_whole
 from wsolkern.metrics import formulas, sealed
 from wsolkern.metrics.classification import check_correct, expect_images, groups_of, num_correct_of, top_k, top_of
 from wsolkern.metrics.identity import KEY_BYTES, Images, key_of, named
-from wsolkern.metrics.protocol import Boxes, GroundTruth, Masks, Protocol
+from wsolkern.metrics.protocol import Boxes, GroundTruth, Masks, Protocol, check_batch, describe
 from wsolkern.metrics.result import NormalizationResult, Result, shorten_list
 from wsolkern.normalization import Normalization
 from wsolkern.ops import DEFAULT_THRESHOLDS, count_box_hits, count_pixels, inputs, resize
@@ -295,14 +295,9 @@ class Evaluator:
                 before were classified in another way. Nothing of the batch is counted then. Values of score maps and
                 logits on a GPU are not waited for: what is wrong with them is raised when counts are read.
         """
-        cams = inputs.plain(cams, "cams")
-        if getattr(cams, "ndim", None) != 3:
-            raise ValueError(f"cams: expected an array [N, h, w], found {_describe(cams)}")
-        image_ids = self.truth.check_ids(image_ids, len(cams))
+        cams, image_ids = check_batch(self.protocol, self.truth, cams, image_ids)
         keys = [key_of(each) for each in image_ids]
         self._expect_new(image_ids, keys)
-        if self.normalizations is None and tuple(cams.shape[1:]) != self.size:
-            raise ValueError(f"cams: expected score maps of size {self.size}, found {tuple(cams.shape[1:])}")
         two_operations = len(self.truth.kinds) == 2 and self.protocol.box_rule == CHOE
         if two_operations and self.normalizations is not None and tuple(cams.shape[1:]) != self.size:
             # Once for both operations: 6% less time with one normalization.
@@ -613,7 +608,7 @@ class Evaluator:
             raise ValueError(f"num_images: expected a count, found {num_images!r}")
         keys = arrays.pop("image_keys", np.empty((0, KEY_BYTES), np.uint8))
         if keys.dtype != np.uint8 or keys.ndim != 2 or keys.shape[1] != KEY_BYTES or len(keys) > num_images:
-            raise ValueError(f"image_keys: expected those of {num_images} images, found {_describe(keys)}")
+            raise ValueError(f"image_keys: expected those of {num_images} images, found {describe(keys)}")
         images = Images(map(bytes, keys))
         if len(images) != len(keys):
             raise ValueError(f"image_keys: expected {len(keys)} different ones, found {len(images)}")
@@ -629,7 +624,7 @@ class Evaluator:
         for name, counts in arrays.items():
             dtype, shape = expected[name]
             if counts.dtype != dtype or counts.shape != shape:
-                raise ValueError(f"{name}: expected {dtype} {shape}, found {_describe(counts)}")
+                raise ValueError(f"{name}: expected {dtype} {shape}, found {describe(counts)}")
             if counts.min() < 0 or (name != "hist" and counts.max() > num_images):
                 raise ValueError(f"{name}: expected counts of {num_images} images, found other numbers")
         if "hist" in arrays:
@@ -656,7 +651,7 @@ def _rising_top(values: np.ndarray, num_images: int) -> list[int]:
     found: list[int] = values.tolist()
     is_rising = found == sorted({each for each in found if each >= 1})
     if values.dtype != np.int64 or not found or not is_rising or not num_images:
-        raise ValueError(f"top: expected rising integers, found {_describe(values)}")
+        raise ValueError(f"top: expected rising integers, found {describe(values)}")
     return found
 
 
@@ -688,11 +683,6 @@ def _as_counted(names: list[str] | None, size: tuple[int, int]) -> tuple[Normali
         if was != [rank for rank in each.ranks(num_pixels) if rank >= 0]:
             raise ValueError(f"{name} was counted with other pixels than {each} stands for")
     return normalizations
-
-
-def _describe(value: Any) -> str:
-    """An array's dtype and shape, or a value's type."""
-    return f"{value.dtype} {tuple(value.shape)}" if hasattr(value, "dtype") else type(value).__name__
 
 
 def _shorten(value: Any) -> str:

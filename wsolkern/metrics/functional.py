@@ -61,8 +61,9 @@ def max_box_acc(
     Raises:
         ValueError: As from :meth:`wsolkern.Evaluator.update`, or there is no map.
     """
-    how: dict[str, Any] = {"thresholds": thresholds, "iou_thresholds": iou_thresholds, "size": size}
-    protocol = Protocol(normalizations, box_rule=box_rule, **how)
+    protocol = Protocol(
+        normalizations, thresholds=thresholds, iou_thresholds=iou_thresholds, size=size, box_rule=box_rule
+    )
     result = _once(protocol, backend, cams, boxes=boxes)
     return in_percent(result, map(Metric.MAX_BOX_ACC.figure, result), cams)
 
@@ -79,8 +80,9 @@ def max_box_acc_v2(
     backend: str = "auto",
 ) -> Figures:
     """MaxBoxAccV2: all contours, the mean over the IoU thresholds; else as :func:`max_box_acc`."""
-    how: dict[str, Any] = {"thresholds": thresholds, "iou_thresholds": iou_thresholds, "size": size}
-    protocol = Protocol(normalizations, box_rule=box_rule, **how)
+    protocol = Protocol(
+        normalizations, thresholds=thresholds, iou_thresholds=iou_thresholds, size=size, box_rule=box_rule
+    )
     result = _once(protocol, backend, cams, boxes=boxes)
     return in_percent(result, map(Metric.MAX_BOX_ACC_V2.figure, result), cams)
 
@@ -140,8 +142,9 @@ def top_k_localization(
         ValueError: As there, or ``top``, ``metric`` or ``at`` is something else.
     """
     figure = check_localization(top, metric, at)
-    how: dict[str, Any] = {"thresholds": thresholds, "iou_thresholds": iou_thresholds, "size": size}
-    protocol = Protocol(normalizations, box_rule=box_rule, **how)
+    protocol = Protocol(
+        normalizations, thresholds=thresholds, iou_thresholds=iou_thresholds, size=size, box_rule=box_rule
+    )
     result = _once(protocol, backend, cams, boxes=boxes, logits=logits, labels=labels)
     return in_percent(result, localization_of(result, *figure), cams)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from wsolkern.errors import ArgumentError, ImageError, MapError
 from wsolkern.metrics import formulas, pointing, sealed
-from wsolkern.metrics.protocol import GroundTruth, Protocol
+from wsolkern.metrics.protocol import GroundTruth, Protocol, check_batch
 from wsolkern.metrics.result import NormalizationResult, Result
 from wsolkern.ops import affine, box_hits, inputs, pixel_histograms, resize
 
@@ -165,13 +165,8 @@ class GroupEvaluator:
 
     def update(self, cams: Any, image_ids: Sequence[Any]) -> None:
         """Counts a batch, as :meth:`wsolkern.metrics.Evaluator.update`."""
-        cams = inputs.plain(cams, "cams")
-        if getattr(cams, "ndim", None) != 3:
-            raise ValueError(f"cams: expected an array [N, h, w], found shape {getattr(cams, 'shape', None)}")
-        image_ids = self.truth.check_ids(image_ids, len(cams))
+        cams, image_ids = check_batch(self.protocol, self.truth, cams, image_ids)
         size, normalizations = self.protocol.size, self.protocol.normalizations
-        if normalizations is None and tuple(cams.shape[1:]) != size:
-            raise ValueError(f"cams: expected score maps of size {size}, found {tuple(cams.shape[1:])}")
         groups = np.array([self._groups[each] for each in image_ids], np.int64)
         degenerate = np.zeros((len(self.protocol.names), len(image_ids)), bool)
         maps: Any = cams

@@ -18,7 +18,7 @@ from wsolkern.metrics import formulas, pointing
 from wsolkern.metrics.breakdown import CATEGORIES, ErrorRule
 from wsolkern.metrics.exact import ExactSums
 from wsolkern.metrics.metric import usual_iou_threshold
-from wsolkern.metrics.protocol import GroundTruth, Protocol
+from wsolkern.metrics.protocol import GroundTruth, Protocol, check_batch
 from wsolkern.metrics.result import SCORE_MAPS, NormalizationResult
 from wsolkern.normalization import Normalization
 from wsolkern.ops import affine, box_ious, inputs, localize, pixel_histograms, resize
@@ -267,13 +267,8 @@ class PerImageEvaluator:
         Raises:
             ValueError: As from there; nothing of the batch is added or handed on then.
         """
-        cams = inputs.plain(cams, "cams")
-        if getattr(cams, "ndim", None) != 3:
-            raise ValueError(f"cams: expected an array [N, h, w], found shape {getattr(cams, 'shape', None)}")
-        image_ids = self.truth.check_ids(image_ids, len(cams))
+        cams, image_ids = check_batch(self.protocol, self.truth, cams, image_ids)
         size, normalizations = self.protocol.size, self.protocol.normalizations
-        if normalizations is None and tuple(cams.shape[1:]) != size:
-            raise ValueError(f"cams: expected score maps of size {size}, found {tuple(cams.shape[1:])}")
         maps: Any = cams
         if normalizations is not None:
             maps = inputs.on_host(resize(cams, size, backend=self.backend))

@@ -198,6 +198,27 @@ def check_ids(image_ids: Sequence[Any], num_maps: int) -> list[Any]:
     return image_ids
 
 
+def check_batch(protocol: Protocol, truth: GroundTruth, cams: Any, image_ids: Sequence[Any]) -> tuple[Any, list[Any]]:
+    """The maps [N, h, w] and the ids of a batch that is to be counted.
+
+    Raises:
+        ValueError: Maps are no such array, or score maps of another size; ids are not as :meth:`GroundTruth.check_ids`
+            expects them.
+    """
+    cams = inputs.plain(cams, "cams")
+    if getattr(cams, "ndim", None) != 3:
+        raise ValueError(f"cams: expected an array [N, h, w], found {describe(cams)}")
+    image_ids = truth.check_ids(image_ids, len(cams))
+    if protocol.normalizations is None and tuple(cams.shape[1:]) != protocol.size:
+        raise ValueError(f"cams: expected score maps of size {protocol.size}, found {tuple(cams.shape[1:])}")
+    return cams, image_ids
+
+
+def describe(value: Any) -> str:
+    """An array's dtype and shape, or a value's type."""
+    return f"{value.dtype} {tuple(value.shape)}" if hasattr(value, "dtype") else type(value).__name__
+
+
 def _frozen(values: np.ndarray) -> np.ndarray:
     """A copy that nobody changes."""
     values = values.copy()

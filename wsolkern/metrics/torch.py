@@ -190,8 +190,9 @@ class _Evaluating(_Counting):
         backend: str = "auto",
         **kwargs: Any,
     ):
-        how: dict[str, Any] = {"thresholds": thresholds, "iou_thresholds": iou_thresholds, "size": size}
-        protocol = Protocol(normalizations, box_rule=box_rule, **how)
+        protocol = Protocol(
+            normalizations, thresholds=thresholds, iou_thresholds=iou_thresholds, size=size, box_rule=box_rule
+        )
         empty = self._evaluator(protocol, backend).moment().on_host
         shapes = {name: counts.shape for name, counts in empty.items()}
         super().__init__({"truth": self.truth, **protocol.to_dict()}, shapes, **kwargs)
