@@ -14,7 +14,7 @@ import numpy as np
 
 from wsolkern import defaults
 from wsolkern.box_rule import CHOE, BoxRule
-from wsolkern.errors import ArgumentError, MapError
+from wsolkern.errors import ArgumentError
 from wsolkern.normalization import Normalization
 from wsolkern.ops import inputs
 from wsolkern.ops.backends import native, num_threads
@@ -391,11 +391,8 @@ def _in_groups(
             num_boxes = np.diff(offsets)
             ends = np.cumsum(num_boxes[members])
             part = maps[members], rows[np.repeat(members, num_boxes)], np.concatenate([np.zeros(1, np.int64), ends])
-        try:
+        with inputs.naming_scores(maps, "cams", are_scores=not how[0]):  # by their place among all maps
             counted, found = run(*part, *how, True)
-        except MapError:
-            inputs.check_scores(maps, "cams")  # by its place among all maps
-            raise
         counts.append(counted)
         if degenerate is None:
             degenerate = np.zeros((len(found), len(maps)), bool)
@@ -456,15 +453,11 @@ def _hits_cpu(
         last = len(some_deltas), len(thresholds)
         hits: Any = None if summed else np.empty((*axes, num_maps, *last), np.uint8)
         counts: Any = np.zeros((*axes, *last), np.int64) if summed else None
-        try:
+        with inputs.naming_scores(maps, "cams", are_scores=not normalizations):
             native().box_hits(
                 maps, size, ranks, rows, offsets, some_deltas, thresholds, CONTOURS[contours],
                 hits, counts, degenerate, num_threads(),
             )  # fmt: skip
-        except ValueError:
-            if not normalizations:
-                inputs.check_scores(maps, "cams")
-            raise
         per_delta.append(counts if summed else hits.view(bool))
     return per_delta[0] if len(per_delta) == 1 else np.concatenate(per_delta, axis=-2), degenerate.view(bool)
 
@@ -481,14 +474,10 @@ def _ious_cpu(
     ranks = inputs.ranks(normalizations, size[0] * size[1])
     shape = max(len(ranks), 1), len(maps)
     ious, degenerate = np.empty((2 if contours == "both" else 1, *shape, len(thresholds))), np.zeros(shape, np.uint8)
-    try:
+    with inputs.naming_scores(maps, "cams", are_scores=not normalizations):
         native().box_ious(
             maps, size, ranks, rows, offsets, thresholds, CONTOURS[contours], ious, degenerate, num_threads()
         )
-    except ValueError:
-        if not normalizations:
-            inputs.check_scores(maps, "cams")
-        raise
     return ious, degenerate.view(bool)
 
 
@@ -498,21 +487,14 @@ def _localize_cpu(
     ranks, shape = inputs.ranks(normalizations, size[0] * size[1]), (len(thresholds), len(maps), thresholds.shape[1])
     boxes, num_contours = np.empty((*shape, 4), np.int32), np.empty(shape, np.int32)
     degenerate = np.zeros(shape[:2], np.uint8)
-    try:
+    with inputs.naming_scores(maps, "cams", are_scores=not normalizations):
         native().localize(maps, size, ranks, thresholds, boxes, num_contours, degenerate, num_threads())
-    except ValueError:
-        if not normalizations:
-            inputs.check_scores(maps, "cams")
-        raise
     return boxes, num_contours, degenerate.view(bool)
 
 
 def _threshold_boxes_cpu(score_maps: np.ndarray, thresholds: np.ndarray, largest: bool) -> list[list[Array]]:
-    try:
+    with inputs.naming_scores(score_maps, "score_maps"):
         boxes, counts, max_levels = native().threshold_boxes(score_maps, thresholds, largest, num_threads())
-    except ValueError:
-        inputs.check_scores(score_maps, "score_maps")
-        raise
     return per_threshold(boxes, counts, max_levels, thresholds)
 
 

@@ -143,12 +143,8 @@ def _counted_cpu(
     degenerate = np.zeros((num, len(maps)), np.uint8)
     each = None if summed else np.empty((num, len(maps), 2, num_bins), np.int64)
     total = np.zeros((num, 2, num_bins), np.int64) if summed else None
-    try:
+    with inputs.naming_scores(maps, "cams", are_scores=not normalizations):
         native().pixel_histograms(maps, size, ranks, thresholds, masks, each, total, degenerate, num_threads())
-    except ValueError:
-        if not normalizations:
-            inputs.check_scores(maps, "cams")
-        raise
     return total if summed else each, degenerate.view(bool)
 
 

@@ -209,6 +209,17 @@ def check_scores(maps: Array, name: str) -> None:
     check_all((maps >= 0) & (maps <= 1), maps, lambda at, found: _no_score(name, np.unravel_index(at, shape), found))
 
 
+@contextmanager
+def naming_scores(maps: Array, name: str, *, are_scores: bool = True) -> Iterator[None]:
+    """What the native core refuses in the block is an error of :func:`check_scores`, if that finds the score it is."""
+    try:
+        yield
+    except ValueError:
+        if are_scores:
+            check_scores(maps, name)
+        raise
+
+
 def _no_score(name: str, place: tuple[Any, ...], found: float) -> MapError:
     index, y, x = place
     return MapError(
