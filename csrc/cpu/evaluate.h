@@ -178,7 +178,7 @@ class Workspace {
   PreparedMap map;
   std::vector<int64_t> counts;  // what is added up over maps
   RuleTree rules;
-  std::vector<double> ious[2];  // scratch of the rules: by the largest component and by all contours, per level
+  std::vector<double> ious[2];  // per level, by the largest contour and by all
   StageClock clock;
 
   void begin() {
@@ -199,7 +199,7 @@ class Workspace {
   template <class Sink>
   void box_ious(const BoxProblem& problem, const MapTask& task, const TruthBoxes& truth, Sink&& sink) {
     by_level(
-        problem, task, truth.best_iou(kNoBox), ious_,
+        problem, task, truth.best_iou(kNoBox), ious,
         [&](double* largest, double* all) { tree_.box_ious(image_, truth, largest, all); }, sink);
   }
 
@@ -330,8 +330,7 @@ class Workspace {
     return map.bytes() + rules.bytes() + (ious[0].capacity() + ious[1].capacity()) * 8 + image_.bytes() +
            tree_.bytes() + digitizer_.bytes() + histogram_.bytes() + (cuts_.capacity() + counts.capacity()) * 8 +
            (ranks_.capacity() + bins_.capacity()) * 2 + (hits_[0].capacity() + hits_[1].capacity()) * 4 +
-           (ious_[0].capacity() + ious_[1].capacity()) * 8 + boxes_.capacity() * sizeof(Box) +
-           num_contours_.capacity() * 4;
+           boxes_.capacity() * sizeof(Box) + num_contours_.capacity() * 4;
   }
 
  private:
@@ -343,7 +342,6 @@ class Workspace {
   LevelImage image_;
   ComponentTree tree_;
   std::vector<uint32_t> hits_[2];  // per level of image_, and one more for an empty foreground
-  std::vector<double> ious_[2];
   std::vector<Box> boxes_;
   std::vector<int32_t> num_contours_;
 

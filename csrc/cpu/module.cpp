@@ -454,8 +454,7 @@ void rule_ious(const Array<int16_t>& bins, const Array<int16_t>& ranks, const Ar
   const py::ssize_t num_maps = bins.shape(0), height = bins.shape(1), width = bins.shape(2);
   expect_shape("ranks", ranks, {num_maps, -1});
   const py::ssize_t num_thresholds = ranks.shape(1);
-  expect_shape("boxes", boxes, {-1, 4});
-  expect_shape("box_offsets", box_offsets, {num_maps + 1});
+  expect_boxes(boxes, box_offsets, num_maps);
   expect_shape("ious", ious, {contours == kWantBoth ? 2 : 1, num_maps, num_thresholds});
   const BoxRule rule{Largest(largest),
                      first_of_ties,
@@ -465,8 +464,6 @@ void rule_ious(const Array<int16_t>& bins, const Array<int16_t>& ranks, const Ar
                      inclusive,
                      {empty[0], empty[1], empty[2], empty[3]}};
   const std::span<const int64_t> offsets = span_of(box_offsets);
-  if (offsets.front() != 0 || offsets.back() != boxes.shape(0) || !std::is_sorted(offsets.begin(), offsets.end()))
-    throw std::invalid_argument("box_offsets: expected to run from 0 to the number of boxes");
   const Box* const truth = reinterpret_cast<const Box*>(boxes.data());
   const int16_t *const levels = bins.data(), *const wanted = ranks.data();
   double* const out = ious.mutable_data();
