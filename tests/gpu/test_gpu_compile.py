@@ -42,6 +42,14 @@ def test_no_kernel_spills_registers(rows):
     assert all(0 < row["registers"] <= 255 for row in rows)
 
 
+def test_no_tile_goes_through_shared_memory(rows):
+    """A tile whose layout Triton converts takes 8 bytes a pixel there, of 2,048; what is reduced over a block less."""
+    kernels = {"_affine", "_level_image", "_digitize", "_count_scores"}
+    of_tiles = [row for row in rows if row["kernel"].rpartition(".")[2] in kernels]
+    assert {row["kernel"].rpartition(".")[2] for row in of_tiles} == kernels
+    assert [row for row in of_tiles if row["shared_bytes"] > 2048] == []
+
+
 def test_no_product_is_fused_with_a_sum(rows):
     assert [row for row in rows if row["fused"]] == []
 

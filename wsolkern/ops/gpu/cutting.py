@@ -191,7 +191,7 @@ def _digitize(
     image = map_of(source, tiles, weights, height_in, height, width, n)
     f, exists, at = pixels(image, tl.program_id(1), IDENTITY, ROWS, COLUMNS)
     found = _num_reached(f, in_order + n * num_cuts, num_cuts, FIRST)
-    tl.store(together(bins + n * height * width + at, COLUMNS, 2), found.to(tl.int16), mask=exists)
+    tl.store(together(bins + n * height * width, at, COLUMNS, 2), found.to(tl.int16), mask=exists)
 
 
 @triton.jit
@@ -240,7 +240,7 @@ def _level_image(
     image = map_of(source, tiles, weights, height_in, height, width, n)
     f, exists, at = pixels(image, tl.program_id(1), IDENTITY, ROWS, COLUMNS)
     level = _level(f, tl.load(affine + 2 * n), tl.load(affine + 2 * n + 1), cuts + n * 256)
-    tl.store(together(bins + n * height * width + at, COLUMNS, 2), level.to(tl.uint8), mask=exists)
+    tl.store(together(bins + n * height * width, at, COLUMNS, 2), level.to(tl.uint8), mask=exists)
 
 
 @triton.jit

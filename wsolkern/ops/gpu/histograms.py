@@ -67,7 +67,7 @@ def _count_scores(
     n = tl.program_id(0).to(tl.int64)
     image = map_of(source, tiles, weights, height_in, height, width, n)
     f, exists, at = pixels(image, tl.program_id(1), IDENTITY, ROWS, COLUMNS, TOGETHER=1)
-    mask = tl.load(together(masks + n * height * width + at, COLUMNS, 1), mask=exists, other=255)
+    mask = tl.load(together(masks + n * height * width, at, COLUMNS, 1), mask=exists, other=255)
     most_in_a_cell, bin_of_zero = tl.load(about), tl.load(about + 1)
     kind = tl.arange(0, 2)
     m = 0

@@ -146,7 +146,7 @@ def pixels(
     exists = (row < num_rows) & (x < width)
     at = y * width + x
     if IDENTITY:
-        f = tl.load(together(source + at, COLUMNS, TOGETHER), mask=exists, other=0).to(tl.float64)
+        f = tl.load(together(source, at, COLUMNS, TOGETHER), mask=exists, other=0).to(tl.float64)
     else:
         weights += (first + tl.arange(0, ROWS)) * 4
         f = _part_of_row(source, tl.load(about + 2), x, width, COLUMNS, TOGETHER) * tl.load(weights)[None, :]
@@ -157,8 +157,12 @@ def pixels(
 
 
 @triton.jit
-def together(pointers, COLUMNS: tl.constexpr, TOGETHER: tl.constexpr):
-    """Pointers of a tile, said to be to TOGETHER neighbours each; of one column Triton takes no such hint."""
+def together(base, at, COLUMNS: tl.constexpr, TOGETHER: tl.constexpr):
+    """Pointers of a tile, said to be to TOGETHER neighbours each; of one column Triton takes no such hint.
+
+    They are made here: a hint on pointers that were passed would be on a parameter, and lost with it.
+    """
+    pointers = base + at
     if COLUMNS > 1:
         pointers = tl.max_contiguous(pointers, [TOGETHER, 1])
     return pointers
@@ -166,7 +170,7 @@ def together(pointers, COLUMNS: tl.constexpr, TOGETHER: tl.constexpr):
 
 @triton.jit
 def _part_of_row(source, row, x, width, COLUMNS: tl.constexpr, TOGETHER: tl.constexpr):
-    return tl.load(together(source + x + row * width, COLUMNS, TOGETHER), mask=x < width, other=0)
+    return tl.load(together(source + row * width, x, COLUMNS, TOGETHER), mask=x < width, other=0)
 
 
 @triton.jit
