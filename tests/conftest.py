@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision_operators
 import typer.testing
 from kept import emulated
 from shared import slow_but, stand_in
@@ -25,6 +26,7 @@ from wsolkern.studies import timing
 if "PYTEST_XDIST_WORKER" in os.environ:  # each core has a worker: more threads would only wait, and spin meanwhile
     torch.set_num_threads(1)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+torchvision_operators.declare()
 HAS_GPU = torch.cuda.is_available()
 if not HAS_GPU:  # Triton reads it when a kernel is defined
     os.environ.setdefault("TRITON_INTERPRET", "1")
