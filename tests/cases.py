@@ -317,8 +317,27 @@ def _(name, rng):
 # Raw CAMs and noise
 
 
-@case("cam_7x7", "cam_14x14", "cam_28x28", "cam_13x17", "cam_48x40", "cam_constant", "cam_1x1", "cam_3x60")
+@case("two_towers_with_arms", "two_pits_with_arms")
 def _(name, rng):
+    """What reaches furthest joins the higher tower, or deeper pit, late, and by runs that are all above that level."""
+    f = np.zeros((16, 29))
+    f[2:9, 2:9] = 1.0
+    f[2:9, 9:12] = 0.2
+    f[2:9, 12:17] = f[5, 17:] = f[9:, 14] = 0.8
+    if name == "two_towers_with_arms":
+        return f
+    f[5, 26] = 0.6  # what is left of it is a run of its own
+    return 1 - np.pad(f, 1)[::-1, ::-1]
+
+
+@case(
+    "cam_7x7", "cam_14x14", "cam_28x28", "cam_13x17", "cam_48x40", "cam_constant", "cam_1x1", "cam_3x60", "cam_spike"
+)  # fmt: skip
+def _(name, rng):
+    if name == "cam_spike":  # all other values lie in one of the cells in which values are counted
+        f = 1e-6 * smooth(rng, 14, 14)
+        f[3, 9] = 1
+        return f
     if name == "cam_constant":  # the weights of the resize do not sum to exactly 1
         return np.full((7, 7), 0.7)
     height, width = (int(side) for side in name.split("_")[1].split("x"))

@@ -194,8 +194,7 @@ WSOLKERN_DEVICE bool evaluate_map(const Block& block, const BatchProblem& proble
       }
     }
   }
-  block.barrier();  // the arrays are another map's from here on
-  return true;
+  return true;  // who calls has a barrier before the arrays are another map's
 }
 
 // Gives a block its memory, and its first map.

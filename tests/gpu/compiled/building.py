@@ -63,7 +63,7 @@ def opened(path: Path) -> ctypes.CDLL:
     """A library with the types of what it exports."""
     library = ctypes.CDLL(str(path))
     library.configure.argtypes = ctypes.c_uint64, ctypes.c_uint32, ctypes.c_int32, ctypes.c_uint64, ctypes.c_uint64
-    library.site_text.restype = library.site_kernel.restype = ctypes.c_char_p
+    library.site_text.restype = library.site_kernel.restype = library.met.restype = ctypes.c_char_p
     library.times_reached.restype = ctypes.c_uint64
     if hasattr(library, "take_counts"):
         library.take_counts.restype = ctypes.c_char_p

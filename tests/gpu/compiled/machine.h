@@ -23,8 +23,10 @@
 #include <cstring>
 #include <deque>
 #include <limits>
+#include <set>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #ifdef WSOLKERN_COUNTS  // then launches are counted instead of checked
@@ -142,6 +144,9 @@ u32 leading_zeros(T x) {
 // 14, instruction 16. An epoch is what lies between two barriers of a block; it never comes again in a launch.
 struct Cell {
   u64 last[4];
+  // While a barrier is deleted: atomic operations on either side of it. Epoch 32 bits, several threads 1, one of them
+  // writes 1, instruction 16, thread 10.
+  u64 sides[2];
 };
 // Bits: writes 1, atomic 2, reads 4. The lower two tell kinds of accesses in a cell.
 enum Kind : u32 { kWrite = 1, kAtomicWrite = 3, kRead = 4, kAtomicRead = 6, kAtomicUpdate = 7 };
@@ -186,6 +191,10 @@ struct Settings {
 
 extern "C" void switch_fiber(void** from, void* to);
 
+// Instructions of which one is before and one behind the deleted barrier: atomic operations of two threads on the same
+// byte. That is no race; what comes of their order only a result can tell.
+inline std::set<std::pair<u32, u32>> met_across;
+
 struct Block;
 struct Meeting {  // of lanes of a warp that name each other in a mask
   u32 mask;
@@ -212,6 +221,7 @@ struct Thread {
   u32 site;
   Meeting* meeting;
   u32 generation;
+  u32 passed = 0;  // how often it came through the deleted barrier
 
   // Where an access of `size` bytes takes place; a place of no consequence if it may not.
   // `value`: what a write will put there. `unread`: a bit a byte that a vector comes with and nobody looks at.
@@ -307,6 +317,7 @@ struct Block {
       if (is_the_same && other == kWrite && their_site == site) continue;
       complain(1, "race", site, their_site, thread.rank, their_thread, p);
     }
+    if (settings.deleted_barrier >= 0 && is_atomic(kind)) note_side(cell, kind, thread, site);
     u64& mine = cell.last[kind & 3];
     const u64 last = mine;
     u64 several = 0;
@@ -316,6 +327,17 @@ struct Block {
       if (!is_ordered) several = (last >> 30 & 3) | (their_thread != thread.rank) << 1 | (their_thread / 32 != warp);
     }
     mine = u64(epoch) << 42 | u64(thread.rank) << 32 | several << 30 | u64(warp_epoch) << 16 | (site & 65535);
+  }
+
+  void note_side(Cell& cell, u32 kind, const Thread& thread, u32 site) {
+    const u64 theirs = cell.sides[~thread.passed & 1];
+    u64& mine = cell.sides[thread.passed & 1];
+    if (theirs >> 32 == epoch && (theirs >> 31 & 1 || (theirs & 1023) != thread.rank) &&
+        (writes(kind) || theirs >> 30 & 1))
+      met_across.insert({std::min(site, u32(theirs >> 10 & 65535)), std::max(site, u32(theirs >> 10 & 65535))});
+    u64 before = 0;
+    if (mine >> 32 == epoch) before = (mine >> 30 & 3) | ((mine & 1023) != thread.rank) << 1;
+    mine = u64(epoch) << 32 | (before | writes(kind)) << 30 | u64(site & 65535) << 10 | thread.rank;
   }
 
   // Blocks run one after the other; each begins with shared memory that nobody wrote.
@@ -370,7 +392,10 @@ inline void Thread::wait(State because) {
 }
 
 inline void Thread::barrier(u32 barrier_site) {
-  if (int32_t(barrier_site) == block->settings.deleted_barrier) return;
+  if (int32_t(barrier_site) == block->settings.deleted_barrier) {
+    ++passed;
+    return;
+  }
   site = barrier_site;
   wait(State::kAtBarrier);
 }
@@ -610,12 +635,19 @@ inline const char* simulate(const Kernel& kernel, const void* parameters, u32 bl
 }
 
 EXPORTED void configure(u64 seed, u32 turns, int32_t deleted_barrier, u64 most_accesses, u64 most_complaints) {
+  if (deleted_barrier != settings.deleted_barrier) met_across.clear();
   settings = {seed, most_accesses, most_complaints, turns, deleted_barrier, settings.may_write_the_same};
 }
 EXPORTED int count_sites() { return num_sites; }
 EXPORTED const char* site_text(int site) { return sites[site].text; }
 EXPORTED const char* site_kernel(int site) { return sites[site].kernel; }
 EXPORTED u64 times_reached(int site) { return size_t(site) < barriers_reached.size() ? barriers_reached[site] : 0; }
+EXPORTED const char* met() {  // a line a pair
+  last_report.clear();
+  for (const auto& [one, other] : met_across)
+    last_report += std::string(sites[one].text) + ", " + sites[other].text + '\n';
+  return last_report.c_str();
+}
 #ifdef WSOLKERN_COUNTS
 EXPORTED const char* take_counts() {
   last_report = counter.take(sites);

@@ -101,7 +101,6 @@ def _affine(
                 found = (r < num_ranks) & (begin >= 0)
                 tl.store(values + r, tl.load(in_order + at, mask=found) + 0.0, mask=found)
             if not is_all:
-                tl.debug_barrier()
                 r, known, known_to = 0, least, 0
                 while r < num_ranks:
                     if tl.load(groups + 3 * RANKS + r) < 0:
