@@ -37,7 +37,7 @@ TREES = [
     # Wrong boxes where a branch is looked at before all of it is there; runs and crests in different words of a row.
     *(
         (name, operation)
-        for name in ("two_towers_with_arms", "two_pits_with_arms", "wide_11x61")
+        for name in ("two_towers_with_arms", "wide_11x61")
         for operation in ("count_box_hits", "threshold_boxes", "level_image")
     ),
 ]
