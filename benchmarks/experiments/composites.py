@@ -171,7 +171,7 @@ class Scores(NamedTuple):
     hits: np.ndarray
     """bool [M, N, D, T]."""
     pxap: np.ndarray
-    """float64 [M], fractions."""
+    """float64 [M], percent."""
 
 
 def score(cams: np.ndarray, images: Sequence[Composite], normalizations: list[str]) -> Scores:
@@ -235,7 +235,7 @@ def compare(val: Scores, test: Scores, groups: Sequence[str], num_resamples: int
                 "ivr_lead": float(lead[0, at]),
                 "ivr_lead_interval": np.percentile(lead[1:, at], (2.5, 97.5)).tolist(),
                 "best_of_family_on_test": float(best_on_test[family].max()),
-                "pxap": float(100 * test.pxap[place]),
+                "pxap": float(test.pxap[place]),
             }
         )
     return rows
