@@ -5,8 +5,8 @@ Source: COCO's results format, https://cocodataset.org/#format-results.
 """
 
 import csv
-import json
 from io import StringIO
+from json.encoder import encode_basestring_ascii as _quoted
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,10 +19,13 @@ _COLUMNS = ("image_id", "class", "x0", "y0", "x1", "y1", "score", "num_contours"
 
 def coco_text(found: "Localizations") -> str:
     """A JSON list of :meth:`Localizations.detections`, a line each; an infinite score is the largest number of all."""
-    lines = []
-    for each in found.detections():
-        each["score"] = float(np.nan_to_num(each["score"]))
-        lines.append(json.dumps(each))
+    detections = found.detections()
+    scores = np.nan_to_num(np.array([each["score"] for each in detections], np.float64)).tolist()
+    lines = [
+        f'{{"image_id": {_quoted(each["image_id"])}, "category_id": {each["category_id"]}, '
+        f'"bbox": {each["bbox"]}, "score": {score!r}}}'
+        for each, score in zip(detections, scores, strict=True)
+    ]
     return "[\n" + ",\n".join(lines) + "\n]\n"
 
 

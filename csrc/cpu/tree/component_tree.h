@@ -9,6 +9,7 @@
 
 #include "cpu/tree/euler.h"
 #include "cpu/tree/largest.h"
+#include "cpu/tree/sweep.h"
 
 namespace wsolkern {
 
@@ -20,7 +21,7 @@ class ComponentTree {
     const int top = image.top;
     // With outer contours alone first: a level that none of them hits is not hit by the largest either.
     outer_hits_.assign(top + 1, 0);
-    pieces_.clear();
+    grow_outer(image);
     walk_outer(
         image, [&](const Extent& extent) { return truth.within_reach(contour_box(extent, image.width, image.height)); },
         [&](int lowest, int highest, const Extent& extent) {
@@ -62,11 +63,11 @@ class ComponentTree {
   void box_ious(const LevelImage& image, const TruthBoxes& truth, double* largest, double* all) {
     const int top = image.top;
     if (all) std::fill(all, all + top + 1, 0);
-    if (largest) {
-      pieces_.clear();
-      const auto best_iou = [&](const Extent& extent) {
-        return truth.best_iou(contour_box(extent, image.width, image.height));
-      };
+    const auto best_iou = [&](const Extent& extent) {
+      return truth.best_iou(contour_box(extent, image.width, image.height));
+    };
+    grow_outer(image);
+    if (largest && !are_many()) {
       walk_outer(
           image, [](const Extent&) { return true; },
           [&](int lowest, int highest, const Extent& extent) -> uint32_t {
@@ -79,9 +80,13 @@ class ComponentTree {
               std::fill(largest + lowest, largest + highest + 1, best_iou(piece.extent));
             });
     } else {
-      grow_outer(image);
-      raise_ious(
-          image, truth, [](const Extent& extent) { return extent; }, [](int lowest, int) { return lowest; }, all);
+      if (largest)
+        sweep_.find(image, runs_, basins_, branches_, [&](int lowest, int highest, const Extent& extent) {
+          std::fill(largest + lowest, largest + highest + 1, best_iou(extent));
+        });
+      if (all)
+        raise_ious(
+            image, truth, [](const Extent& extent) { return extent; }, [](int lowest, int) { return lowest; }, all);
     }
     if (all) {
       grow_holes(image);
@@ -106,7 +111,7 @@ class ComponentTree {
       largest_extents(image, visit);
       return;
     }
-    pieces_.clear();
+    grow_outer(image);
     const auto every = [](const Extent&) { return true; };
     walk_outer(image, every, [&](int lowest, int highest, const Extent& extent) -> uint32_t {
       visit(lowest, highest, extent);
@@ -142,7 +147,7 @@ class ComponentTree {
 
   size_t bytes() const {
     return inverted_.bytes() + runs_.bytes() + basins_.bytes() + branches_.bytes() + silhouettes_.bytes() +
-           pieces_.bytes() + areas_.bytes() + outer_hits_.capacity() * 4 + row_.capacity() * 8 +
+           pieces_.bytes() + areas_.bytes() + sweep_.bytes() + outer_hits_.capacity() * 4 + row_.capacity() * 8 +
            (matches_[0].capacity() + matches_[1].capacity() + matches_[2].capacity()) * sizeof(Match);
   }
 
@@ -154,8 +159,10 @@ class ComponentTree {
   Silhouettes silhouettes_;
   Pieces pieces_;
   Areas areas_;
+  LargestSweep sweep_;
   std::vector<uint32_t> outer_hits_;
-  static constexpr int kFewLevels = 4;  // whose Euler numbers cost less than a tree of the holes
+  static constexpr size_t kManyBranches = 500;  // about 5 times those of a CAM: following all costs less than a search
+  static constexpr int kFewLevels = 4;          // whose Euler numbers cost less than a tree of the holes
   static constexpr std::array<double, 3> kRounds = {1. / 4, 1. / 64, 0};
   struct Match {
     uint32_t branch;
@@ -184,11 +191,13 @@ class ComponentTree {
     silhouettes_.reset(branches_.at.size());
   }
 
-  // hits = visit(lowest, highest, extent) for the boxes of every branch whose loosest extent is worth it; notes
+  bool are_many() const { return branches_.order.size() > kManyBranches; }
+
+  // hits = visit(lowest, highest, extent) for the boxes of every grown branch whose loosest extent is worth it; notes
   // `pieces_`.
   template <class Worth, class Visit>
   void walk_outer(const LevelImage& image, Worth&& worth, Visit&& visit) {
-    grow_outer(image);
+    pieces_.clear();
     for (const uint32_t b : branches_.order) {
       poll();
       const Branch& branch = branches_.at[b];
@@ -223,7 +232,11 @@ class ComponentTree {
   // level no silhouettes are needed: its components are measured where they may be the largest.
   template <class Visit>
   void largest_extents(const LevelImage& image, Visit&& visit) {
-    pieces_.clear();
+    grow_outer(image);
+    if (are_many()) {
+      sweep_.find(image, runs_, basins_, branches_, visit);
+      return;
+    }
     walk_outer(
         image, [&](const Extent&) { return image.top > 1; }, [](int, int, const Extent&) -> uint32_t { return 0; });
     if (image.top)
