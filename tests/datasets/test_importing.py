@@ -75,7 +75,7 @@ class TestCoco:
         found = importing.import_coco(file, tmp_path / "m/coco")
         split = load_metadata(tmp_path / "m/coco/test")
         assert boxes_of(split) == {"a.jpg": [[2, 2, 12, 6], [0, 0, 20, 10]], "deep/b.jpg": [[3, 3, 7, 7]]}
-        assert labels_of(split) == {"a.jpg": 1, "deep/b.jpg": 0} and found.class_names == ("ant", "cat")
+        assert labels_of(split) == {"a.jpg": 0, "deep/b.jpg": 1} and found.class_names == ("cat", "ant")
         assert split.image_sizes["a.jpg"] == (20, 10)
         assert found.dropped.counts == {
             "annotations of no image": 1,
@@ -221,6 +221,29 @@ class TestChoices:
         assert labels_of(found.splits["val"]) == {"v.jpg": 1}
         assert found.dropped.counts == {"objects of no known class": 1, "images without an object": 1}
 
+    def test_a_split_that_stays_keeps_the_numbers_of_its_classes(self, tmp_path):
+        importing.import_csv(self.table(tmp_path), tmp_path / "m")
+        file = text(tmp_path / "u.csv", self.ROWS + "v.jpg,c,1,1,5,5,20,10\n")
+        with pytest.raises(DatasetError, match="m/test: would have other numbers"):
+            importing.import_csv(file, tmp_path / "m", Choices(split="val", overwrite=True))
+        assert not (tmp_path / "m/val").exists()
+        found = importing.import_csv(file, tmp_path / "m", Choices(overwrite=True))
+        assert found.class_names == ("c",) == tuple((tmp_path / "m/class_names.txt").read_text().split())
+
+    def test_images_of_another_size_than_listed(self, tmp_path):
+        image(tmp_path / "i/a.png", (10, 20)), image(tmp_path / "i/b.png", (40, 20)), text(tmp_path / "i/c.png", "x")
+        rows = "".join(f"{each}.png,x,1,1,9,9,20,10\n" for each in "abc")
+        found = importing.import_csv(text(tmp_path / "t.csv", self.ROWS + rows), tmp_path / "m",
+                                     Choices(images=tmp_path / "i"))  # fmt: skip
+        assert found.splits["test"].image_sizes == {"a.png": (20, 10)}
+        reasons = {"images of another size than listed": 1, "images whose file cannot be read": 1}
+        assert found.dropped.counts == reasons
+
+    def test_names_of_classes_have_one_line(self, tmp_path):
+        file = text(tmp_path / "t.csv", self.ROWS + 'a.jpg,"x\ny",1,1,5,5,20,10\n')
+        with pytest.raises(DatasetError, match="names of classes of one line"):
+            importing.import_csv(file, tmp_path / "m")
+
     def test_classes_ids_and_class_of(self, tmp_path):
         rows = "a.jpg,x,1,1,9,9,20,10\na.jpg,y,1,1,2,2,20,10\nb.jpg,x,0,0,1,1,20,10\nc.jpg,y,0,0,1,1,20,10\n"
         file = text(tmp_path / "t.csv", self.ROWS + rows)
@@ -293,7 +316,8 @@ class TestCsv:
             ("image,class,x0,y0,x1,y1\na,,1,1,2,2\n", "line 2: expected a class"),
             ("image,class,x0,y0,x1,y1,split\na,c,1,1,2,2,../x\n", "line 2: expected the name of a split"),
             ("image,class,x0,y0,x1,y1,split\na,c,1,1,2,2,t\na,c,1,1,2,2,v\n", "line 3: 'a' has the split t on line 2"),
-            ("image,class,x0,y0,x1,y1\na,c,nan,1,2,2\n", "no image is left"),
+            ("image,class,x0,y0,x1,y1,width,height\na,c,nan,1,2,2,9,9\n", "not four finite numbers: t.csv:2"),
+            ("image,class,x0,y0,x1,y1,width,height\na,c,1_0,1,22,2,99,99\n", "not four finite numbers: t.csv:2"),
         ],
     )
     def test_what_is_wrong_is_named_with_its_line(self, tmp_path, content, said):
@@ -351,6 +375,9 @@ class TestVoc:
         read = MaskFolder(tmp_path / "k", split.mask_paths, split.ignore_paths, (10, 20))("a.jpg")
         np.testing.assert_array_equal(read, np.where(pixels == 2, 0, pixels))
         assert found.dropped.counts["masks that cannot be drawn"] == 2  # b has no file
+        image(root / "SegmentationObject/b.png", mode="P", pixels=pixels.T)
+        found = importing.import_voc(root, tmp_path / "n", Choices(masks=tmp_path / "l"))
+        assert found.dropped.counts["masks of another size than their image"] == 2
 
     @pytest.mark.parametrize(
         "content, said",
@@ -527,9 +554,9 @@ class TestCommand:
         out = tmp_path / "metadata/pets"
         done = CliRunner().invoke(app, ["import-dataset", "coco", str(file), "-o", str(out)], prog_name="wsolkern")
         assert done.exit_code == 0, done.output
-        assert "1 images, 1 classes, boxes" in done.stdout and "images without an object: deep/b.jpg" in done.stderr
+        assert "1 images, 2 classes, boxes" in done.stdout and "images without an object: deep/b.jpg" in done.stderr
         joined = " ".join(done.stdout.split())
-        assert f"-a num_classes=1 --images DATA_ROOT --metadata {out}/test -o runs/pets-test" in joined.replace(
+        assert f"-a num_classes=2 --images DATA_ROOT --metadata {out}/test -o runs/pets-test" in joined.replace(
             "\n", ""
         )
 

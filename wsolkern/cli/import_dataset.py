@@ -63,8 +63,8 @@ Several = Annotated[
 ClassOf = options.optional(Path, "CSV with the columns image and class: the class of these images.", metavar="FILE")
 Classes = options.optional(
     Path,
-    "Names of the classes, a line each: their order gives the numbers, other classes are dropped. Default: "
-    "class_names.txt in METADATA, else all names in order.",
+    "Names of the classes, a line each: their order gives the numbers, other classes are dropped. Default: those the "
+    "source lists, else class_names.txt in METADATA, else all names in order.",
     metavar="FILE",
 )
 Ids = options.optional(Path, "image_ids.txt with the images to take, in its order.", metavar="FILE")

@@ -22,6 +22,7 @@ from wsolkern.datasets.importing.texts import read_csv
 from wsolkern.datasets.metadata import Metadata, load_metadata
 from wsolkern.datasets.tables import ImageIds, Problems, read_texts
 from wsolkern.errors import ArgumentError, DatasetError, PathError
+from wsolkern.files import read_regular
 
 SEVERAL = ("largest", "drop")
 CLASS_NAMES = "class_names.txt"
@@ -57,7 +58,8 @@ class Choices:
     """CSV with the columns image and class: the class of these images, before any other rule."""
     classes: str | os.PathLike | None = None
     """Names of the classes, a line each (or class_names.txt of an import): their order gives the numbers, and what is
-    of another class is dropped. None: class_names.txt of the folder that is written to, else all names in order."""
+    of another class is dropped. None: those of the source if it lists them; else class_names.txt of the folder that is
+    written to, unless that is overwritten; else all names in alphabetical order."""
     ids: str | os.PathLike | None = None
     """image_ids.txt of the images to take, in its order; others are left out. None: all."""
     images: str | os.PathLike | None = None
@@ -194,8 +196,11 @@ def assemble(
             said = "".join(f"\n  {line}" for line in dropped.lines())
             raise DatasetError(f"{os.fspath(out)}: nothing may be dropped (strict), but there are{said}")
         names = sorted({each.class_name for each in kept.values()}) if names is None else names
+        if odd := next((each for each in names if set(each) & set("\n\r") or not each), None):
+            raise DatasetError(f"{os.fspath(out)}: expected names of classes of one line, found {odd!r:.60}")
         images = list(kept.values()) if wanted is None else [kept[each] for each in wanted if each in kept]
         splits = _written(images, names, choices, staging)
+        _expect_same_numbers(Path(out), names, splits)
         staging.write(CLASS_NAMES, "".join(f"{each}\n" for each in names).encode())
         staging.publish(list(splits))
     splits = {name: _read_back(Path(out, name), bool(each.kind)) for name, each in splits.items()}
@@ -218,7 +223,12 @@ def _one(
     if file is not None and (check_images or picture.file or (size is None and picture.located)):
         try:
             if picture.located:
-                size = image_size(file)
+                stored = image_size(file)
+                # A photograph may be listed as it is displayed: turned by its orientation tag.
+                if size is not None and sorted(size) != sorted(stored):
+                    listed = f"{size[0]} x {size[1]} listed, {stored[0]} x {stored[1]} stored"
+                    return dropped.add("images of another size than listed", f"{here}: {listed}")
+                size = stored if size is None else size
             elif not os.path.exists(file):
                 raise FileNotFoundError
         except FileNotFoundError:
@@ -280,7 +290,10 @@ def _usable(picture: Picture, size: tuple[int, int], choices: Choices, known: se
             except ValueError as error:
                 dropped.add("masks that cannot be drawn", f"{instance.where}: {error}")
                 continue
-            if not mask.any():
+            if mask.shape != size[::-1]:
+                found = f"{instance.where}: {mask.shape[1]} x {mask.shape[0]} in {size[0]} x {size[1]}"
+                dropped.add("masks of another size than their image", found)
+            elif not mask.any():
                 dropped.add("masks without a pixel", instance.where)
             else:
                 yield instance, mask
@@ -380,12 +393,29 @@ def _class_names(choices: Choices, out: str | os.PathLike, given: Sequence[str] 
     if path is None:
         return None if given is None else list(given)
     try:
-        names = [each.strip() for each in Path(path).read_text("utf-8-sig").splitlines()]
+        names = _read_names(Path(path))
     except (OSError, UnicodeDecodeError) as error:
         raise PathError(path, f"expected names of classes, a line each: {error}") from None
     if not names or "" in names or len(set(names)) != len(names):
         raise PathError(path, "expected names of classes, a line each, each once")
     return names
+
+
+def _read_names(path: Path) -> list[str]:
+    text = read_regular(path).decode("utf-8-sig").replace("\r\n", "\n")
+    return text.removesuffix("\n").split("\n")
+
+
+def _expect_same_numbers(out: Path, names: Sequence[str], splits: Iterable[str]) -> None:
+    """Raises DatasetError if another split of the data set stays, with other numbers for its classes."""
+    if not (out / CLASS_NAMES).exists() or _read_names(out / CLASS_NAMES) == list(names):
+        return
+    for each in sorted(out.iterdir()):
+        if (each / "class_labels.txt").exists() and each.name not in splits:
+            raise DatasetError(
+                f"{each}: would have other numbers for its classes than what is imported now, whose names are not "
+                f"those of {out / CLASS_NAMES}: name that file for the classes (--classes), or another folder"
+            )
 
 
 def _read_class_of(path: str | os.PathLike | None) -> dict[str, str]:

@@ -27,7 +27,8 @@ def import_coco(
     """Imports a COCO file.
 
     With ``choices.masks`` the polygons and run lengths of the annotations become mask files, and what is `iscrowd`
-    becomes the ignore mask of its image. Without, boxes are taken, and what is `iscrowd` is dropped: it is not the box
+    becomes the ignore mask of its image. Classes are numbered from 0 in the order of the categories' ids, all of them.
+    Without, boxes are taken, and what is `iscrowd` is dropped: it is not the box
     of one object.
 
     Args:
@@ -73,7 +74,11 @@ def import_coco(
             instances = [_instance(each, size, number, names) for number, each in of_image.get(image["id"], ())]
             yield Picture(image_id, where, instances, size)
 
-    return assemble(pictures(), out, choices, dropped=dropped, progress=progress, total=len(images))
+    ordered = sorted(names) if all(isinstance(each, int) for each in names) else list(names)
+    return assemble(
+        pictures(), out, choices, dropped=dropped, class_names=[names[each] for each in ordered], progress=progress,
+        total=len(images),
+    )  # fmt: skip
 
 
 def _instance(annotation: dict, size: tuple[int, int], place: int, names: dict[Any, str]) -> Instance:

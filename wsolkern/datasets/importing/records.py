@@ -94,6 +94,8 @@ def number(value: object) -> float | None:
     """A finite number of a file, which may be text; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
+    if isinstance(value, str) and ("_" in value or not value.isascii()):  # which float() takes
+        return None
     try:
         found = float(value)
     except (ValueError, OverflowError):

@@ -15,7 +15,7 @@ from xml.parsers import expat
 from wsolkern.errors import DatasetError, PathError
 from wsolkern.files import open_regular, read_regular
 
-_MAX_XML_BYTES = 1 << 24
+_MAX_XML_BYTES = 1 << 22
 _MAX_XML_DEPTH = 50
 
 
