@@ -74,7 +74,7 @@ class TestCoco:
         )
         found = importing.import_coco(file, tmp_path / "m/coco")
         split = load_metadata(tmp_path / "m/coco/test")
-        assert boxes_of(split) == {"a.jpg": [[2, 2, 12, 6], [0, 0, 20, 10]], "deep/b.jpg": [[3, 3, 7, 7]]}
+        assert boxes_of(split) == {"a.jpg": [[2, 2, 12, 6], [0, 0, 19, 9]], "deep/b.jpg": [[3, 3, 7, 7]]}
         assert labels_of(split) == {"a.jpg": 0, "deep/b.jpg": 1} and found.class_names == ("cat", "ant")
         assert split.image_sizes["a.jpg"] == (20, 10)
         assert found.dropped.counts == {
@@ -362,7 +362,7 @@ class TestVoc:
         assert boxes_of(found.splits["val"]) == {"b.jpg": [[0, 1, 19, 9]]}
         assert found.dropped.counts == {"objects marked difficult": 2}
         found = importing.import_voc(root, tmp_path / "n", first_pixel=0, difficult=True)
-        assert boxes_of(found.splits["val"]) == {"b.jpg": [[1, 2, 20, 10]]}
+        assert boxes_of(found.splits["val"]) == {"b.jpg": [[1, 2, 19, 9]]}
         assert found.dropped.counts == {"objects of another class than their image's": 2}
 
     def test_masks(self, tmp_path):
@@ -470,11 +470,11 @@ class TestPublished:
                   "0/10.jpeg,0,0,1,1\n0/2.jpeg,2,2,3,3\n0/2.jpeg,0,0,1,1\n")  # fmt: skip
         found = importing.import_ilsvrc(root, tmp_path / "m", v2_boxes=v2)
         assert boxes_of(found.splits["test"]) == {
-            "val/ILSVRC2012_val_00000001.JPEG": [[1, 2, 3, 4], [0, 0, 500, 360]],
+            "val/ILSVRC2012_val_00000001.JPEG": [[1, 2, 3, 4], [0, 0, 499, 359]],
             "val/ILSVRC2012_val_00000002.JPEG": [[85, 1, 499, 272]],
         }
         assert list(labels_of(found.splits["test"]).values()) == [1, 2]
-        assert found.splits["val"].image_ids == ("val2/0/0.jpeg", "val2/0/2.jpeg", "val2/0/10.jpeg", "val2/2/0.jpeg")
+        assert found.splits["val"].image_ids == tuple(f"val2/{each}.jpeg" for each in ("0/0", "0/10", "0/2", "2/0"))
         assert list(labels_of(found.splits["val"]).values()) == [0, 0, 0, 2]
         assert labels_of(found.splits["train"]) == {"train/n01440764/n01440764_1.JPEG": 0}
         assert found.class_names == ("n01440764", "n01751748", "n02105855") and not found.dropped.counts

@@ -45,7 +45,7 @@ BoxRounding = Annotated[
     typer.Option(
         metavar="nearest|floor|outward",
         help="How corners become whole pixels: halves up; down; x0, y0 down and x1, y1 up. What is then at most one "
-        "pixel outside the image comes to its edge.",
+        "pixel outside the image comes to its first or last pixel.",
     ),
 ]
 Fractions = Annotated[

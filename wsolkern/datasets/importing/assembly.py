@@ -48,7 +48,8 @@ class Choices:
     inclusive: the pixel x1, y1 belongs to the box."""
     box_rounding: str = "nearest"
     """How corners become whole pixels: "nearest" (halves up), "floor" or "outward" (x0, y0 down, x1, y1 up). What is at
-    most one pixel outside the image comes to its edge; what is further outside is dropped."""
+    most one pixel outside the image, and x1 = width, come to its first or last pixel, as in the published metadata;
+    what is further outside is dropped."""
     fractions: bool = False
     """The four numbers are fractions of the image's width and height, not pixels."""
     several: str = "largest"
@@ -302,7 +303,8 @@ def _usable(picture: Picture, size: tuple[int, int], choices: Choices, known: se
         elif problem := _box_problem(instance, size, choices):
             dropped.add(problem, f"{instance.where}: {str(instance.box)[:80]} in {size[0]} x {size[1]}")
         else:
-            yield instance, _corners(instance, size, choices)[0]
+            # The last pixel is width - 1: no corner of the published metadata is beyond it, which are clipped so.
+            yield instance, np.minimum(_corners(instance, size, choices)[0], np.tile(size, 2) - 1)
 
 
 def _corners(instance: Instance, size: tuple[int, int], choices: Choices) -> np.ndarray:

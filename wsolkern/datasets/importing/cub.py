@@ -2,7 +2,8 @@
 
 In: images.txt, image_class_labels.txt, train_test_split.txt, bounding_boxes.txt, classes.txt, images/. Out: the splits
 train and test of the field's layout, in the order of images.txt.
-Source: Wah et al., Caltech-UCSD Birds-200-2011; Choe et al., arXiv 2007.04178, whose boxes are x, y, x + w, y + h.
+Source: Wah et al., Caltech-UCSD Birds-200-2011; Choe et al., arXiv 2007.04178, whose boxes are x, y, x + w, y + h and
+end at the last pixel.
 """
 
 import os

@@ -3,7 +3,7 @@
 In: the folder of the Kaggle archive, or of the original ones. Out: the split test (ILSVRC's val), val (ImageNetV2) and
 train of the field's layout.
 Source: Russakovsky et al., arXiv 1409.0575; Choe et al., arXiv 2007.04178: class n is the n-th synset in alphabetical
-order, ids are val/ILSVRC2012_val_*.JPEG, val2/CLASS/*.jpeg and train/SYNSET/*.JPEG, boxes are taken as they are.
+order, ids are val/ILSVRC2012_val_*.JPEG, val2/CLASS/*.jpeg and train/SYNSET/*.JPEG, corners end at the last pixel.
 """
 
 import os
@@ -142,16 +142,16 @@ def _v2(path: str | os.PathLike | None, synsets: list[str]) -> Iterator[Picture]
         return
     found = read_boxes(path, "xyxy", {})
 
-    def place(image_id: str) -> tuple[int, int]:
+    def label(image_id: str) -> int:
         match = re.fullmatch(r"([0-9]{1,4})/([0-9]{1,4})\.jpeg", image_id, re.ASCII)
         if match is None or int(match[1]) >= len(synsets):
             raise DatasetError(
                 f"{os.fspath(path)}: expected CLASS/NUMBER.jpeg with a class below {len(synsets)}, found {image_id!r}"
             )
-        return int(match[1]), int(match[2])
+        return int(match[1])
 
-    for image_id in sorted(found, key=place):
-        name, some = synsets[place(image_id)[0]], found[image_id]
+    for image_id in sorted(found):  # as text: the published order
+        name, some = synsets[label(image_id)], found[image_id]
         where = f"{os.path.basename(path)}:{some[0][0]}"
         yield Picture(
             expect_id(f"val2/{image_id}", where), where, instances_of(some, path, name), category=name, split="val"
