@@ -13,7 +13,18 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "wsolkern"
 # In the order of a batch's way, then what stands beside and above it.
 _ROOMS = [
-    *("", "datasets", "models", "cams", "ops", "metrics", "metrics.torch", "metrics.functional", "studies"),
+    *(
+        "",
+        "datasets",
+        "datasets.importing",
+        "models",
+        "cams",
+        "ops",
+        "metrics",
+        "metrics.torch",
+        "metrics.functional",
+        "studies",
+    ),
     *("studies.stores", "report", "training", "training.lightning", "profiling", "compat"),
 ]
 

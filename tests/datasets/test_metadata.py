@@ -150,7 +150,7 @@ class TestBoxFormats:
         assert "localization.txt:1: expected numbers, found" in error or "found 6 columns" in error
 
     def test_names(self, tmp_path):
-        with pytest.raises(ValueError, match="box_format: expected xyxy or xywh, found 'xyhw'"):
+        with pytest.raises(ValueError, match="box_format: expected xyxy, xywh or cxcywh, found 'xyhw'"):
             load_metadata(tmp_path, box_format="xyhw")
         with pytest.raises(ValueError, match="box_rounding: expected none, nearest, floor or outward, found 'up'"):
             load_metadata(tmp_path, box_rounding="up")
@@ -639,7 +639,8 @@ class TestCommands:
         if command in ("evaluate", "sweep", "profile"):
             assert (found["box_format"], found["box_rounding"]) == ("xywh", "floor")
         assert (
-            "box_format: expected xyxy or xywh" in results("corners", "--box-format", "x", code=terminal.FAILED).stderr
+            "box_format: expected xyxy, xywh or cxcywh"
+            in results("corners", "--box-format", "x", code=terminal.FAILED).stderr
         )
 
     def test_thousands_of_problems_print_their_first_ten(self, capsys):

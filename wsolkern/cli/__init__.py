@@ -20,6 +20,7 @@ from wsolkern.cli import (
     doctor,
     evaluate,
     extract,
+    import_dataset,
     make_dataset,
     profile,
     select,
@@ -52,7 +53,8 @@ for command in (
     app.command()(command)
 app.add_typer(store.app, name="store")
 app.add_typer(make_dataset.app, name="make-dataset")
-for group in (app, store.app, make_dataset.app):
+app.add_typer(import_dataset.app, name="import-dataset")
+for group in (app, store.app, make_dataset.app, import_dataset.app):
     for registered in group.registered_commands:
         registered.cls = terminal.Command
 

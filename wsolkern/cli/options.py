@@ -38,8 +38,9 @@ MaskRoot = Annotated[
 BoxFormat = Annotated[
     str,
     typer.Option(
-        metavar="xyxy|xywh",
-        help="What the boxes of localization.txt are: x0,y0,x1,y1, or x,y,width,height (x1 is x + width then).",
+        metavar="xyxy|xywh|cxcywh",
+        help="What the boxes of localization.txt are: x0,y0,x1,y1 (inclusive), x,y,width,height (x1 is x + width "
+        "then), or the center's x,y,width,height (needs a rounding).",
     ),
 ]
 BoxRounding = Annotated[

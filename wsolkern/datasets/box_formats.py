@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-BOX_FORMATS = ("xyxy", "xywh")
+BOX_FORMATS = ("xyxy", "xywh", "cxcywh")
 BOX_ROUNDINGS = ("none", "nearest", "floor", "outward")
 _RESIZED = 224  # pixels: the evaluation size of the published numbers
 _ENOUGH = 50  # boxes, from which on a suspicion is more than chance
@@ -18,7 +18,7 @@ def check_format(box_format: str, box_rounding: str) -> None:
     """Does nothing for names that there are.
 
     Raises:
-        ValueError: There is none such; the message lists those that there are.
+        ValueError: There is none such, and the message lists those that there are; or the two do not go together.
     """
     for name, found, allowed in (
         ("box_format", box_format, BOX_FORMATS),
@@ -26,6 +26,10 @@ def check_format(box_format: str, box_rounding: str) -> None:
     ):
         if found not in allowed:
             raise ValueError(f"{name}: expected {', '.join(allowed[:-1])} or {allowed[-1]}, found {found!r}")
+    if box_format == "cxcywh" and box_rounding == "none":  # half of an odd width is a fraction
+        raise ValueError(
+            "box_rounding: expected nearest, floor or outward for boxes of the format cxcywh, found 'none'"
+        )
 
 
 def to_corners(
@@ -37,6 +41,8 @@ def to_corners(
     """Corners in pixels; with a rounding, what is at most one pixel outside comes to the edge of the image."""
     if box_format == "xywh":
         rows = np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:]], axis=1)
+    elif box_format == "cxcywh":
+        rows = np.concatenate([rows[:, :2] - rows[:, 2:] / 2, rows[:, :2] + rows[:, 2:] / 2], axis=1)
     if box_rounding == "none":
         return rows
     if box_rounding == "nearest":

@@ -211,7 +211,9 @@ def load_metadata(
     Args:
         folder: The split's folder, such as ``metadata/CUB/test``.
         box_format: What the four numbers of a box are: "xyxy" for x0,y0,x1,y1 or "xywh" for x,y,width,height, which
-            become x0 = x, y0 = y, x1 = x + width, y1 = y + height, as the published metadata of CUB were made.
+            become x0 = x, y0 = y, x1 = x + width, y1 = y + height, as the published metadata of CUB were made; or
+            "cxcywh" for the center's x,y,width,height, which become x - width / 2, ..., y + height / 2 and need a
+            rounding. Corners are inclusive: the pixel x1, y1 belongs to the box.
         box_rounding: "none": boxes are integers. Otherwise they may have fractions, and corners become whole pixels:
             "nearest" (halves up), "floor", or "outward" (x0, y0 down, x1, y1 up); what is then at most one pixel
             outside its image comes to the edge.
