@@ -72,13 +72,9 @@ def demo(
 def _draw(path: Path, found: "Demonstration") -> None:
     started = time.perf_counter()
     with _missing_extra():
-        from wsolkern.report.pictures import Localized, draw_localizations
+        from wsolkern.report.pictures import draw_localizations
 
-        images = [
-            Localized(crop.photograph.class_name, crop.pixels(), found.look.cams[place], found.boxes[place])
-            for place, crop in ((place, found.crops[place]) for place in found.first_crops)
-        ]
-        draw_localizations(path, images, found.result)
+        draw_localizations(path, found.shown())
     found.seconds["drawing"] = time.perf_counter() - started
 
 

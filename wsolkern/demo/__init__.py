@@ -24,9 +24,12 @@ from wsolkern.demo.photographs import Crop, Photograph, load_crops, load_photogr
 from wsolkern.errors import DatasetError
 from wsolkern.files import read_regular
 from wsolkern.metrics import Evaluator, Result
+from wsolkern.metrics.per_image import Chosen
+from wsolkern.metrics.protocol import Protocol
 from wsolkern.models import EfficientNetLite0
 from wsolkern.models.efficientnet_lite import STRIDE
 from wsolkern.ops import backends
+from wsolkern.studies.showing import Localized, views_of
 
 __all__ = [
     "Crop",
@@ -95,6 +98,17 @@ class Demonstration:
         """Of each photograph the place of its first crop."""
         names = [crop.photograph.name for crop in self.crops]
         return sorted({name: names.index(name) for name in names}.values())
+
+    def shown(self) -> list[Localized]:
+        """The first crop of each photograph with the boxes of the best thresholds, to be drawn."""
+        protocol = Protocol([row.name for row in self.result])
+        chosen = [Chosen.best(row) for row in self.result]
+        drawn = []
+        for place in self.first_crops:
+            crop, boxes = self.crops[place], self.boxes[place]
+            views = views_of(self.look.cams[place], boxes, None, protocol, chosen)
+            drawn.append(Localized(crop.photograph.class_name, crop.pixels(), views, boxes))
+        return drawn
 
     def to_dict(self) -> dict:
         """Settings, times and all figures with their curves, as JSON can hold them."""

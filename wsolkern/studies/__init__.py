@@ -25,6 +25,7 @@ _HOMES = {
     "profile": "timing",
     "profile_function": "timing",
     "select": "selection",
+    "show": "showing",
     "sweep": "evaluation",
     "table": "tabulation",
     "verify": "verification",
@@ -43,6 +44,7 @@ __all__ = [
     "profile",
     "profile_function",
     "select",
+    "show",
     "sweep",
     "table",
     "verify",
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from wsolkern.studies.localization import localizations
     from wsolkern.studies.passes import Interrupted, NothingCounted, ProcessLost
     from wsolkern.studies.selection import select
+    from wsolkern.studies.showing import show
     from wsolkern.studies.tabulation import table
     from wsolkern.studies.timing import profile, profile_function
     from wsolkern.studies.verification import verify
