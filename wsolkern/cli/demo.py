@@ -82,6 +82,7 @@ def _print(out: Path, found: "Demonstration", picture: Path | None) -> None:
     height, width = found.look.cams.shape[1:]
     title = f"{found.result.num_images} images from {found.num_photographs} photographs, CAMs of {height}x{width}"
     terminal.print_result(found.result, title)
+    streams.print_text(f"{found.verdict}\n")
     cams, metadata = out / "cams", out / "metadata"
     halves = [f"--{split} {cams} --{split}-metadata {metadata / split}" for split in ("val", "test")]
     written = {
