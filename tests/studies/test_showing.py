@@ -13,11 +13,15 @@ from small_world import HOW, SIZE, split_of
 from typer.testing import CliRunner
 
 from wsolkern import studies
+from wsolkern.cams import CamStore
 from wsolkern.cli import app
 from wsolkern.errors import ArgumentError, DatasetError
+from wsolkern.metrics.bootstrap import BootstrapEvaluator
 from wsolkern.metrics.localization import SelectedThresholds
 from wsolkern.metrics.metric import Metric
+from wsolkern.metrics.protocol import Protocol
 from wsolkern.normalization import Normalization
+from wsolkern.studies.counting import evaluator_for
 from wsolkern.studies.showing import NUM_SHOWN
 
 NAMES = "minmax ivr:0.3"
@@ -175,3 +179,25 @@ def test_the_command(world, tmp_path):
     assert [each["image_id"][9] for each in json.loads(numbers.read_text())["images"]] == ["3", "1", "0"]
     done = CliRunner().invoke(app, [*run[:-3], str(tmp_path / "a.xyz")])
     assert done.exit_code == 2 and "--out: " in done.output
+
+
+@pytest.mark.parametrize("split", ["CUB/test", "OpenImages/test"])
+def test_a_sweeps_intervals_are_those_of_select(world, split):
+    test, names = split_of(world, split), "max ivr:0.2..0.3/0.1"
+    how = HOW | ({} if split == "CUB/test" else {"mask_root": world})
+    store = world / split.replace("/", "-")
+    found = studies.sweep(store, test, names, num_resamples=50, seed=4, confidence=0.9, **how)
+    assert studies.sweep(store, test, names, **how).bootstrap is None
+    evaluator = BootstrapEvaluator(
+        Protocol(names, **HOW),
+        evaluator_for(test, names, **how).truth,
+        Metric.of(test.kind),
+        test.image_ids,
+    )
+    cams = CamStore(store)
+    for name in reversed(test.image_ids):
+        evaluator.update(cams.read(name)[None], [name])
+    expected = evaluator.compute(50, seed=4, confidence=0.9)
+    np.testing.assert_array_equal(found.bootstrap.resampled, expected.resampled)
+    content = found.to_dict()["bootstrap"]["normalizations"]
+    assert content == [expected[each].to_dict() for each in expected.normalizations] and len(content) == 3
