@@ -20,6 +20,7 @@ _HOMES = {
     "doctor": "installation",
     "evaluate": "evaluation",
     "extract": "extraction",
+    "figure": "figures",
     "localizations": "localization",
     "per_image": "images",
     "profile": "timing",
@@ -39,6 +40,7 @@ __all__ = [
     "doctor",
     "evaluate",
     "extract",
+    "figure",
     "localizations",
     "per_image",
     "profile",
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from wsolkern.studies.diagnosis import diagnose
     from wsolkern.studies.evaluation import evaluate, sweep
     from wsolkern.studies.extraction import extract
+    from wsolkern.studies.figures import figure
     from wsolkern.studies.images import by_group, per_image
     from wsolkern.studies.installation import doctor
     from wsolkern.studies.localization import localizations
