@@ -45,6 +45,7 @@ def draw_localizations(path: str | os.PathLike, images: "Sequence[Localized]", c
         raise ValueError("images: expected at least one, found none")
     blocks = _blocks(images)
     first = images[0]
+    heading = "ground truth" if all(image.pixels is None for image in images) else "image"
     num_columns, num_rows = 1 + len(first.views), max(len(block) for _, block in blocks)
     cell_height = 1.42
     top = 0.62 + (0.24 if caption else 0.0) + (0.26 if any(title for title, _ in blocks) else 0.0)
@@ -60,7 +61,7 @@ def draw_localizations(path: str | os.PathLike, images: "Sequence[Localized]", c
             _draw_truth(axes[0], image)
             for axis, view in zip(axes[1:], image.views, strict=True):
                 _draw_view(axis, image, view)
-        for column, name in enumerate(("image", *(view.name for view in first.views))):
+        for column, name in enumerate((heading, *(view.name for view in first.views))):
             cell = grid[0, column].get_position(figure)
             middle = (cell.x0 + cell.x1) / 2
             figure.text(middle, 1 - (top - 0.06) / height, name, color=style.INK, fontsize=10, ha="center")
@@ -91,9 +92,6 @@ def _draw_truth(axis: Any, image: "Localized") -> None:
     scores = image.views[0].score_map
     if image.pixels is None:
         axis.imshow(np.full((*_canvas(image), 3), 0.93))
-        axis.text(
-            0.5, 0.5, "no image", transform=axis.transAxes, ha="center", va="center", fontsize=8, color=style.FAINT
-        )
     else:
         axis.imshow(image.pixels, interpolation="nearest")
     axis.set_axis_off()
