@@ -168,6 +168,21 @@ def test_neither_batches_nor_memory_nor_threads_change_a_bit(metric, monkeypatch
         np.testing.assert_array_equal(found.figures, expected.figures)
 
 
+@pytest.mark.parametrize("metric", ["MaxBoxAccV2", "PxAP"])
+def test_rows_that_were_packed_before_count_alike(metric):
+    one, other = feed(make(metric)), make(metric)
+    rows = other.pack(CAMS, IDS)
+    assert other.num_images == 0
+    for wrong in (rows[:-1], rows.astype(np.uint16), rows[:, 1:]):
+        with pytest.raises(ValueError, match="rows: expected uint8"):
+            other.add(wrong, IDS)
+    other.add(rows[5:], IDS[5:])
+    other.add(rows[:5], IDS[:5])
+    np.testing.assert_array_equal(one.compute(NUM_RESAMPLES).resampled, other.compute(NUM_RESAMPLES).resampled)
+    with pytest.raises(ValueError, match="a second time"):
+        other.add(rows[:1], IDS[:1])
+
+
 @pytest.mark.parametrize("metric", METRICS)
 def test_images_that_are_left_out_are_never_drawn(metric):
     kept = [index for index in range(NUM_IMAGES) if index % 4]

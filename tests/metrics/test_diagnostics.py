@@ -16,15 +16,17 @@ from PIL import Image
 from shared import write_split
 from typer.testing import CliRunner
 
-from wsolkern import Evaluator, box_hits, normalize, threshold_boxes
+from wsolkern import Evaluator, box_hits, normalize, studies, threshold_boxes
 from wsolkern.cams import CamWriter, Manifest
 from wsolkern.cli import app, terminal
+from wsolkern.datasets import load_metadata
+from wsolkern.metrics.bootstrap import Difference
 from wsolkern.metrics.diagnostics import Comparison, compare, diagnose, extremes, localized
 from wsolkern.metrics.metric import Metric
 from wsolkern.normalization import Normalization
 from wsolkern.ops.boxes import ious_reference
 from wsolkern.studies import paper
-from wsolkern.studies.recommendation import RATIO_FOR_MAX, recommend
+from wsolkern.studies.recommendation import RATIO_FOR_MAX, recommend, recommend_measured
 
 NUM_IMAGES = 12
 IDS = [f"part/{index}.jpg" for index in range(NUM_IMAGES)]
@@ -217,7 +219,8 @@ def test_comparison_is_the_results():
     better = Comparison(Metric.PXAP, 50.0, 51.5, best_ivr)
     assert better.better == best_ivr
     assert json.dumps(better.to_dict()) == (
-        '{"metric": "PxAP", "max": 50.0, "ivr": 51.5, "best_ivr": "ivr:0.1", "better": "ivr:0.1", "margin": 1.5}'
+        '{"metric": "PxAP", "max": 50.0, "ivr": 51.5, "best_ivr": "ivr:0.1", "difference": null, "confidence": 0.95, '
+        '"better": "ivr:0.1", "margin": 1.5}'
     )
 
 
@@ -279,7 +282,8 @@ def test_command_equals_the_functions(tmp_path):
     assert {name: entry[name] for name in expected(cams)} == expected(abs(second)) and entry["nwc"]
     text = run(*paths).stdout
     assert f"{expected(first)['ratio']:.2f} (population standard deviations)" in text
-    assert "ivr:0.25: the ratio" in text and "8.19" in text and "Tukey" in text
+    assert "rule of thumb                  ivr:0.25: the ratio" in text and "8.19" in text and "Tukey" in text
+    assert "recommended" not in text and "measured" not in text
 
 
 def test_command_measures_against_boxes(tmp_path, metadata):
@@ -287,13 +291,54 @@ def test_command_measures_against_boxes(tmp_path, metadata):
     (entry,) = report(store(tmp_path, "a", cams), "--metadata", metadata)["stores"]
     counted = result(cams, ALL)
     comparison = compare(counted, "MaxBoxAccV2")
-    assert entry["measured"] == comparison.to_dict()
+    assert entry["measured"] | {"difference": None} == comparison.to_dict()
     for name, number in entry["num_localized"].items():
         assert 100 * number / NUM_IMAGES == counted[name].max_box_acc_v2_per_iou[0.7]
     assert list(entry["num_localized"]) == sorted(["minmax", "max", "pas:0.9", str(comparison.best_ivr)])
     assert {name: entry[name] for name in expected(cams)} == expected(cams)
     text = run(tmp_path / "a", "--metadata", metadata).stdout
     assert f"MaxBoxAccV2 {comparison.max:.2f} with max, {comparison.ivr:.2f} with {comparison.best_ivr}" in text
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_what_is_measured_is_what_select_says(tmp_path, metadata, seed):
+    """The same difference, interval and all, of the same two normalizations on the same images."""
+    path = store(tmp_path, "a", maps(seed))
+    val = write_split(tmp_path / "val", [f"val/{each}" for each in IDS], size=(200, 150), box=box)
+    with CamWriter(tmp_path / "b", Manifest(dataset="CUB", split="val", method="CAM", backbone="vgg16")) as writer:
+        writer.add([f"val/{each}" for each in IDS], maps(seed + 1))
+    options = "--num-bootstrap", 200, "--seed", 3, "--confidence", 0.9
+    (entry,) = report(path, "--metadata", metadata, *options)["stores"]
+    measured = entry["measured"]
+    found = studies.select(
+        tmp_path / "b", load_metadata(val), path, load_metadata(metadata), ["max", measured["best_ivr"]],
+        size=SIZE, num_resamples=200, seed=3, confidence=0.9,
+    ).figures  # fmt: skip
+    difference = found.difference(measured["best_ivr"], "max")
+    assert measured["difference"] == json.loads(json.dumps(difference.to_dict()))
+    said = entry["recommendation"]
+    assert said["basis"] == "measured"
+    expected = str(difference.first if difference.figure > 0 else difference.second)
+    assert said["normalization"] == (expected if difference.excludes_zero else None)
+    assert entry["rule_of_thumb"]["basis"] == "rule of thumb"
+
+
+@pytest.mark.parametrize(
+    ("figure", "interval", "expected", "words"),
+    [
+        (1.5, (0.2, 2.6), "ivr:0.3", "see wsolkern select"),
+        (-1.5, (-2.6, -0.2), "max", "the best of all"),
+        (1.5, (-0.1, 2.6), None, "no difference"),
+        (0.0, (0.0, 0.0), None, "no difference"),
+    ],
+)
+def test_only_what_the_interval_supports_is_recommended(figure, interval, expected, words):
+    ivr, maximum = Normalization("ivr", ivr=0.3), Normalization("max")
+    difference = Difference(ivr, maximum, figure, interval, 0.5)
+    found = recommend_measured(Comparison(Metric.PXAP, 50.0, 50.0 + figure, ivr, difference))
+    assert (found.normalization, found.basis) == (expected, "measured")
+    assert words in found.reason and f"95% interval {interval[0]:+.2f} to {interval[1]:+.2f}" in found.reason
+    assert recommend_measured(Comparison(Metric.PXAP, 50.0, 51.0, ivr)).normalization is None
 
 
 def test_command_measures_against_masks(tmp_path):

@@ -65,25 +65,8 @@ def test_markdown_is_a_table(cams, boxes):
     assert lines[2].startswith("| max |")
 
 
-def test_picture_is_written(cams, boxes, tmp_path):
-    pytest.importorskip("matplotlib", reason="the picture needs the report extra (matplotlib)")
-    from PIL import Image
-
-    from wsolkern.report.pictures import Localized, draw_localizations
-
-    result = evaluate(cams, boxes)
-    pixels = np.random.default_rng(2).integers(0, 256, (60, 90, 3)).astype(np.uint8)
-    images = [Localized(f"map {index}", pixels, cams[index], boxes[index]) for index in range(3)]
-    draw_localizations(tmp_path / "picture.png", images, result)
-    with Image.open(tmp_path / "picture.png") as picture:
-        assert picture.format == "PNG" and min(picture.size) > 300
-    with pytest.raises(ValueError, match="at least one image"):
-        draw_localizations(tmp_path / "empty.png", [], result)
-
-
 def test_the_box_that_counts_reaches_what_the_evaluator_counted(cams, boxes):
-    pytest.importorskip("matplotlib", reason="the picture needs the report extra (matplotlib)")
-    from wsolkern.report.pictures import boxes_that_count
+    from wsolkern.studies.showing import boxes_that_count
 
     result = evaluate(cams, boxes)
     for row in result:

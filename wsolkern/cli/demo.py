@@ -72,13 +72,9 @@ def demo(
 def _draw(path: Path, found: "Demonstration") -> None:
     started = time.perf_counter()
     with _missing_extra():
-        from wsolkern.report.pictures import Localized, draw_localizations
+        from wsolkern.report.pictures import draw_localizations
 
-        images = [
-            Localized(crop.photograph.class_name, crop.pixels(), found.look.cams[place], found.boxes[place])
-            for place, crop in ((place, found.crops[place]) for place in found.first_crops)
-        ]
-        draw_localizations(path, images, found.result)
+        draw_localizations(path, found.shown())
     found.seconds["drawing"] = time.perf_counter() - started
 
 
@@ -86,6 +82,7 @@ def _print(out: Path, found: "Demonstration", picture: Path | None) -> None:
     height, width = found.look.cams.shape[1:]
     title = f"{found.result.num_images} images from {found.num_photographs} photographs, CAMs of {height}x{width}"
     terminal.print_result(found.result, title)
+    streams.print_text(f"{found.verdict}\n")
     cams, metadata = out / "cams", out / "metadata"
     halves = [f"--{split} {cams} --{split}-metadata {metadata / split}" for split in ("val", "test")]
     written = {

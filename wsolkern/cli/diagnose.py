@@ -32,6 +32,11 @@ def diagnose(
     box_rounding: options.BoxRounding = "none",
     nwc: options.Nwc = False,
     size: options.Size = "224",
+    num_bootstrap: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Resamples of the images, for the interval of what is measured.")
+    ] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="What they are drawn with.")] = 0,
+    confidence: Annotated[float, typer.Option(help="Confidence of the interval, a fraction.")] = 0.95,
     device: options.Device = "cpu",
     allow_missing: options.AllowMissing = False,
     json_file: options.JsonFile = None,
@@ -47,7 +52,8 @@ def diagnose(
     """Tell whether a run needs IVR or max normalization.
 
     The higher the standard deviation of the maps' maxima over that of their minima, the more max suffices. That is a
-    rule of thumb; with --metadata both are evaluated.
+    rule of thumb, and is called one. With --metadata both are evaluated, and one of them is recommended only if the
+    bootstrap interval of their difference does not hold 0.
 
     - wsolkern diagnose runs/cam-vgg16-cub --plot extremes.png
 
@@ -74,6 +80,9 @@ def diagnose(
                 mask_root=mask_root,
                 nwc=nwc,
                 size=evaluated,
+                num_resamples=num_bootstrap,
+                seed=seed,
+                confidence=confidence,
                 device=device,
                 resume=resume,
                 progress=progress,
@@ -106,12 +115,16 @@ def _print(examined: "tuple[StoreDiagnosis, ...]") -> None:
                 "std of maxima / std of minima": f"{found.ratio:.2f} (population standard deviations)",
                 "outlier minima": f"{found.num_outlier_minima:,} below {found.outlier_below:.4g} ({fence})",
                 "left out": f"{found.num_constant:,} constant maps, {found.num_not_finite:,} with NaN or infinity",
-                "recommended": f"{each.recommendation.normalization or 'none'}: {each.recommendation.reason}",
             }
+            guess = each.rule_of_thumb
+            lines["rule of thumb"] = f"{guess.normalization or 'none'}: {guess.reason}"
             if measured is not None:
-                ahead = f"{measured.better} is ahead by {measured.margin:.2f}" if measured.margin else "they are equal"
-                figures = f"{measured.max:.2f} with max, {measured.ivr:.2f} with {measured.best_ivr}"
-                lines["measured"] = f"{ahead}: {measured.metric} {figures}"
+                figures = (
+                    f"{measured.max:.2f} with max, {measured.ivr:.2f} with {measured.best_ivr}, the best percentile"
+                )
+                lines["measured"] = f"{measured.metric} {figures}"
+                lines["recommended"] = f"{each.recommendation.normalization or 'neither'}: {each.recommendation.reason}"
             for name, text in lines.items():
                 console.print(f"  {name:<30} {text}")
-        console.print(CAVEAT)
+        if any(each.comparison is None for each in examined):
+            console.print(CAVEAT)

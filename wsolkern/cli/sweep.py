@@ -5,13 +5,16 @@ Source: Kim et al., arXiv 2107.13221, figure 5 (accuracy over percentile); metri
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from wsolkern import defaults, machine
 from wsolkern.cli import options, streams, studying, terminal
 from wsolkern.targets import check_targets
+
+if TYPE_CHECKING:
+    from wsolkern.studies.evaluation import Sweep
 
 
 def sweep(
@@ -36,8 +39,19 @@ def sweep(
     json_file: options.JsonFile = None,
     csv_file: options.CsvFile = None,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE.png", help="Draw the curves over percentile (the report extra).")
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw the curves over percentile: .png, .svg, .pdf (the report extra)."),
     ] = None,
+    num_bootstrap: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=1_000_000,
+            help="Resamples of the images, for intervals in picture and JSON, in a second pass over the maps; 0: none.",
+        ),
+    ] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="What they are drawn with.")] = 0,
+    confidence: Annotated[float, typer.Option(help="Confidence of the intervals, a fraction.")] = 0.95,
     curves: Annotated[
         bool, typer.Option("--curves", help="Put box accuracy and precision-recall over all thresholds in the JSON.")
     ] = False,
@@ -54,7 +68,7 @@ def sweep(
 
     - wsolkern sweep runs/cub-vgg16-cam --metadata metadata/CUB/val
 
-    - wsolkern sweep STORE --metadata metadata/CUB/val -n "max ivr:0.3..0.6/0.01" --csv sweep.csv --plot sweep.png
+    - wsolkern sweep STORE --metadata metadata/CUB/val -n "max ivr:0.3..0.6/0.01" --plot sweep.pdf --num-bootstrap 1000
     """
     with studying.together() as ranks:
         from wsolkern import studies
@@ -85,6 +99,9 @@ def sweep(
                 resume=resume,
                 progress=progress,
                 ranks=ranks,
+                num_resamples=num_bootstrap,
+                seed=seed,
+                confidence=confidence,
                 **how,
             )
         if ranks.rank:  # the first process delivers
@@ -108,7 +125,13 @@ def sweep(
             lambda: found.to_dict(curves=curves),
             show,
             csv_file and (lambda: write_csv(csv_file, result)),
-            plot and (lambda: report.draw_percentile_curves(plot, found.percentile_curves, title)),
+            plot and (lambda: _draw(plot, found, title)),
             found.counted.save,
             lambda: studying.finish(len(split.image_ids), found.counted.problems, allow_missing),
         )
+
+
+def _draw(path: Path, found: "Sweep", title: str) -> None:
+    from wsolkern.report import curves
+
+    curves.draw_percentile_curves(path, found.percentile_curves, title, found.levels, found.bootstrap)

@@ -24,9 +24,12 @@ from wsolkern.demo.photographs import Crop, Photograph, load_crops, load_photogr
 from wsolkern.errors import DatasetError
 from wsolkern.files import read_regular
 from wsolkern.metrics import Evaluator, Result
+from wsolkern.metrics.per_image import Chosen
+from wsolkern.metrics.protocol import Protocol
 from wsolkern.models import EfficientNetLite0
 from wsolkern.models.efficientnet_lite import STRIDE
 from wsolkern.ops import backends
+from wsolkern.studies.showing import Localized, views_of
 
 __all__ = [
     "Crop",
@@ -96,6 +99,39 @@ class Demonstration:
         names = [crop.photograph.name for crop in self.crops]
         return sorted({name: names.index(name) for name in names}.values())
 
+    @property
+    def verdict(self) -> str:
+        """Whether these images say what the paper says, in a sentence.
+
+        In the paper IVR is ahead of min-max, max and PaS by MaxBoxAccV2 for every backbone on CUB and ImageNet, on
+        average over its methods.
+
+        Source: Kim et al., arXiv 2107.13221, table 1.
+        """
+        figures = {row.normalization.name: row.max_box_acc_v2 for row in self.result if row.normalization is not None}
+        names = {row.normalization.name: row.name for row in self.result if row.normalization is not None}
+        about = f"on these {self.result.num_images} crops of {self.num_photographs} photographs, which prove little"
+        ahead = {name: figure for name, figure in figures.items() if name != "ivr" and figure >= figures["ivr"]}
+        if not ahead:
+            return f"As in the paper (table 1), {names['ivr']} is ahead of the others, {about}."
+        listed = ", ".join(f"{names[name]} ({figure:.2f})" for name, figure in ahead.items())
+        verb = "is" if len(ahead) == 1 else "are"
+        return (
+            f"This disagrees with the paper (table 1), where IVR is ahead on average: {listed} {verb} not behind "
+            f"{names['ivr']} ({figures['ivr']:.2f}) {about}."
+        )
+
+    def shown(self) -> list[Localized]:
+        """The first crop of each photograph with the boxes of the best thresholds, to be drawn."""
+        protocol = Protocol([row.name for row in self.result])
+        chosen = [Chosen.best(row) for row in self.result]
+        drawn = []
+        for place in self.first_crops:
+            crop, boxes = self.crops[place], self.boxes[place]
+            views = views_of(self.look.cams[place], boxes, None, protocol, chosen)
+            drawn.append(Localized(crop.photograph.class_name, crop.pixels(), views, boxes))
+        return drawn
+
     def to_dict(self) -> dict:
         """Settings, times and all figures with their curves, as JSON can hold them."""
         return {
@@ -103,6 +139,7 @@ class Demonstration:
             "classifier": f"EfficientNet-Lite0 at {self.resolution} pixels",
             "cam_size": list(self.look.cams.shape[1:]),
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
+            "verdict": self.verdict,
             **self.result.to_dict(curves=True),
         }
 

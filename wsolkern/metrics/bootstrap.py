@@ -208,10 +208,39 @@ class BootstrapEvaluator:
         """
         cams = inputs.plain(cams, "cams")
         image_ids = self.truth.check_ids(image_ids, len(cams))
-        places = self._new_places(image_ids)
-        rows = self._rows.pack(cams, image_ids)
+        self._new_places(image_ids)
+        self.add(self.pack(cams, image_ids), image_ids)
+
+    def pack(self, cams: Any, image_ids: Sequence[Any]) -> np.ndarray:
+        """What is remembered of a batch, without counting it: for :meth:`add`, now or later.
+
+        Args:
+            cams, image_ids: As for :meth:`update`.
+
+        Returns:
+            uint8 [N, row_bytes].
+
+        Raises:
+            ValueError: As from there.
+        """
+        cams = inputs.plain(cams, "cams")
+        return self._rows.pack(cams, self.truth.check_ids(image_ids, len(cams)))
+
+    def add(self, rows: np.ndarray, image_ids: Sequence[Any]) -> None:
+        """Counts images of which :meth:`pack` gave the rows.
+
+        Args:
+            rows: uint8 [N, row_bytes].
+            image_ids: N ids, none of them counted before.
+
+        Raises:
+            ValueError: Rows of another size, or ids that are unknown, repeated or not N. Nothing is counted then.
+        """
+        if rows.dtype != np.uint8 or rows.shape != (len(image_ids), self._rows.row_bytes):
+            expected = f"uint8 [{len(image_ids)}, {self._rows.row_bytes}]"
+            raise ValueError(f"rows: expected {expected}, found {rows.dtype} {list(rows.shape)}")
         with self._lock:
-            self._new_places(image_ids)  # another thread may have counted one in the meantime
+            places = self._new_places(list(image_ids))
             self._append(places, [rows.tobytes()])
 
     def _append(self, places: Iterable[int], rows: Iterable[bytes]) -> None:

@@ -28,6 +28,8 @@ class PercentileCurve:
     """Ascending fractions, float64 [n], n >= 2."""
     values: np.ndarray
     """The metric in percent, float64 [n]."""
+    normalizations: tuple[Normalization, ...] = ()
+    """The n normalizations."""
 
     @property
     def peak(self) -> int:
@@ -43,6 +45,29 @@ class PercentileCurve:
             "values": self.values.tolist(),
             "peak": {"percentile": float(self.percentiles[self.peak]), "value": float(self.values[self.peak])},
         }
+
+
+@dataclass(frozen=True)
+class Level:
+    """One metric of a normalization that is on no curve: the same at all percentiles."""
+
+    normalization: Normalization
+    metric: Metric
+    value: float
+    """In percent."""
+
+
+def levels(result: Result) -> list[Level]:
+    """What stands beside the curves of a result: each normalization that is a point of none, each metric measured."""
+    rows = result.by_normalization()
+    on_curves = Counter(name for each in rows for name, _ in _positions(each))
+    return [
+        Level(normalization, metric, metric.figure(row))
+        for normalization, row in rows.items()
+        if not any(on_curves[name] > 1 for name, _ in _positions(normalization))
+        for metric in Metric
+        if metric.is_in(row)
+    ]
 
 
 def has_curve(normalizations: Iterable[Normalization]) -> bool:
@@ -69,7 +94,8 @@ def percentile_curves(result: Result) -> list[PercentileCurve]:
         for metric in Metric:
             if metric.is_in(rows[percentiles[0]]):
                 values = np.array([metric.figure(rows[percentile]) for percentile in percentiles])
-                curves.append(PercentileCurve(name, metric, np.array(percentiles), values))
+                found = tuple(each for p in percentiles if (each := rows[p].normalization) is not None)
+                curves.append(PercentileCurve(name, metric, np.array(percentiles), values, found))
     return curves
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from wsolkern.metrics.bootstrap import Difference
 from wsolkern.metrics.metric import Metric
 from wsolkern.metrics.result import Result
 from wsolkern.metrics.selection import select
@@ -94,6 +95,11 @@ class Comparison:
     """Of IVR at its best percentile, in percent."""
     best_ivr: Normalization
     """That normalization; the lowest percentile of those that are equal."""
+    difference: Difference | None = None
+    """IVR at that percentile minus max, with its bootstrap interval over these images; None if there is none. That the
+    percentile was chosen on these very images favours IVR."""
+    confidence: float = 0.95
+    """Of the interval, a fraction."""
 
     @property
     def better(self) -> Normalization:
@@ -108,7 +114,8 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """Fields as JSON can hold them, normalizations as strings."""
         names = {"best_ivr": str(self.best_ivr), "better": str(self.better)}
-        return vars(self) | names | {"margin": self.margin}
+        difference = self.difference and self.difference.to_dict()
+        return vars(self) | names | {"margin": self.margin, "difference": difference}
 
 
 def extremes(cams: Any, size: tuple[int, int] = (224, 224)) -> tuple[np.ndarray, np.ndarray]:

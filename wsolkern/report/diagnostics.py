@@ -14,14 +14,14 @@ import numpy as np
 
 from wsolkern.files import write_whole
 from wsolkern.metrics.diagnostics import RunExtremes, has_range
+from wsolkern.report import style
 from wsolkern.report.plain import visible
 from wsolkern.report.tables import plain_table
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-_DARK, _FAINT = "#16181d", "#8b909c"
-_POINT, _MARKED = "#dfe3ea", "#ff3b30"
+_POINT, _MARKED = style.Look(style.BLUE, "", "o"), style.Look(style.VERMILLION, "", "x")
 _MOST_COLUMNS = 3  # panels side by side, where there is one a store
 
 
@@ -69,8 +69,8 @@ def write_csv(path: str | os.PathLike, runs: Iterable[RunExtremes]) -> None:
 def draw_extremes(path: str | os.PathLike, runs: Sequence[RunExtremes]) -> None:
     """Draws minimum (x) against maximum (y), a point a map.
 
-    Where it is known whether boxes are right there is a row a run and a panel a normalization, wrong ones in red
-    (figure 4 of the paper); else there is a panel a run, outlier minima in red (figure 6). Maps that the diagnosis
+    Where it is known whether boxes are right there is a row a run and a panel a normalization, wrong ones as crosses
+    (figure 4 of the paper); else there is a panel a run, outlier minima as crosses (figure 6). Maps that the diagnosis
     leaves out are not drawn.
 
     Args:
@@ -82,11 +82,9 @@ def draw_extremes(path: str | os.PathLike, runs: Sequence[RunExtremes]) -> None:
         ValueError: There is nothing to draw, or the name ends in no format.
         OSError: The file cannot be written; it is as it was then.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from wsolkern.report.drawing import check_picture
 
-    from wsolkern.report.drawing import save_picture
-
+    check_picture(path)
     if not runs:
         raise ValueError("runs: expected at least one, found none")
     by_box = bool(runs[0].localized)
@@ -101,9 +99,8 @@ def draw_extremes(path: str | os.PathLike, runs: Sequence[RunExtremes]) -> None:
         panels = [(run, f"{ratio} {run.diagnosis.ratio:.2f}", run.minima < run.diagnosis.outlier_below) for run in runs]
     num_columns = len(runs[0].localized) if by_box else min(_MOST_COLUMNS, len(panels))
     num_rows = -(-len(panels) // num_columns)
-    height = 3.6 * num_rows + 0.5  # inches
-    figure = Figure((3.8 * num_columns + 0.2, height), facecolor=_DARK, layout="constrained")
-    FigureCanvasAgg(figure)
+    height = 3.0 * num_rows + 0.4  # inches
+    figure = style.new_figure(max(3.1 * num_columns + 0.2, 4.6), height, layout="constrained")
     grid = figure.subplots(num_rows, num_columns, squeeze=False)
     for axis in grid.flat[len(panels) :]:
         axis.set_axis_off()
@@ -112,32 +109,28 @@ def draw_extremes(path: str | os.PathLike, runs: Sequence[RunExtremes]) -> None:
     _legend(
         figure, ("box right", "box wrong, at the best threshold for IoU 0.7") if by_box else ("map", "outlier minimum")
     )
-    save_picture(path, figure, dpi=120, facecolor=_DARK)
+    style.save(path, figure)
 
 
 def _draw_panel(axis, run: RunExtremes, subtitle: str, marked: np.ndarray) -> None:
     from wsolkern.report.drawing import PLAIN
 
     used = has_range(run.minima, run.maxima)
-    for shown, colour in ((used & ~marked, _POINT), (used & marked, _MARKED)):
-        axis.scatter(run.minima[shown], run.maxima[shown], s=5, color=colour, alpha=0.6, linewidths=0)
+    for shown, look in ((used & ~marked, _POINT), (used & marked, _MARKED)):
+        how = {"facecolors": "none"} if look.marker == "o" else {}
+        axis.scatter(
+            run.minima[shown], run.maxima[shown], s=12, marker=look.marker, color=look.colour, linewidths=0.7, **how
+        )
     name = visible(os.path.basename(os.path.normpath(run.name)))
-    axis.set_title(f"{name}\n{subtitle}", color="white", fontsize=10, **PLAIN)
-    axis.set_facecolor(_DARK)
-    axis.set_xlabel("minimum", color=_FAINT, fontsize=9)
-    axis.set_ylabel("maximum", color=_FAINT, fontsize=9)
-    axis.tick_params(colors=_FAINT, labelsize=8)
-    for spine in axis.spines.values():
-        spine.set_color(_FAINT)
+    axis.set_title(f"{name}\n{subtitle}", color=style.INK, fontsize=9, **PLAIN)
+    style.finish_axes(axis, "minimum", "maximum")
 
 
 def _legend(figure, labels: tuple[str, str]) -> None:
     from matplotlib.lines import Line2D
 
     points = [
-        Line2D([], [], color=colour, marker="o", linestyle="", label=label)
-        for colour, label in zip((_POINT, _MARKED), labels, strict=True)
+        Line2D([], [], color=look.colour, marker=look.marker, markerfacecolor="none", linestyle="", label=label)
+        for look, label in zip((_POINT, _MARKED), labels, strict=True)
     ]
-    legend = figure.legend(handles=points, loc="outside upper left", ncols=2, frameon=False, fontsize=10)
-    for text in legend.get_texts():
-        text.set_color("white")
+    figure.legend(handles=points, loc="outside upper left", ncols=2, frameon=False, fontsize=9)

@@ -1,196 +1,222 @@
-"""Pictures of CAMs: where each normalization sees the object, with the boxes that its best thresholds give.
+"""Pictures of CAMs: where each normalization sees the object, with the boxes that the chosen thresholds give.
 
-In: images with CAMs and ground-truth boxes, and the Result that names the best thresholds. Out: a PNG file.
+In: what :mod:`wsolkern.studies.showing` gives: images with score maps, boxes and IoUs. Out: a PNG, SVG or PDF file.
 Source: figure 3 of Kim et al., arXiv 2107.13221.
 """
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wsolkern.metrics import Result
-from wsolkern.ops import normalize, threshold_boxes
-from wsolkern.ops.boxes import ious_reference
+from wsolkern.report import style
 from wsolkern.report.plain import visible
 
-_COLOURS = ("#ff3b30", "#34d158", "#2f8fff")  # red, green, blue, as in the paper
-_TRUTH = "#ffffff"
-_DARK, _FAINT = "#16181d", "#8b909c"
+if TYPE_CHECKING:
+    from wsolkern.studies.showing import Found, Localized, View
+
+_CELL = 1.45  # inches of a column
+_LONGEST_TITLE = 22  # characters
 
 
-@dataclass(frozen=True, eq=False)
-class Localized:
-    """An image to draw."""
+def draw_localizations(path: str | os.PathLike, images: "Sequence[Localized]", caption: str = "") -> None:
+    """Draws each image and, beside it, its score map under every normalization.
 
-    title: str
-    """What stands above it."""
-    pixels: np.ndarray
-    """RGB, uint8 [height, width, 3]."""
-    cam: np.ndarray
-    """Its raw CAM, float [h, w]."""
-    boxes: np.ndarray
-    """Ground truth, int [n, 4], x0 y0 x1 y1 in pixels of the evaluated map, inclusive."""
-
-
-@dataclass(frozen=True)
-class Found:
-    """The box that counts at one best threshold."""
-
-    iou_threshold: float
-    box: tuple[int, int, int, int]  # in pixels of the evaluated map
-    iou: float  # with the nearest ground-truth box
-
-
-def draw_localizations(
-    path: str | os.PathLike,
-    images: Sequence[Localized],
-    result: Result,
-    *,
-    size: tuple[int, int] = (224, 224),
-    num_blocks: int = 2,
-) -> None:
-    """Draws each image and, beside it, its score map under every normalization of a result.
-
-    The box of an IoU threshold is the one that MaxBoxAccV2 counts: of all contours at the best threshold, the one
-    nearest to a ground-truth box. Below a score map stands the IoU of each such box, in its colour if it is a hit.
+    Below a score map stands the IoU of each of its boxes in the colour of its IoU threshold, bold if it is a hit; of a
+    mask the pixel IoU. Images of one group stand below each other, groups side by side; a single group is laid out
+    in two columns if it has more than four images.
 
     Args:
-        path: File to write, in the format that its name ends in (.png, .pdf, ...).
-        images: What to draw, a row each.
-        result: Names normalizations and best thresholds; it must have been computed with boxes.
-        size: Height and width that maps were evaluated at, in pixels.
-        num_blocks: How many images stand side by side.
+        path: File to write, in the format that its name ends in (.png, .svg, .pdf, ...).
+        images: What to draw, a row each; all have the same normalizations and IoU thresholds.
+        caption: What stands above all.
 
     Raises:
         ImportError: matplotlib is not installed (the ``report`` extra).
-        ValueError: There is nothing to draw, the result has no boxes, or the name ends in no format.
+        ValueError: There is nothing to draw, or the name ends in no format.
         OSError: The file cannot be written; it is as it was then.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from wsolkern.report.drawing import PLAIN, check_picture
 
-    from wsolkern.report.drawing import save_picture
-
-    rows = list(result)
-    if not images or rows[0].best_threshold_v2 is None:
-        raise ValueError("images, result: expected at least one image and a result with boxes")
-    num_columns, num_rows = 1 + len(rows), -(-len(images) // num_blocks)
-    width, height = 2.0 * num_columns * num_blocks, 1.75 * num_rows + 0.9  # inches
-    figure = Figure((width, height), facecolor=_DARK)
-    FigureCanvasAgg(figure)
-    frame = {"left": 0.005, "right": 0.995, "bottom": 0.3 / height, "top": 1 - 0.8 / height}
-    blocks = figure.add_gridspec(1, num_blocks, **frame, wspace=0.03)
-    for start in range(0, len(images), num_rows):
-        block = blocks[start // num_rows].subgridspec(num_rows, num_columns, wspace=0.04, hspace=0.24)
-        for place, image in enumerate(images[start : start + num_rows]):
-            axes = [figure.add_subplot(block[place, column]) for column in range(num_columns)]
-            _draw_truth(axes[0], image, size)
-            for axis, row in zip(axes[1:], rows, strict=True):
-                score_map = normalize(image.cam, row.normalization, size)
-                found = boxes_that_count(score_map, image.boxes, row.best_threshold_v2)
-                _draw_scores(axis, image, score_map, found)
-        for column, row in enumerate(rows, start=1):
-            cell = block[0, column].get_position(figure)
+    check_picture(path)
+    if not images:
+        raise ValueError("images: expected at least one, found none")
+    blocks = _blocks(images)
+    first = images[0]
+    heading = "ground truth" if all(image.pixels is None for image in images) else "image"
+    num_columns, num_rows = 1 + len(first.views), max(len(block) for _, block in blocks)
+    cell_height = 1.42
+    top = 0.62 + (0.24 if caption else 0.0) + (0.26 if any(title for title, _ in blocks) else 0.0)
+    width, height = _CELL * num_columns * len(blocks) + 0.2 * (len(blocks) - 1), cell_height * num_rows + top + 0.12
+    width = max(width, 7.2)  # of the legend
+    figure = style.new_figure(width, height)
+    frame = {"left": 0.008, "right": 0.992, "bottom": 0.2 / height, "top": 1 - top / height}
+    outer = figure.add_gridspec(1, len(blocks), **frame, wspace=0.04)
+    for place, (title, block) in enumerate(blocks):
+        grid = outer[place].subgridspec(num_rows, num_columns, wspace=0.05, hspace=0.22)
+        for row, image in enumerate(block):
+            axes = [figure.add_subplot(grid[row, column]) for column in range(num_columns)]
+            _draw_truth(axes[0], image)
+            for axis, view in zip(axes[1:], image.views, strict=True):
+                _draw_view(axis, image, view)
+        for column, name in enumerate((heading, *(view.name for view in first.views))):
+            cell = grid[0, column].get_position(figure)
             middle = (cell.x0 + cell.x1) / 2
-            figure.text(middle, 1 - 0.72 / height, row.name, color="white", fontsize=13, ha="center")
-    _legend(figure, list(result.iou_thresholds), height)
-    quick = {"pil_kwargs": {"compress_level": 4}} if os.fspath(path).lower().endswith(".png") else {}
-    save_picture(path, figure, dpi=120, facecolor=_DARK, **quick)
+            figure.text(middle, 1 - (top - 0.06) / height, name, color=style.INK, fontsize=10, ha="center")
+        if title:
+            left = grid[0, 0].get_position(figure).x0
+            figure.text(
+                left, 1 - (top - 0.26) / height, visible(title), color=style.INK, fontsize=9, fontweight="bold", **PLAIN
+            )
+    if caption:
+        figure.text(0.008, 1 - 0.06 / height, visible(caption), color=style.INK, fontsize=10, va="top", **PLAIN)
+    _legend(figure, first, 1 - (0.24 if caption else 0.02) / height)
+    style.save(path, figure)
 
 
-def boxes_that_count(score_map: np.ndarray, truth: np.ndarray, best: dict[float, float]) -> list[Found]:
-    """Of all contours at each best threshold, the one nearest to a ground-truth box."""
-    found = threshold_boxes(score_map[None], np.array(list(best.values())))[0]
-    counted = []
-    for iou_threshold, boxes in zip(best, found, strict=True):
-        ious = ious_reference(boxes, truth).max(axis=1)
-        nearest = int(ious.argmax())
-        counted.append(Found(iou_threshold, tuple(boxes[nearest].tolist()), float(ious[nearest])))
-    return counted
+def _blocks(images: "Sequence[Localized]") -> "list[tuple[str, list[Localized]]]":
+    """What stands side by side: (title, images)."""
+    groups = [(group, list(some)) for group, some in groupby(images, lambda image: image.group)]
+    if len(groups) > 1 or len(images) <= 4:
+        return groups
+    group, some = groups[0]
+    half = -(-len(some) // 2)
+    return [(group, some[:half]), ("", some[half:])]
 
 
-def _draw_truth(axis, image: Localized, size: tuple[int, int]) -> None:
+def _draw_truth(axis: Any, image: "Localized") -> None:
     from wsolkern.report.drawing import PLAIN
 
-    _show(axis, image.pixels)
-    for box in image.boxes:
-        _rectangle(axis, image, size, box, _TRUTH, linewidth=2.2)
+    scores = image.views[0].score_map
+    if image.pixels is None:
+        axis.imshow(np.full((*_canvas(image), 3), 0.93))
+    else:
+        axis.imshow(image.pixels, interpolation="nearest")
+    axis.set_axis_off()
+    _draw_ground(axis, image, scores.shape, linewidth=1.6)
+    name = visible(image.title)
+    if len(name) > _LONGEST_TITLE:
+        name = "…" + name[1 - _LONGEST_TITLE :]
+    _below(axis, name, 0, style.INK, fontsize=7, **PLAIN)
+
+
+def _draw_view(axis: Any, image: "Localized", view: "View") -> None:
+    axis.imshow(_heat(image, view.score_map), interpolation="nearest")
+    axis.set_axis_off()
+    _draw_ground(axis, image, view.score_map.shape, linewidth=1.0)
+    if view.threshold is not None:
+        look = style.BOXES[1]
+        _outline(axis, image, view.score_map >= view.threshold, look.colour, look.line, 1.4)
+        _below(axis, f"IoU {view.iou:.2f}", 0, style.INK, fontsize=8)
+    for place, each in enumerate(view.found):
+        look = style.BOXES[place]
+        _rectangle(axis, image, view.score_map.shape, each.box, look.colour, linewidth=1.5, linestyle=look.line)
+        weight = {"fontweight": "bold"} if each.is_hit else {}
+        colour = look.colour if each.is_hit else style.FAINT
+        offset = 30 * (place - (len(view.found) - 1) / 2)
+        _below(axis, f"{each.iou:.2f}" + ("" if each.is_hit else "×"), offset, colour, fontsize=8, **weight)
+
+
+def _canvas(image: "Localized") -> tuple[int, int]:
+    """Height and width of what an image is drawn on."""
+    if image.pixels is not None:
+        return image.pixels.shape[:2]
+    height, width = image.views[0].score_map.shape
+    return (height, width) if image.aspect is None else (height, max(1, round(height * image.aspect)))
+
+
+def _heat(image: "Localized", score_map: np.ndarray) -> np.ndarray:
+    """The score map over the image in grey, float [height, width, 3]: the darker, the lower the score."""
+    from matplotlib import colormaps
+
+    height, width = _canvas(image)
+    rows = np.arange(height) * score_map.shape[0] // height
+    columns = np.arange(width) * score_map.shape[1] // width
+    scores = score_map[rows][:, columns]
+    heat = colormaps["cividis"](scores)[..., :3]
+    if image.pixels is None:
+        return np.asarray(heat)
+    grey = image.pixels.mean(axis=2, keepdims=True) / 255
+    return np.asarray(np.clip(heat * (0.45 + 0.7 * grey), 0, 1))
+
+
+def _draw_ground(axis: Any, image: "Localized", size: tuple[int, ...], linewidth: float) -> None:
+    """The ground truth: white, with a dark line around it that is seen on white."""
+    if image.boxes is not None:
+        for box in image.boxes:
+            _rectangle(axis, image, size, box, "white", linewidth=linewidth, linestyle="-")
+    if image.mask is not None:
+        _outline(axis, image, image.mask == 1, "white", "-", linewidth)
+
+
+def _rectangle(axis: Any, image: "Localized", size: tuple[int, ...], box: Any, colour: str, **how: Any) -> None:
+    """A box of the evaluated map on the image."""
+    from matplotlib.patches import Rectangle
+    from matplotlib.patheffects import Normal, Stroke
+
+    height, width = _canvas(image)
+    scale = np.array([width / size[1], height / size[0]] * 2)
+    x0, y0, x1, y1 = (np.asarray(box) + (0, 0, 1, 1)) * scale - 0.5
+    patch = Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=colour, clip_on=False, **how)
+    patch.set_path_effects([Stroke(linewidth=how["linewidth"] + 1.2, foreground="black", alpha=0.7), Normal()])
+    axis.add_patch(patch)
+
+
+def _outline(axis: Any, image: "Localized", inside: np.ndarray, colour: str, line: Any, linewidth: float) -> None:
+    """Where a region of the evaluated map ends, on the image."""
+    if not inside.any() or inside.all():
+        return
+    height, width = _canvas(image)
+    y, x = (
+        (np.arange(side) + 0.5) * full / side - 0.5 for side, full in zip(inside.shape, (height, width), strict=True)
+    )
+    axis.contour(x, y, inside.astype(float), [0.5], colors=[colour], linestyles=[line], linewidths=[linewidth])
+
+
+def _below(axis: Any, text: str, offset: float, colour: str, **how: Any) -> None:
     axis.annotate(
-        visible(image.title),
+        text,
         (0.5, 0),
-        (0, -3),
+        (offset, -2),
         xycoords="axes fraction",
         textcoords="offset points",
         ha="center",
         va="top",
-        color="white",
-        fontsize=10,
-        **PLAIN,
+        color=colour,
+        **how,
     )
 
 
-def _draw_scores(axis, image: Localized, score_map: np.ndarray, found: list[Found]) -> None:
-    from matplotlib import colormaps
-
-    height, width = image.pixels.shape[:2]
-    grey = image.pixels.mean(axis=2, keepdims=True) / 255
-    rows = np.arange(height) * score_map.shape[0] // height
-    columns = np.arange(width) * score_map.shape[1] // width
-    scores = score_map[rows][:, columns, None]
-    heat = colormaps["inferno"](scores[..., 0])[..., :3]
-    _show(axis, np.clip(0.45 * grey * (1 - 0.55 * scores) + 0.75 * heat * (0.35 + 0.65 * grey), 0, 1))
-    for box in image.boxes:
-        _rectangle(axis, image, score_map.shape, box, _TRUTH, linewidth=1.2, linestyle=(0, (3, 2)))
-    for place, (each, colour) in enumerate(zip(found, _COLOURS, strict=False)):
-        _rectangle(axis, image, score_map.shape, each.box, colour, linewidth=2, inset=place)
-        hit = each.iou >= each.iou_threshold
-        axis.annotate(
-            f"{each.iou:.2f}",
-            (0.5, 0),
-            (30 * (place - 1), -3),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            ha="center",
-            va="top",
-            color=colour if hit else _FAINT,
-            fontsize=9,
-            fontweight="bold" if hit else "normal",
-        )
-
-
-def _show(axis, pixels: np.ndarray) -> None:
-    axis.imshow(pixels, interpolation="nearest")
-    axis.set_axis_off()
-
-
-def _rectangle(axis, image: Localized, size, box, colour: str, *, inset: int = 0, **style) -> None:
-    """A box of the evaluated map on the image; ``inset`` keeps equal boxes apart."""
-    from matplotlib.patches import Rectangle
-
-    scale = np.array([image.pixels.shape[1] / size[1], image.pixels.shape[0] / size[0]] * 2)
-    x0, y0, x1, y1 = (np.asarray(box) + (0, 0, 1, 1)) * scale - 0.5
-    inset += 1.5
-    corner = x0 + inset, y0 + inset
-    axis.add_patch(Rectangle(corner, x1 - x0 - 2 * inset, y1 - y0 - 2 * inset, fill=False, edgecolor=colour, **style))
-
-
-def _legend(figure, iou_thresholds: list[float], height: float) -> None:
+def _legend(figure: Any, first: "Localized", top: float) -> None:
     from matplotlib.lines import Line2D
+    from matplotlib.patheffects import Normal, Stroke
 
-    entries = [Line2D([], [], color=_TRUTH, linewidth=2.2, label="ground truth")]
-    for iou, colour in zip(iou_thresholds, _COLOURS, strict=False):
-        entries.append(Line2D([], [], color=colour, linewidth=2, label=f"box at the best threshold for IoU {iou:g}"))
-    legend = figure.legend(
+    casing = [Stroke(linewidth=3, foreground="black", alpha=0.7), Normal()]
+    entries = [Line2D([], [], color="white", linewidth=1.8, path_effects=casing, label="ground truth")]
+    found: Sequence[Found] = first.views[0].found
+    for place, each in enumerate(found):
+        look = style.BOXES[place]
+        label = f"box for IoU {each.iou_threshold:g}"
+        entries.append(
+            Line2D([], [], color=look.colour, linestyle=look.line, linewidth=1.8, path_effects=casing, label=label)
+        )
+    if not found:
+        look = style.BOXES[1]
+        entries.append(
+            Line2D([], [], color=look.colour, linestyle=look.line, linewidth=1.8, label="pixels above the threshold")
+        )
+    figure.legend(
         handles=entries,
         loc="upper left",
-        bbox_to_anchor=(0, 1 - 0.04 / height),
+        bbox_to_anchor=(0, top),
         ncols=len(entries),
         frameon=False,
-        fontsize=11,
+        fontsize=9,
+        handlelength=2.6,
+        columnspacing=1.2,
+        title="numbers: IoU with the ground truth" + ("; × too low for its threshold" if found else ""),
+        title_fontsize=8,
+        alignment="left",
     )
-    for text in legend.get_texts():
-        text.set_color("white")
-    note = "below: the boxes' IoU with the ground truth, in colour where it reaches its threshold"
-    figure.text(0.995, 1 - 0.26 / height, note, color=_FAINT, fontsize=11, ha="right", va="center")

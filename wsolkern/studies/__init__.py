@@ -20,11 +20,13 @@ _HOMES = {
     "doctor": "installation",
     "evaluate": "evaluation",
     "extract": "extraction",
+    "figure": "figures",
     "localizations": "localization",
     "per_image": "images",
     "profile": "timing",
     "profile_function": "timing",
     "select": "selection",
+    "show": "showing",
     "sweep": "evaluation",
     "table": "tabulation",
     "verify": "verification",
@@ -38,11 +40,13 @@ __all__ = [
     "doctor",
     "evaluate",
     "extract",
+    "figure",
     "localizations",
     "per_image",
     "profile",
     "profile_function",
     "select",
+    "show",
     "sweep",
     "table",
     "verify",
@@ -52,11 +56,13 @@ if TYPE_CHECKING:
     from wsolkern.studies.diagnosis import diagnose
     from wsolkern.studies.evaluation import evaluate, sweep
     from wsolkern.studies.extraction import extract
+    from wsolkern.studies.figures import figure
     from wsolkern.studies.images import by_group, per_image
     from wsolkern.studies.installation import doctor
     from wsolkern.studies.localization import localizations
     from wsolkern.studies.passes import Interrupted, NothingCounted, ProcessLost
     from wsolkern.studies.selection import select
+    from wsolkern.studies.showing import show
     from wsolkern.studies.tabulation import table
     from wsolkern.studies.timing import profile, profile_function
     from wsolkern.studies.verification import verify

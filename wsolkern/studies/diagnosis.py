@@ -1,12 +1,12 @@
 """Diagnose: do the maps of a run need IVR, or does max normalization suffice?
 
 In: CAM stores; a split to measure it instead of guessing. Out: a Diagnoses, an entry a store.
-Source: Kim et al., arXiv 2107.13221, section 6, figures 4 and 6.
+Source: Kim et al., arXiv 2107.13221, section 6, figures 4 and 6; intervals: Efron & Tibshirani, 1993, chapter 13.
 """
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,19 +18,19 @@ from wsolkern.datasets import Metadata
 from wsolkern.datasets.scaling import UnitRange
 from wsolkern.errors import ArgumentError, DatasetError
 from wsolkern.machine import gpu_of
-from wsolkern.metrics import Result, diagnostics, sealed
+from wsolkern.metrics import Result, bootstrap, diagnostics, sealed
 from wsolkern.metrics.metric import Metric
 from wsolkern.normalization import Normalization, parse_all
 from wsolkern.studies.counting import evaluator_for, fingerprint, mask_files_of
 from wsolkern.studies.passes import Pass, Passes, Progress, about_maps, alone, run_pass
 from wsolkern.studies.provenance import versions_of
-from wsolkern.studies.recommendation import CAVEAT, Recommendation, recommend
+from wsolkern.studies.recommendation import CAVEAT, Recommendation, recommend, recommend_measured
 
 if TYPE_CHECKING:
     import torch
 
 _IOU_THRESHOLD = 0.7  # that of figure 4
-_STATE = {"content": "wsolkern extremes of maps", "version": 1}
+_STATE = {"content": "wsolkern extremes of maps", "version": 2}
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,9 @@ class StoreDiagnosis:
     extremes: diagnostics.RunExtremes
     """Minimum and maximum of each map, and how they are distributed."""
     recommendation: Recommendation
-    """What they speak for."""
+    """With ground truth, what the measured difference supports; without, the rule of thumb."""
+    rule_of_thumb: Recommendation
+    """What the extremes alone speak for."""
     comparison: diagnostics.Comparison | None
     """Max against IVR as measured; None without ground truth."""
     problems: Mapping[str, str]
@@ -59,6 +61,7 @@ class StoreDiagnosis:
             "nwc": self.nwc,
             **self.extremes.diagnosis.to_dict(),
             "recommendation": asdict(self.recommendation),
+            "rule_of_thumb": asdict(self.rule_of_thumb),
             "measured": measured and measured.to_dict(),
             "num_localized": {str(each): int(right.sum()) for each, right in self.extremes.localized.items()},
             "missing": self.problems,
@@ -103,6 +106,9 @@ def diagnose(
     mask_root: str | os.PathLike[str] | None = None,
     nwc: bool = False,
     size: tuple[int, int] = defaults.SIZE,
+    num_resamples: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
     device: str = "cpu",
     resume: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
@@ -110,7 +116,8 @@ def diagnose(
     """Tells whether runs need IVR or max normalization.
 
     The higher the standard deviation of the maps' maxima over that of their minima, the more max suffices. That is a
-    rule of thumb; with ground truth both are evaluated.
+    rule of thumb. With ground truth both are evaluated, and what is recommended is what their difference supports: one
+    of them only if the bootstrap interval of the difference does not hold 0.
 
     Args:
         stores: CAM stores.
@@ -118,6 +125,9 @@ def diagnose(
         mask_root: Folder that the split's mask paths start from; for masks only.
         nwc: Take the NWC maps of stores that have them.
         size: Height and width of the evaluation, in pixels.
+        num_resamples: Resamples of the images, for the interval of the difference.
+        seed: What they are drawn with.
+        confidence: Of the interval, a fraction.
         device: "cpu" or "cuda": where maps are evaluated.
         resume: File that all passes are saved to every few seconds, and gone on from if it is there.
         progress: Called with "evaluating STORE" or "extremes of STORE", the number of maps done and the number of maps.
@@ -133,6 +143,7 @@ def diagnose(
     """
     if mask_root is not None and split is None:
         raise ArgumentError("mask_root", "expected a split with it, whose mask paths start there")
+    bootstrap.interval_rank(num_resamples, confidence)
     place, opened = gpu_of(device), [CamStore(path) for path in stores]
     for store in opened:
         if store.manifest.content != "cams":
@@ -143,7 +154,8 @@ def diagnose(
             store.check_split(split)
     state = None if resume is None else Path(resume)
     with alone(state, {os.fspath(path): split for path in stores}, mask_root):
-        examining = _Examining(split, mask_root, nwc, size, place, state, Passes(state), progress)
+        resampling = {"num_resamples": num_resamples, "seed": seed, "confidence": confidence}
+        examining = _Examining(split, mask_root, nwc, size, resampling, place, state, Passes(state), progress)
         examined = tuple(examining.examine(store) for store in opened)
     return Diagnoses(examined, size, split, tuple(examining.warnings), examining.save, device)
 
@@ -157,12 +169,14 @@ class _Examining:
         mask_root: str | os.PathLike[str] | None,
         nwc: bool,
         size: tuple[int, int],
+        resampling: dict[str, Any],
         device: "torch.device | None",
         state: Path | None,
         passes: Passes,
         progress: Progress | None,
     ):
         self._split, self._mask_root, self._nwc, self._size = split, mask_root, nwc, size
+        self._resampling = resampling
         self._device, self._state, self._passes, self._progress = device, state, passes, progress
         self.warnings: list[str] = []
         self.save: Callable[[], object] = lambda: None
@@ -170,24 +184,40 @@ class _Examining:
     def examine(self, store: CamStore) -> StoreDiagnosis:
         """All about one store."""
         result = None if self._split is None else self._evaluate(store, self._split)
-        comparison = None
+        comparison, judge = None, None
         thresholds: dict[Normalization, float] = {}
         if self._split is not None and result is not None:
             comparison = diagnostics.compare(result, Metric.of(str(self._split.kind)))
+            judge = self._judge(self._split, comparison)
             if self._split.kind == "boxes":
                 shown = (*parse_all("minmax max pas:0.9"), comparison.best_ivr)
                 best = {each: result[each].best_threshold_v2 or {} for each in shown}
                 thresholds = {each: found[_IOU_THRESHOLD] for each, found in best.items()}
-        seen, problems = self._extremes(store, thresholds)
-        minima, maxima, right = seen.arrays()
+        seen, problems = self._extremes(store, thresholds, judge)
+        minima, maxima, right, rows = seen.arrays()
+        if comparison is not None and judge is not None:
+            judge.add(rows, seen.image_ids)
+            try:
+                found = judge.compute(**self._resampling)
+                difference = found.difference(comparison.best_ivr, "max")
+                comparison = replace(comparison, difference=difference, confidence=found.confidence)
+            except ValueError as error:  # a resample without an object pixel
+                self.warnings.append(f"{store.path}: the difference of max and IVR has no interval: {error}")
         try:
             diagnosis = diagnostics.diagnose(minima, maxima)
         except ValueError as error:
             raise ValueError(f"{store.path}: {error}") from error
         localized = dict(zip(thresholds, right, strict=True))
         extremes = diagnostics.RunExtremes(os.fspath(store.path), diagnosis, minima, maxima, seen.image_ids, localized)
-        recommendation = recommend(diagnosis, store.manifest.dataset, store.manifest.backbone)
-        return StoreDiagnosis(store, self._nwc, extremes, recommendation, comparison, problems)
+        guessed = recommend(diagnosis, store.manifest.dataset, store.manifest.backbone)
+        recommendation = guessed if comparison is None else recommend_measured(comparison)
+        return StoreDiagnosis(store, self._nwc, extremes, recommendation, guessed, comparison, problems)
+
+    def _judge(self, split: Metadata, comparison: diagnostics.Comparison) -> bootstrap.BootstrapEvaluator:
+        """The bootstrap of max and the best IVR."""
+        compared = (Normalization("max"), comparison.best_ivr)
+        tested = evaluator_for(split, compared, mask_root=self._mask_root, size=self._size)
+        return bootstrap.BootstrapEvaluator(tested.protocol, tested.truth, comparison.metric, split.image_ids)
 
     def _evaluate(self, store: CamStore, split: Metadata) -> Result:
         """Max, IVR at all percentiles, and for figure 4 the other two."""
@@ -201,22 +231,26 @@ class _Examining:
         return evaluator.compute()
 
     def _extremes(
-        self, store: CamStore, thresholds: Mapping[Normalization, float]
+        self,
+        store: CamStore,
+        thresholds: Mapping[Normalization, float],
+        judge: bootstrap.BootstrapEvaluator | None,
     ) -> "tuple[_Extremes, dict[str, str]]":
         """Minima, maxima and which boxes are right, and image id or shard -> why maps were left out."""
-        split, about = (
-            self._split,
-            [self._about(store), self._size, {str(each): found for each, found in thresholds.items()}],
-        )
+        split, about = self._split, [self._about(store), self._size, {str(each): t for each, t in thresholds.items()}]
         boxes = split.resized_boxes(self._size) if split is not None and thresholds else {}
-        seen = _Extremes(boxes, thresholds, self._size)
+        if judge is not None:
+            about.append([str(each) for each in judge.protocol.normalizations or ()])
+        seen = _Extremes(boxes, thresholds, self._size, judge)
+        mask_root = self._mask_root if judge is not None else None
+        masks = None if mask_root is None or split is None else mask_files_of(split, mask_root)
         if split is not None:
-            image_ids, job = split.image_ids, fingerprint(split, None, about)
+            image_ids, job = split.image_ids, fingerprint(split, mask_root, about)
         else:
             image_ids = tuple(dict.fromkeys(each for _, entries in store.entries() for each in entries.image_ids))
             job = fingerprint(_no_truth(store, image_ids), None, about)
         name = f"extremes of {store.path}"
-        counting = self._passes.count(name, seen, image_ids, job)
+        counting = self._passes.count(name, seen, image_ids, job, mask_files=masks)
 
         def source(remaining: tuple[str, ...]) -> Any:
             if split is not None:
@@ -273,14 +307,19 @@ class _Extremes:
         boxes: Ground truth by image id, in pixels of the resized map.
         thresholds: Normalization -> threshold at which boxes are looked at; M of them, or none.
         size: Height and width of the evaluation, in pixels.
+        judge: What packs the rows of the bootstrap, which are kept, too; None: none are.
     """
 
     def __init__(
-        self, boxes: Mapping[str, np.ndarray], thresholds: Mapping[Normalization, float], size: tuple[int, int]
+        self,
+        boxes: Mapping[str, np.ndarray],
+        thresholds: Mapping[Normalization, float],
+        size: tuple[int, int],
+        judge: bootstrap.BootstrapEvaluator | None,
     ):
-        self._boxes, self._thresholds, self._size = boxes, thresholds, size
+        self._boxes, self._thresholds, self._size, self._judge = boxes, thresholds, size, judge
         self.image_ids: list[str] = []
-        self._parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        self._parts: list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]] = []
 
     @property
     def num_images(self) -> int:
@@ -295,13 +334,21 @@ class _Extremes:
             truth = [self._boxes[each] for each in image_ids]
             how: dict[str, Any] = {"iou_threshold": _IOU_THRESHOLD, "size": self._size}
             right = diagnostics.localized(cams, truth, self._thresholds, **how)
-        self._parts.append((minima, maxima, right))
+        rows = self._judge.pack(cams, image_ids) if self._judge is not None else np.empty((len(image_ids), 0), np.uint8)
+        self._parts.append((minima, maxima, right, rows))
         self.image_ids += image_ids
 
-    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Minima and maxima, float64 [N] each, and which boxes are right, bool [M, N]."""
-        minima, maxima, right = (np.concatenate(each, axis=-1) for each in zip(*self._parts, strict=True))
-        return minima, maxima, right
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Minima and maxima, float64 [N] each, which boxes are right, bool [M, N], and the bootstrap's rows, [N, R]."""
+        return self._joined(self._parts)
+
+    def _joined(
+        self, parts: "Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]"
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        if not parts:
+            return np.empty(0), np.empty(0), np.empty((len(self._thresholds), 0), bool), np.empty((0, 0), np.uint8)
+        minima, maxima, right, rows = zip(*parts, strict=True)
+        return np.concatenate(minima), np.concatenate(maxima), np.concatenate(right, axis=1), np.concatenate(rows)
 
     def moment(self) -> tuple[int, int]:
         """How many parts and images there are."""
@@ -310,19 +357,16 @@ class _Extremes:
     def to_bytes(self, moment: tuple[int, int] | None = None) -> bytes:
         """What there was at a moment."""
         num_parts, num_images = moment or self.moment()
-        parts = self._parts[:num_parts] or [(np.empty(0), np.empty(0), np.empty((len(self._thresholds), 0), bool))]
-        names = ("minima", "maxima", "right")
-        arrays = {
-            name: np.concatenate(each, axis=-1) for name, each in zip(names, zip(*parts, strict=True), strict=True)
-        }
-        arrays["right"] = arrays["right"].astype(np.uint8)
+        minima, maxima, right, rows = self._joined(self._parts[:num_parts])
+        arrays = {"minima": minima, "maxima": maxima, "right": right.astype(np.uint8), "rows": rows}
         return sealed.seal({**_STATE, "image_ids": self.image_ids[:num_images]}, arrays)
 
     def take_over(self, content: bytes, num_images: int) -> None:
         """Goes on from what :meth:`to_bytes` gave."""
         header, arrays = sealed.unseal(content, _STATE, ("image_ids",))
-        parts = arrays["minima"], arrays["maxima"], arrays["right"].astype(bool)
-        if any(each.shape[-1] != num_images for each in parts) or len(header["image_ids"]) != num_images:
+        parts = arrays["minima"], arrays["maxima"], arrays["right"].astype(bool), arrays["rows"]
+        counts = {*(each.shape[-1] for each in parts[:3]), len(parts[3]), len(header["image_ids"])}
+        if counts != {num_images}:
             raise ValueError(f"expected extremes of {num_images} maps, found others")
         self.image_ids, self._parts = list(header["image_ids"]), [parts] if num_images else []
 

@@ -20,11 +20,13 @@ from wsolkern.datasets import Metadata
 from wsolkern.errors import ArgumentError, DatasetError
 from wsolkern.machine import gpu_of
 from wsolkern.metrics import Result
-from wsolkern.metrics.curves import PercentileCurve, percentile_curves
+from wsolkern.metrics.bootstrap import Bootstrap, BootstrapEvaluator, interval_rank
+from wsolkern.metrics.curves import Level, PercentileCurve, levels, percentile_curves
 from wsolkern.metrics.localization import At, LocalizationFigure, SelectedThresholds, expect_thresholds
+from wsolkern.metrics.metric import Metric
 from wsolkern.normalization import Normalization, parse_all
 from wsolkern.ops import DEFAULT_THRESHOLDS
-from wsolkern.studies.counting import evaluator_for, fingerprint, mask_files_of
+from wsolkern.studies.counting import SplitCount, evaluator_for, fingerprint, mask_files_of
 from wsolkern.studies.passes import Counted, NothingCounted, OnePass, Progress, about_maps, alone, run_pass
 from wsolkern.studies.provenance import Data, Provenance, protocol_dict
 
@@ -77,12 +79,22 @@ class Sweep(Evaluation):
 
     percentile_curves: tuple[PercentileCurve, ...] = ()
     """Of each normalization that has several percentiles, each metric that was measured."""
+    levels: tuple[Level, ...] = ()
+    """Of each normalization that is on no curve, each metric that was measured."""
+    bootstrap: Bootstrap | None = None
+    """MaxBoxAccV2 or PxAP of all of them on resamples of the images, if that was wanted; of several processes the first
+    has it."""
 
     def to_dict(self, *, curves: bool = False) -> dict[str, Any]:
         """As :meth:`Evaluation.to_dict`, with the curves over percentile."""
-        return super().to_dict(curves=curves) | {
-            "percentile_curves": [each.to_dict() for each in self.percentile_curves]
-        }
+        resampled = self.bootstrap
+        intervals = {}
+        if resampled is not None:
+            about = {name: getattr(resampled, name) for name in ("metric", "num_images", "seed", "confidence")}
+            each = [resampled[name].to_dict() for name in resampled.normalizations]
+            intervals = {"bootstrap": about | {"num_resamples": len(resampled.resampled), "normalizations": each}}
+        drawn = {"percentile_curves": [each.to_dict() for each in self.percentile_curves]}
+        return super().to_dict(curves=curves) | drawn | intervals
 
 
 def evaluate(
@@ -202,6 +214,10 @@ def sweep(
     maps: str | os.PathLike[str],
     split: Metadata,
     normalizations: "Iterable[str | Normalization] | str" = defaults.CANDIDATES,
+    *,
+    num_resamples: int = 0,
+    seed: int = 0,
+    confidence: float = 0.95,
     **how: Any,
 ) -> Sweep:
     """Evaluates many normalizations and percentiles in one pass; a normalization that is repeated counts once.
@@ -210,6 +226,9 @@ def sweep(
         maps: As for :func:`evaluate`.
         split: See there.
         normalizations: Such as "max ivr:0.00..0.95/0.05".
+        num_resamples: Resamples of the images for intervals of all figures, which take a second pass; 0: none.
+        seed: What they are drawn with.
+        confidence: Of the intervals, a fraction.
         how: All else that :func:`evaluate` takes.
 
     Raises:
@@ -217,12 +236,52 @@ def sweep(
 
     Source: Kim et al., arXiv 2107.13221, figure 5 (accuracy over percentile).
     """
+    if num_resamples:
+        interval_rank(num_resamples, confidence)
     wanted = tuple(dict.fromkeys(parse_all(normalizations)))
     found = evaluate(maps, split, wanted, **how)
     curves = tuple(percentile_curves(found.result))
     about = found.localization, found.at, found.cams_of, found.box_rule
     made = replace(found.provenance, study="sweep")
-    return Sweep(found.counted, found.result, *about, curves, provenance=made)
+    resampled = None
+    if num_resamples and how.get("ranks", ALONE).rank == 0:
+        resampled = _judged(maps, split, wanted, **how).compute(num_resamples, seed=seed, confidence=confidence)
+    beside = tuple(levels(found.result))
+    return Sweep(found.counted, found.result, *about, curves, beside, resampled, provenance=made)
+
+
+def _judged(
+    maps: str | os.PathLike[str],
+    split: Metadata,
+    normalizations: tuple[Normalization, ...],
+    *,
+    mask_root: str | os.PathLike[str] | None = None,
+    nwc: bool = False,
+    device: str = "cpu",
+    progress: Progress | None = None,
+    with_logits: bool = True,
+    at: At = "best",
+    resume: str | os.PathLike[str] | None = None,
+    ranks: Ranks = ALONE,
+    **how: Any,
+) -> BootstrapEvaluator:
+    """What each image of a split contributes to MaxBoxAccV2 or PxAP; nothing of this pass is kept for later."""
+    evaluator = evaluator_for(split, normalizations, mask_root=mask_root, **how)
+    metric = Metric.of(str(split.kind))
+    judge = BootstrapEvaluator(evaluator.protocol, evaluator.truth, metric, split.image_ids)
+    about, store = about_maps(maps, "CAMs", nwc)
+    job, masks = fingerprint(split, mask_root, about), mask_files_of(split, mask_root)
+    with alone(None, {os.fspath(maps): split}, mask_root):
+        run_pass(
+            SplitCount(judge, split.image_ids, job, mask_files=masks),
+            lambda remaining: open_maps(maps if store is None else store, remaining, siblings=split.image_ids, nwc=nwc),
+            "resampling",
+            state=None,
+            device=gpu_of(device, ranks.gpu),
+            progress=progress,
+            scaled=None,
+        )
+    return judge
 
 
 def _labels(store: CamStore | None, split: Metadata) -> tuple[Mapping[str, int] | None, str | None, list[str]]:

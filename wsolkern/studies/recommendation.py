@@ -1,13 +1,13 @@
-"""What the extremes of a run's maps speak for: max normalization or IVR.
+"""Max normalization or IVR: what a measured difference supports, or what the extremes of a run's maps speak for.
 
-In: a Diagnosis; data set and backbone. Out: a Recommendation.
+In: a Comparison with its bootstrap; or a Diagnosis, data set and backbone. Out: a Recommendation.
 Source: Kim et al., arXiv 2107.13221, section 6 and table 1.
 """
 
 import math
 from dataclasses import dataclass
 
-from wsolkern.metrics.diagnostics import Diagnosis
+from wsolkern.metrics.diagnostics import Comparison, Diagnosis
 from wsolkern.studies import paper
 
 RATIO_FOR_MAX = 15.0
@@ -20,11 +20,33 @@ CAVEAT = (
 
 @dataclass(frozen=True)
 class Recommendation:
-    """Which normalization a run's extremes speak for."""
+    """Which normalization there is reason for."""
 
     normalization: str | None
-    """ "max", "ivr:0.45", or "ivr" if its percentile is to be selected; None if the ratio is undefined."""
+    """ "max", "ivr:0.45", or "ivr" if its percentile is to be selected; None if nothing speaks for one of them."""
     reason: str
+    basis: str = "rule of thumb"
+    """ "measured", or "rule of thumb" where there was no ground truth."""
+
+
+def recommend_measured(measured: Comparison) -> Recommendation:
+    """What a measured difference supports: a normalization only if the interval of the difference does not hold 0.
+
+    Args:
+        measured: Max and the best IVR on some images, with the bootstrap of their difference.
+    """
+    found, metric = measured.difference, measured.metric
+    if found is None:
+        return Recommendation(None, "there is no interval of the difference", "measured")
+    level = f"{100 * measured.confidence:.6g}% interval {found.interval[0]:+.2f} to {found.interval[1]:+.2f}"
+    difference = f"{found.first} minus {found.second} is {found.figure:+.2f} points of {metric}, {level}"
+    if not found.excludes_zero:
+        reason = f"these images show no difference: {difference}; max needs no percentile"
+        return Recommendation(None, reason, "measured")
+    if found.figure < 0:
+        return Recommendation(str(found.second), f"{difference}, IVR's percentile being the best of all", "measured")
+    reason = f"{difference}; the percentile was chosen on these very images, which favours it: see wsolkern select"
+    return Recommendation(str(found.first), reason, "measured")
 
 
 def recommend(diagnosis: Diagnosis, dataset: str | None = None, backbone: str | None = None) -> Recommendation:
