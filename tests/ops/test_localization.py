@@ -209,16 +209,17 @@ def test_maps_on_a_device_are_answered_there():
 
 
 @pytest.mark.parametrize(
-    ("num_levels", "density"), [(2, 0.2), (3, 0.35), (6, 1), (9, 0.5), *slow_but([], [(40, 1), (256, 1), (5, 0.05)])]
+    ("num_levels", "density"),
+    slow_but([(3, 0.35)], [(3, 0.35), (2, 0.2), (6, 1), (9, 0.5), (40, 1), (256, 1), (5, 0.1)]),
 )
 def test_the_largest_of_thousands_of_components(native, rng, num_levels, density):
     """Holes, equal areas and winners that join others, where the native core follows all components."""
-    shape = 4, 96, 130
+    shape = 2, 80, 100
     scores = rng.integers(1, num_levels, shape, endpoint=True) / num_levels * (rng.random(shape) < density)
-    scores[:2] += rng.random(shape[1:]) / 1000 * (scores[:2] > 0)  # several 8-bit levels next to each other
+    scores[:1] += rng.random(shape[1:]) / 1000 * (scores[:1] > 0)  # several 8-bit levels next to each other
     scores = np.minimum(scores, 1)
-    thresholds = np.unique(np.append(np.arange(12) / 12, np.arange(num_levels) / num_levels))
-    truth = [np.array([[20, 10, 90, 80], [3, 4, 9, 9]])] * len(scores)
+    thresholds = np.unique(np.append(np.arange(4) / 4, np.arange(num_levels)[:8] / num_levels))
+    truth = [np.array([[20, 10, 90, 70], [3, 4, 9, 9]])] * len(scores)
     found, wanted = (
         ops.localize(scores, None, thresholds, size=shape[1:], backend=each) for each in ("cpu", "reference")
     )
