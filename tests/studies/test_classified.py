@@ -249,3 +249,48 @@ def test_a_store_reads_logits_with_its_batches(tmp_path):
             own = logits()[rows[image_id]]
             assert best.tolist() == np.argsort(-own, kind="stable")[:5].tolist()
             assert largest.tolist() == own[best].tolist()
+
+
+def test_select_localizes_test_at_what_val_chose(split, tmp_path):
+    val_ids = [f"val/{each}" for each in IDS]
+    metadata = write_split(
+        tmp_path / "val_metadata", val_ids, size=(16, 16), box=lambda i: (2, 1, 9, 6 + i % 8), label=lambda i: i % 3
+    )
+    val, test = write_store(tmp_path / "val", names=val_ids), write_store(tmp_path / "test")
+    how = {"num_resamples": 39, "metric": "MaxBoxAcc", "select_threshold": True, **HOW}
+    splits = load_metadata(metadata), split
+    found = studies.select(val, splits[0], test, splits[1], NAMES, localization=True, **how)
+    first = np.argsort(-logits(), axis=1, kind="stable")
+    for choice, figures in zip(found.choices, found.localized.localization, strict=True):
+        at = choice.thresholds[0.5]
+        hits = hits_one_by_one(choice.normalization, split, at)
+        for each in figures:
+            known = [each.top is None or labels()[i] in first[i, : each.top] for i in ALL]
+            count = sum(hit and right for hit, right in zip(hits, known, strict=True))
+            assert each.per_iou == {0.5: count * 100.0 / len(IDS)} and each.thresholds == {0.5: at}
+        assert [each.name for each in figures] == ["Top-1", "Top-5", "GT-known"]
+    assert "localization" not in studies.select(val, splits[0], test, splits[1], NAMES, **how).to_dict()
+    plain = write_store(tmp_path / "plain", some=None)
+    with pytest.raises(ArgumentError, match="localization: needs boxes, labels"):
+        studies.select(val, splits[0], plain, splits[1], NAMES, localization=True, **how)
+    command = "select", "--val", val, "--val-metadata", metadata, "--test", test, "--test-metadata"
+    options = *OPTIONS, "--metric", "MaxBoxAcc", "--num-bootstrap", 39, "--localization", "--markdown"
+    done = run(*command, tmp_path / "metadata", *options, "--json", tmp_path / "out.json")
+    assert done.exit_code == 0 and "at thresholds selected on other images" in done.stdout
+    content = json.loads((tmp_path / "out.json").read_text())["localization"]["normalizations"]
+    assert [[each["figure"] for each in row["figures"]] for row in content] == [
+        [each.figure for each in row] for row in found.localized.localization
+    ]
+    verified = studies.verify(tmp_path / "out.json")
+    assert all(check.state != "differs" for check in verified.checks)
+
+
+def hits_one_by_one(normalization, split, threshold):
+    """Whether each image is localized at IoU 0.5: counted alone, an image at a time."""
+    hits = []
+    for i in ALL:
+        alone = Evaluator([normalization], boxes=split.resized_boxes((16, 16)), **HOW | {"thresholds": [threshold]})
+        alone.update(cams()[i : i + 1], [IDS[i]])
+        (row,) = alone.compute()
+        hits.append(row.max_box_acc[0.5] == 100)
+    return hits

@@ -41,6 +41,14 @@ def select(
             "--select-threshold", help="Choose thresholds on val, too, and report the box accuracy on test at these."
         ),
     ] = False,
+    localization: Annotated[
+        bool,
+        typer.Option(
+            "--localization",
+            help="Report Top-1, Top-5 and GT-known localization on test, too, at thresholds chosen on val; the test "
+            "store must have the images' logits.",
+        ),
+    ] = False,
     num_val_per_class: Annotated[
         int, typer.Option(min=0, help="Choose on the first so many val images of each class only; 0: on all of them.")
     ] = 0,
@@ -91,6 +99,7 @@ def select(
                 normalizations or defaults.CANDIDATES,
                 metric=metric,
                 select_threshold=select_threshold,
+                localization=localization,
                 num_val_per_class=num_val_per_class,
                 num_resamples=num_bootstrap,
                 seed=seed,
@@ -121,6 +130,8 @@ def select(
             else:
                 with streams.printing() as console:
                     console.print(*lines, *report.rich_tables(shown, console.width), sep="\n")
+            if found.localized is not None:
+                terminal.print_localization(found.localized, markdown=markdown)
 
         def write() -> None:
             write_whole(csv_file, report.csv_text(found.choices, found.figures, fixed=select_threshold).encode())

@@ -114,11 +114,15 @@ def print_result(result: "Result", title: str, *, markdown: bool = False) -> Non
 
 def print_evaluation(evaluation: "Evaluation", title: str, *, markdown: bool = False) -> None:
     """The same and, where images were classified, a second table: of localization with classification."""
+    print_result(evaluation.result, title, markdown=markdown)
+    if evaluation.localization is not None:
+        print_localization(evaluation, markdown=markdown)
+
+
+def print_localization(evaluation: "Evaluation", *, markdown: bool = False) -> None:
+    """The second table alone, of an evaluation whose images were classified."""
     from wsolkern.report.tables import localization_table, markdown_localization
 
-    print_result(evaluation.result, title, markdown=markdown)
-    if evaluation.localization is None:
-        return
     if markdown:
         return print_text(markdown_localization(evaluation))
     with printing() as console:

@@ -57,15 +57,7 @@ class Evaluation:
         made = {"provenance": self.provenance.to_dict()}
         content = self.counted.to_dict() | rule | self.result.to_dict(curves=curves) | made
         if self.localization is not None:
-            named = zip(self.result, self.localization, strict=True)
-            content["localization"] = {
-                "cams_of": self.cams_of,
-                "at": self.at.to_dict() if isinstance(self.at, SelectedThresholds) else self.at,
-                "normalizations": [
-                    {"normalization": row.name, "figures": [each.to_dict() for each in figures]}
-                    for row, figures in named
-                ],
-            }
+            content["localization"] = localization_dict(self)
         return content
 
     def _repr_html_(self) -> str:
@@ -95,6 +87,19 @@ class Sweep(Evaluation):
             intervals = {"bootstrap": about | {"num_resamples": len(resampled.resampled), "normalizations": each}}
         drawn = {"percentile_curves": [each.to_dict() for each in self.percentile_curves]}
         return super().to_dict(curves=curves) | drawn | intervals
+
+
+def localization_dict(evaluation: Evaluation) -> dict[str, Any]:
+    """Localization with classification as JSON can hold it, of an evaluation that has it."""
+    assert evaluation.localization is not None
+    named, at = zip(evaluation.result, evaluation.localization, strict=True), evaluation.at
+    return {
+        "cams_of": evaluation.cams_of,
+        "at": at.to_dict() if isinstance(at, SelectedThresholds) else at,
+        "normalizations": [
+            {"normalization": row.name, "figures": [each.to_dict() for each in figures]} for row, figures in named
+        ],
+    }
 
 
 def evaluate(

@@ -20,10 +20,12 @@ from wsolkern.datasets import Metadata
 from wsolkern.errors import ArgumentError, DatasetError
 from wsolkern.machine import gpu_of
 from wsolkern.metrics import bootstrap, selection
+from wsolkern.metrics.localization import SelectedThresholds
 from wsolkern.metrics.metric import Metric
 from wsolkern.normalization import Normalization
 from wsolkern.ops import DEFAULT_THRESHOLDS
 from wsolkern.studies.counting import Counter, evaluator_for, fingerprint, mask_files_of
+from wsolkern.studies.evaluation import Evaluation, evaluate, is_classified, localization_dict
 from wsolkern.studies.passes import Counted, NothingCounted, Passes, Progress, about_maps, alone, run_pass
 from wsolkern.studies.provenance import Data, Provenance, protocol_dict
 
@@ -51,25 +53,32 @@ class Selection:
     seconds: float
     provenance: Provenance
     """What it was made of and with; the protocol is val's, of all candidates."""
+    localized: Evaluation | None = None
+    """Top-1, Top-5 and GT-known localization of the choices on test, at the thresholds chosen on val, if asked for."""
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON can hold it but the single resamples; the box rule only if it is another than "choe"."""
         import wsolkern
 
         rule = {} if self.box_rule == CHOE else {"box_rule": self.box_rule.to_dict()}
-        return rule | {
-            "wsolkern": wsolkern.__version__,
-            "val": _about(self.val) | {"num_val_per_class": self.num_val_per_class},
-            "test": _about(self.test),
-            "nwc": self.nwc,
-            "size": list(self.test.size),
-            "iou_thresholds": list(self.iou_thresholds),
-            "select_threshold": self.select_threshold,
-            "seconds": round(self.seconds, 3),
-            "choices": [choice.to_dict() for choice in self.choices],
-            "bootstrap": self.figures.to_dict(),
-            "provenance": self.provenance.to_dict(),
-        }
+        localized = {} if self.localized is None else {"localization": localization_dict(self.localized)}
+        return (
+            rule
+            | localized
+            | {
+                "wsolkern": wsolkern.__version__,
+                "val": _about(self.val) | {"num_val_per_class": self.num_val_per_class},
+                "test": _about(self.test),
+                "nwc": self.nwc,
+                "size": list(self.test.size),
+                "iou_thresholds": list(self.iou_thresholds),
+                "select_threshold": self.select_threshold,
+                "seconds": round(self.seconds, 3),
+                "choices": [choice.to_dict() for choice in self.choices],
+                "bootstrap": self.figures.to_dict(),
+                "provenance": self.provenance.to_dict(),
+            }
+        )
 
 
 def select(
@@ -81,6 +90,7 @@ def select(
     *,
     metric: str | None = None,
     select_threshold: bool = False,
+    localization: bool = False,
     num_val_per_class: int = 0,
     num_resamples: int = 1000,
     seed: int = 0,
@@ -106,6 +116,9 @@ def select(
         normalizations: The candidates; of each family the best one on val goes to the test.
         metric: "MaxBoxAccV2", "MaxBoxAcc" (at IoU 0.5) or "PxAP"; None: MaxBoxAccV2, or PxAP for masks.
         select_threshold: Choose thresholds on val, too, and report the box accuracy at these.
+        localization: Report Top-1, Top-5 and GT-known localization on test, too, at the thresholds chosen on val: of
+            boxes, with a test store that has the logits of all images. Test is read a second time for that, which
+            ``resume`` does not save.
         num_val_per_class: Choose on the first so many val images of each class only; 0: on all.
         num_resamples: Resamples of the test images.
         seed: What they are drawn with.
@@ -136,6 +149,12 @@ def select(
     started, place = time.perf_counter(), gpu_of(device, ranks.gpu)
     bootstrap.interval_rank(num_resamples, confidence)
     judged_by = _check_metric(metric, val_split, test_split, select_threshold)
+    if localization and not is_classified(test, test_split):
+        raise ArgumentError(
+            "localization",
+            "needs boxes, labels and a CAM store with the logits of all images, found not all of them in "
+            f"{os.fspath(test)} and {test_split.folder}",
+        )
     # Both are opened before any is read, so that a slip in the second path costs no time.
     used = val_split.first_per_class(num_val_per_class) if num_val_per_class else val_split
     _check_apart(val, val_split, test, test_split)
@@ -203,6 +222,17 @@ def select(
     is_first = ranks.rank == 0  # which has all images
     mine = judge.compute(num_resamples, seed=seed, confidence=confidence) if is_first else None
     figures: bootstrap.Bootstrap = ranks.gather(mine)[0]
+    localized = None
+    if localization:
+        at = SelectedThresholds.of(judged_by, choices)
+        counts: dict[str, Any] = {
+            "mask_root": mask_root,
+            "nwc": nwc,
+            "box_rule": rule,
+            "device": device,
+            "ranks": ranks,
+        }
+        localized = evaluate(test, test_split, chosen, at=at, progress=progress, **how, **counts)
     ious = tuple(evaluator.iou_thresholds.tolist())
     seconds = time.perf_counter() - started
     about_it = nwc, ious, num_val_per_class, select_threshold, rule, seconds
@@ -217,13 +247,14 @@ def select(
         arguments={
             "metric": str(judged_by),
             "select_threshold": select_threshold,
+            "localization": localization,
             "num_val_per_class": num_val_per_class,
             "num_resamples": num_resamples,
             "seed": seed,
             "confidence": confidence,
         },
     )
-    return Selection(on_val, on_test, choices, figures, *about_it, made)
+    return Selection(on_val, on_test, choices, figures, *about_it, made, localized)
 
 
 def _check_metric(text: str | None, val_split: Metadata, test_split: Metadata, select_threshold: bool) -> Metric:
