@@ -4,6 +4,7 @@ In: score maps or raw CAMs, one file an image or a CAM store; metadata in the fi
 Source: Choe et al., arXiv 2007.04178 (metrics); Kim et al., arXiv 2107.13221 (normalizations).
 """
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -106,8 +107,6 @@ def evaluate(
             report.check_file(per_image)
         maps, targets = cams or score_maps, {"--json": json_file, "--resume": resume, "--per-image": per_image}
         check_targets(targets, (maps, metadata))
-        if ranks.num_ranks > 1 and (per_image is not None or by is not None):
-            raise ValueError(f"--per-image, --by: expected one process, found {ranks.num_ranks}")
         rule = BoxRule.parse(box_rule)
         if rule != CHOE and (per_image is not None or by is not None):
             raise ValueError(
@@ -143,24 +142,37 @@ def evaluate(
                 ranks=ranks,
                 **how,
             )
-        if ranks.rank:  # the first process delivers
-            return
         studying.warn(found.counted.warnings)
         title = f"{found.result.num_images:,} images of {split.folder}{options.by_rule(found.box_rule.name)}"
         again = {"mask_root": mask_root, "nwc": nwc, "device": device, **how}
         tables, more = [], {}
 
+        def goes_on(name: str) -> dict:
+            """The state of a pass behind the first one: beside that."""
+            return {"resume": None if resume is None else resume.with_name(f"{resume.name}.{name}"), "ranks": ranks}
+
         def count_groups() -> None:
-            with studying.running(resumes=False) as progress:
-                grouped = studies.by_group(maps, split, wanted, by=by, progress=progress, **again)
+            with studying.running(None, ranks, resumes=False, beside=resume) as progress:
+                grouped = studies.by_group(
+                    maps, split, wanted, by=by, progress=progress, **again, **goes_on(f"by-{by}")
+                )
             tables.append(report.shown_groups(grouped))
             more.update(grouped.groups_to_dict())
 
         def look_at_images() -> None:
             place = found.result if isinstance(where, str) else where
-            with studying.running(resumes=False) as progress, report.writing_rows(per_image) as write:
+            writing = report.writing_rows(per_image) if ranks.rank == 0 else nullcontext(lambda rows: None)
+            with studying.running(None, ranks, resumes=False, beside=resume) as progress, writing as write:
                 images = studies.per_image(
-                    maps, split, wanted, at=place, on_rows=write, tolerance=tolerance, progress=progress, **again
+                    maps,
+                    split,
+                    wanted,
+                    at=place,
+                    on_rows=write,
+                    tolerance=tolerance,
+                    progress=progress,
+                    **again,
+                    **goes_on("rows"),
                 )
             tables.extend(report.shown_images(images))
             more["per_image"] = images.to_dict(curves=curves)
@@ -177,7 +189,9 @@ def evaluate(
         terminal.deliver(
             by and count_groups,
             per_image and look_at_images,
-            lambda: terminal.deliver_result(
+            None
+            if ranks.rank  # the first process delivers
+            else lambda: terminal.deliver_result(
                 json_file,
                 lambda: found.to_dict(curves=curves) | more,
                 show,

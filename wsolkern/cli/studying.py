@@ -59,6 +59,7 @@ def running(
     ranks: "Ranks | None" = None,
     *,
     resumes: bool = True,
+    beside: Path | None = None,
 ) -> Iterator[Callable[[str, int, int], None]]:
     """A study runs in the block: gives its progress callback, and turns how it ends into messages and exit codes.
 
@@ -66,6 +67,7 @@ def running(
         keep: The name of a state for what was counted before an interrupt, where there is none; None: it is lost.
         ranks: The processes that share the study, from :func:`together`.
         resumes: Whether a state can be gone on from at all.
+        beside: What --resume is given, where the study's own state is a file beside that.
     """
     from wsolkern.cams.meeting import STOPPED
     from wsolkern.interrupts import interrupts_raise
@@ -75,6 +77,8 @@ def running(
         kept = error.kept
         if kept is not None and ranks is not None and ranks.rank:
             kept = kept.with_suffix("")  # the first one's: it is the state that one goes on from
+        if kept is not None and beside is not None:
+            kept = beside
         return kept or (keep and _keep(error, keep(error), ranks))
 
     try:

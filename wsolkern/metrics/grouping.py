@@ -6,7 +6,7 @@ Source: Choe et al., arXiv 2007.04178, section 4; what the size of an object is,
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from wsolkern.metrics import formulas, pointing, sealed
 from wsolkern.metrics.protocol import GroundTruth, Protocol, check_batch
 from wsolkern.metrics.result import NormalizationResult, Result
 from wsolkern.ops import affine, box_hits, inputs, pixel_histograms, resize
+
+if TYPE_CHECKING:
+    from wsolkern.cams import Ranks
 
 SIZES = ("small", "medium", "large")
 MAX_BYTES = 2 << 30
@@ -266,8 +269,14 @@ class GroupEvaluator:
         arrays = {"counts": np.stack(held.counts), "images": held.images, "degenerate": held.degenerate}
         return sealed.seal({**_FORMAT, "about": self._about()}, arrays)
 
-    def take_over(self, content: bytes, num_images: int) -> None:
-        """Adds what :meth:`to_bytes` gave of other images under the same settings.
+    def merge_over(self, ranks: "Ranks") -> None:
+        """Gives all processes the counts of all, each of which saw other images; all of them call this."""
+        counts, images, degenerate = self._held
+        sums = ranks.sum({"counts": np.stack(counts), "images": images, "degenerate": degenerate})
+        self._held = _Held(tuple(sums["counts"]), sums["images"], sums["degenerate"])
+
+    def take_over(self, content: bytes, num_images: int, path: object = None) -> None:
+        """Adds what :meth:`to_bytes` gave of other images under the same settings; ``path`` does not matter.
 
         Raises:
             ValueError: It is no such content, or of other settings or numbers; nothing is added then.

@@ -434,16 +434,38 @@ class PerImageEvaluator:
         shape = len(self.chosen), num_images
         return ImageRows({name: np.broadcast_to(values, shape).T.ravel() for name, values in columns.items()})
 
-    def moment(self) -> None:
-        """Nothing: its rows are gone, so that nothing can be gone on with."""
+    def about(self) -> dict[str, Any]:
+        """What sums that add up have in common, as JSON can hold it."""
+        return {
+            **self.protocol.to_dict(),
+            "kind of ground truth": list(self.truth.kinds),
+            "thresholds of images": [each.to_dict() for each in self.chosen],
+            "tolerance": self.tolerance,
+            "error rule": vars(self.errors),
+        }
 
-    def to_bytes(self, moment: Any = None) -> bytes:
-        """Not there; see :meth:`moment`."""
-        raise ValueError("rows that were handed on cannot be saved")
+    def sums(self) -> dict[str, np.ndarray]:
+        """A copy of all sums of now: int64 arrays by name; those by class are [classes, 3], all others add up."""
+        labels = sorted(self._seen)
+        return {
+            "num_images": np.array([self.num_images], np.int64),
+            "by_class": np.array([[k, self._seen[k], self._pointed[k]] for k in labels], np.int64).reshape(-1, 3),
+            **{name: each.copy() for name, each in self._added().items()},
+        }
 
-    def take_over(self, content: bytes, num_images: int) -> None:
-        """Not there; see :meth:`moment`."""
-        raise ValueError("rows that were handed on cannot be gone on with")
+    def add_sums(self, sums: Mapping[str, np.ndarray]) -> None:
+        """Adds what :meth:`sums` gave of other images, under the same settings."""
+        for name, each in self._added().items():
+            each += sums[name]
+        for label, seen, pointed in sums["by_class"].tolist():
+            self._seen[label] += seen
+            self._pointed[label] += pointed
+        self.num_images += int(sums["num_images"][0])
+
+    def _added(self) -> dict[str, np.ndarray]:
+        exact = {"curve": self._curve, "best": self._best, "at_chosen": self._at_chosen, "energy": self._energy}
+        digits = {name: each.digits for name, each in exact.items()}
+        return {**digits, "categories": self._categories, "overlap": self._overlap}
 
     def compute(self) -> tuple[ImageSummary, ...]:
         """The summary of each normalization.

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from wsolkern import defaults
-from wsolkern.cams import open_maps
+from wsolkern.cams import ALONE, CamStore, Ranks, open_maps
 from wsolkern.datasets import Metadata
 from wsolkern.errors import ArgumentError, DatasetError
 from wsolkern.machine import gpu_of
@@ -27,9 +27,10 @@ from wsolkern.metrics.per_image import Chosen, ImageRows, ImageSummary, PerImage
 from wsolkern.metrics.protocol import Protocol
 from wsolkern.normalization import Normalization
 from wsolkern.ops import DEFAULT_THRESHOLDS
-from wsolkern.studies.counting import Counter, SplitCount, evaluator_for, fingerprint, mask_files_of
+from wsolkern.studies.counting import SharedCounter, evaluator_for, fingerprint, mask_files_of
 from wsolkern.studies.evaluation import check_kind, evaluate
-from wsolkern.studies.passes import Counted, NothingCounted, Progress, about_maps, alone, run_pass
+from wsolkern.studies.passes import Counted, NothingCounted, OnePass, Progress, about_maps, alone, run_pass
+from wsolkern.studies.rows import RowCounter, RowFile
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +106,9 @@ def per_image(
     thresholds: Sequence[float] | np.ndarray = DEFAULT_THRESHOLDS,
     iou_thresholds: Sequence[float] | np.ndarray = defaults.IOU_THRESHOLDS,
     device: str = "cpu",
+    resume: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
+    ranks: Ranks = ALONE,
 ) -> PerImage:
     """What each image gives: box or mask at a chosen threshold, IoUs, hits, error, pointing game.
 
@@ -119,7 +122,8 @@ def per_image(
         at: "best", the best thresholds of this split, which :func:`evaluate` finds first, or "gt-known", which is the
             same here; a number, one for all; :class:`wsolkern.metrics.SelectedThresholds`, chosen on other images; or a
             Result, whose best ones are taken.
-        on_rows: Called with the rows of each batch; None: the value keeps them.
+        on_rows: Called with the rows of some images at a time, in the order of the split, when all are there, by the
+            first process; None: the value of the first process keeps them.
         tolerance: Margin of the pointing game around the object, in pixels of the resized map; Zhang et al. take 15.
         errors: What tells the categories of errors apart.
         mask_root: Folder that the split's mask paths start from; for masks only.
@@ -130,6 +134,9 @@ def per_image(
         device: "cpu" or "cuda": where the pass that finds the best thresholds evaluates maps.
         progress: Called with "evaluating" (for "best") and "per image", the number of images done and of
             all.
+        resume: File that rows are saved to every few seconds, and gone on from if it is there; where ``at`` is "best",
+            the counts of the first pass are in a file beside it, named with ".best".
+        ranks: The processes that share the images, as for :func:`wsolkern.studies.evaluate`.
 
     Returns:
         Summaries, and the rows if nobody took them.
@@ -146,20 +153,23 @@ def per_image(
     how: dict[str, Any] = {"size": size, "thresholds": thresholds, "iou_thresholds": iou_thresholds}
     evaluator = evaluator_for(split, normalizations, mask_root=mask_root, **how)
     protocol = evaluator.protocol
-    kept: list[ImageRows] = []
+    _, store = about_maps(maps, "", nwc)
+    predicted = {} if store is None else store.predicted_classes(split.image_ids)
 
-    def counter_at(at: Result | SelectedThresholds | float) -> PerImageEvaluator:
-        return PerImageEvaluator(
+    def counter_at(at: Result | SelectedThresholds | float) -> RowCounter:
+        rows = RowFile(split.image_ids, protocol.names)
+        counter = PerImageEvaluator(
             protocol,
             evaluator.truth,
             chosen_thresholds(at, protocol, split.kind),
-            kept.append if on_rows is None else on_rows,
+            rows.add,
             class_labels=split.class_labels,
-            predicted=_predicted(maps, split),
+            predicted=predicted,
             image_sizes=split.image_sizes,
             tolerance=tolerance,
             errors=errors,
         )
+        return RowCounter(counter, rows)
 
     at = at if isinstance(at, Result) else check_at(at)
     counter = counter_at(0.0 if isinstance(at, str) else at)  # what is wrong with an argument is said before the work
@@ -172,17 +182,28 @@ def per_image(
             nwc=nwc,
             device=device,
             with_logits=False,
+            resume=None if resume is None else f"{os.fspath(resume)}.best",
             progress=progress,
+            ranks=ranks,
             **how,
         )
         counter = counter_at(first.result)
-    with alone(None, {os.fspath(maps): split}, mask_root):
+    with alone(resume, {os.fspath(maps): split}, mask_root, ranks):
         counted = _pass(
-            counter, maps, split, protocol.normalizations is None, "per image", started,
-            mask_root=mask_root, nwc=nwc, size=protocol.size, progress=progress,
+            counter, maps, split, protocol.normalizations is None, "per image", started, store=store,
+            mask_root=mask_root, nwc=nwc, size=protocol.size, progress=progress, about="rows",
+            state=None if resume is None else Path(resume), ranks=ranks,
         )  # fmt: skip
-    rows = ImageRows.joined(kept) if on_rows is None else None
-    return PerImage(counted, counter.compute(), counter.pointing_game(), counter.errors, rows)
+    rows = None
+    if ranks.rank == 0:
+        parts = counter.rows.in_order()
+        if on_rows is None:
+            rows = ImageRows.joined([*parts])
+        else:
+            for part in parts:
+                on_rows(part)
+    found = counter.evaluator
+    return PerImage(counted, found.compute(), found.pointing_game(), found.errors, rows)
 
 
 def by_group(
@@ -199,13 +220,14 @@ def by_group(
     device: str = "cpu",
     resume: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
+    ranks: Ranks = ALONE,
 ) -> Grouped:
     """The metrics of a split and of its groups, in one pass: each group at the thresholds of all, and at its own.
 
     Args:
         by: "class", or "size": small, medium and large objects, the terciles of the pixels that the split's objects
             have in the resized map (the union of an image's boxes, or its mask).
-        maps, split, normalizations, mask_root, nwc, size, thresholds, iou_thresholds, device, resume: As for
+        maps, split, normalizations, mask_root, nwc, size, thresholds, iou_thresholds, device, resume, ranks: As for
             :func:`wsolkern.studies.evaluate`.
         progress: Called with "by class" or "by size", the number of images done and of all; before, with "measuring
             objects" for masks by size.
@@ -220,10 +242,10 @@ def by_group(
 
     Source: Choe et al., arXiv 2007.04178, section 4; the sizes are ours.
     """
-    started, place = time.perf_counter(), gpu_of(device)
+    started, place = time.perf_counter(), gpu_of(device, ranks.gpu)
     expect_groups(by, split)
     how: dict[str, Any] = {"size": size, "thresholds": thresholds, "iou_thresholds": iou_thresholds}
-    with alone(resume, {os.fspath(maps): split}, mask_root):
+    with alone(resume, {os.fspath(maps): split}, mask_root, ranks):
         evaluator = evaluator_for(split, normalizations, mask_root=mask_root, **how)
         bounds = None
         if by == "class":
@@ -232,7 +254,7 @@ def by_group(
             names = [str(label) for label in classes]
             groups = {each: places[split.class_labels[each]] for each in split.image_ids}
         else:
-            pixels = _measured(evaluator, split, progress)
+            pixels = _measured(evaluator, split, progress, ranks)
             readable = pixels[pixels >= 0]
             bounds, names = size_bounds(readable) if len(readable) else (0, 0), list(SIZES)
             groups = dict(zip(split.image_ids, np.searchsorted(bounds, pixels).tolist(), strict=True))
@@ -240,7 +262,7 @@ def by_group(
         counted = _pass(
             counter, maps, split, evaluator.normalizations is None, f"by {by}", started,
             mask_root=mask_root, nwc=nwc, size=evaluator.size, progress=progress, about=["by", by],
-            state=None if resume is None else Path(resume), place=place,
+            state=None if resume is None else Path(resume), place=place, ranks=ranks,
         )  # fmt: skip
     result, found = counter.compute()
     return Grouped(counted, result, by, found, bounds)
@@ -296,31 +318,26 @@ def _found(by_name: Mapping[str, _Found], name: str) -> _Found:
     return by_name[name]
 
 
-def _predicted(maps: str | os.PathLike[str], split: Metadata) -> dict[str, int]:
-    """The classes that a store's logits say; none for a folder."""
-    _, store = about_maps(maps, "", False)
-    return {} if store is None else store.predicted_classes(split.image_ids)
-
-
-def _measured(evaluator: Evaluator, split: Metadata, progress: Progress | None) -> np.ndarray:
+def _measured(evaluator: Evaluator, split: Metadata, progress: Progress | None, ranks: Ranks) -> np.ndarray:
     """Pixels of each image's object, int64 [N]; -1 where its mask cannot be read, so that it will be left out."""
     if split.kind == "boxes":
         return object_pixels(evaluator.truth, split.image_ids, evaluator.size)
-    pixels = np.zeros(len(split.image_ids), np.int64)
-    for place, image_id in enumerate(split.image_ids):
-        if progress is not None and place % 64 == 0:
+    mine = split.image_ids[ranks.share(len(split.image_ids))]
+    pixels = np.zeros(len(mine), np.int64)
+    for place, image_id in enumerate(mine):
+        if progress is not None and ranks.rank == 0 and place % 64 == 0:
             progress("measuring objects", place, len(pixels))
         try:
             pixels[place] = object_pixels(evaluator.truth, [image_id], evaluator.size)[0]
         except ValueError:
             pixels[place] = -1
-    if progress is not None:
+    if progress is not None and ranks.rank == 0:
         progress("measuring objects", len(pixels), len(pixels))
-    return pixels
+    return np.concatenate(ranks.gather(pixels))
 
 
 def _pass(
-    counter: Counter,
+    counter: SharedCounter,
     maps: str | os.PathLike[str],
     split: Metadata,
     are_scores: bool,
@@ -334,16 +351,17 @@ def _pass(
     about: object = None,
     state: Path | None = None,
     place: Any = None,
+    store: CamStore | None = None,
+    ranks: Ranks = ALONE,
 ) -> Counted:
     """Feeds the maps of a split to what counts them; raises NothingCounted if there is none."""
-    about_it, store = about_maps(maps, "score maps" if are_scores else "CAMs", nwc)
+    about_it, store = about_maps(maps if store is None else store, "score maps" if are_scores else "CAMs", nwc)
     if store is not None:
         check_kind(maps, store.manifest.content, are_scores)
         store.check_split(split)
     job = fingerprint(split, mask_root, [about_it, about])
-    counting = SplitCount(counter, split.image_ids, job, mask_files=mask_files_of(split, mask_root))
-    if state is not None and state.exists():
-        counting.load(state)
+    passes = OnePass(state, ranks)
+    counting = passes.count("", counter, split.image_ids, job, mask_files=mask_files_of(split, mask_root))
     found = run_pass(
         counting,
         lambda remaining: open_maps(maps if store is None else store, remaining, siblings=split.image_ids, nwc=nwc),
@@ -352,7 +370,9 @@ def _pass(
         device=place,
         progress=progress,
         scaled=None if are_scores else os.fspath(maps),
+        ranks=ranks,
     )
+    passes.finish()
     if not counter.num_images:
         raise NothingCounted(maps, found.problems, len(split.image_ids))
     seconds = time.perf_counter() - started
