@@ -117,7 +117,7 @@ TABLES = {
 
 
 def test_no_option_that_names_a_file_is_forgotten():
-    """Whoever adds one, adds it above, or tests it as test_boxes.py does those of boxes.
+    """Whoever adds one, adds it above, or tests it as test_boxes.py and test_showing.py do those of theirs.
 
     --recipe, --weights and --pretrained are read, --tensorboard names none.
     """
@@ -128,7 +128,8 @@ def test_no_option_that_names_a_file_is_forgotten():
                 each.name == "out" and name not in ("extract", "train", "demo", "store export", "store merge")
             ):
                 found.add((name.partition(" ")[0], each.opts[0]))
-    assert found == {*EACH, ("demo", "--json"), ("boxes", "--out"), ("boxes", "--json")}
+    elsewhere = {(command, option) for command in ("boxes", "show", "figure") for option in ("--out", "--json")}
+    assert found == {*EACH, ("demo", "--json"), *elsewhere}
 
 
 def _commands(group) -> list:

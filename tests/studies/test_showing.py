@@ -201,3 +201,19 @@ def test_a_sweeps_intervals_are_those_of_select(world, split):
     np.testing.assert_array_equal(found.bootstrap.resampled, expected.resampled)
     content = found.to_dict()["bootstrap"]["normalizations"]
     assert content == [expected[each].to_dict() for each in expected.normalizations] and len(content) == 3
+
+
+@pytest.mark.parametrize("command", ["show", "figure"])
+def test_files_that_cannot_be_written_are_said_before_the_work(world, tmp_path, command, monkeypatch):
+    pytest.importorskip("matplotlib", reason="pictures need the report extra (matplotlib)")
+    monkeypatch.setattr(studies, command, lambda *_, **__: pytest.fail("the work began"), raising=False)
+    start = ["show", world / "CUB-test", "--metadata", world / "metadata/CUB/test"]
+    if command == "figure":
+        start = ["figure", 6, world / "CUB-test"]
+    for out, json_file, option in (
+        (tmp_path / "none" / "a.png", tmp_path / "a.json", "--out"),
+        (tmp_path / "a.png", tmp_path / "none" / "a.json", "--json"),
+        (tmp_path / "a.png", tmp_path / "a.png", "--json"),
+    ):
+        done = CliRunner().invoke(app, [*map(str, [*start, "-o", out, "--json", json_file])])
+        assert done.exit_code == 2 and option in done.output and not list(tmp_path.iterdir()), done.output
