@@ -334,7 +334,7 @@ def _is_image(name: str) -> bool:
 
 
 def _expect_no_level_above(root: Path, image_ids: Sequence[str]) -> None:
-    """Does nothing unless the first images are all in one folder below the root, and none in the root itself.
+    """Does nothing unless the first images are all in a folder below the root, and none in the root itself.
 
     Raises:
         DatasetError: They are; the message names the folder.
@@ -344,5 +344,6 @@ def _expect_no_level_above(root: Path, image_ids: Sequence[str]) -> None:
     with os.scandir(root) as entries:
         below = [entry.name for entry in entries if entry.is_dir()]
     meant = [name for name in below if all(os.path.isfile(root / name / each) for each in image_ids)]
-    if len(meant) == 1:
-        raise DatasetError(f"{root}: has no image {image_ids[0]!r}; the folder meant seems to be {root / meant[0]}")
+    if meant:
+        shown = " or ".join(str(root / each) for each in sorted(meant))
+        raise DatasetError(f"{root}: has no image {image_ids[0]!r}; the folder meant seems to be {shown}")
