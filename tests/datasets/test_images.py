@@ -179,3 +179,16 @@ def test_wrong_arguments(root):
         next(ImageFolder(root, ids_of(root)).batches(0))
     with pytest.raises(ValueError, match="num_readers: "):
         ImageFolder(root, [], num_readers=0)
+
+
+def test_a_data_root_one_folder_too_high_names_the_one_meant(tmp_path):
+    for name in ("a/1.png", "a/2.png"):
+        path = tmp_path / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4)).save(path)
+    ids = ["a/1.png", "a/2.png"]
+    with pytest.raises(DatasetError, match=r"has no image 'a/1.png'; the folder meant seems to be .*images$"):
+        ImageFolder(tmp_path, ids)
+    assert len(ImageFolder(tmp_path / "images", ids)) == 2
+    assert len(ImageFolder(tmp_path, ["images/a/1.png", "a/2.png"])) == 2  # one is there
+    assert len(ImageFolder(tmp_path, ["b/1.png"])) == 1  # nowhere

@@ -35,6 +35,7 @@ from wsolkern.cams.heads import (
     record,
     unwrapped,
 )
+from wsolkern.cams.layouts import Layout
 from wsolkern.cams.stamps import FileStamp, fits
 from wsolkern.cams.store import CamStore
 from wsolkern.cams.writer import CamWriter
@@ -95,15 +96,21 @@ class PooledCams:
         """What is pooled."""
         self.head: str
         """The path of the head."""
+        self.layout: Layout
+        """What the axes of what is pooled are."""
         self._is_named = head is not None
         try:
-            self.features, self.head = find_head(self.model, self._probe(size), features=features, head=head)
+            self.features, self.head, self.layout = find_head(
+                self.model, self._probe(size), features=features, head=head
+            )
         except ForwardFails as error:
             self.channels = first_channels(self.model) or 3
             if self.channels == 3:
                 raise
             try:
-                self.features, self.head = find_head(self.model, self._probe(size), features=features, head=head)
+                self.features, self.head, self.layout = find_head(
+                    self.model, self._probe(size), features=features, head=head
+                )
             except ForwardFails:
                 raise error from None
 
@@ -144,7 +151,7 @@ class PooledCams:
         with torch.inference_mode():
             with record(self.model, [self.features, Place(self.head)]) as seen:
                 output = self.model(_as_input(images, self.model))
-            made, logits = seen[self.features], pooled(seen[Place(self.head)])
+            made, logits = self.layout.as_map(seen[self.features]), pooled(seen[Place(self.head)])
             real = logits if self._is_named else logits_of(output)
             expect_finite(self.model, real, image_ids)
             weights, bias = head_weights(self.model.get_submodule(self.head))

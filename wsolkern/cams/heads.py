@@ -13,6 +13,8 @@ from contextlib import ExitStack, contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
+from wsolkern.cams.layouts import CHANNELS_FIRST, Layout, grids_of, layouts_of, lies_in_rows
+
 if TYPE_CHECKING:
     import torch
 
@@ -45,9 +47,11 @@ class CamHead(NamedTuple):
     """What CAMs are made from."""
 
     features: Place
-    """The feature map that is pooled, [N, C, h, w]."""
+    """The feature map that is pooled."""
     head: str
     """The path of the Linear or 1x1 Conv2d that makes logits of it, before or after the pooling."""
+    layout: Layout = CHANNELS_FIRST
+    """What the map's axes are: [N, C, h, w], [N, h, w, C], or tokens."""
 
 
 class ForwardFails(ValueError):
@@ -112,6 +116,7 @@ def find_head(
         if torch.is_tensor(logits) and not logits.isfinite().all():
             raise ValueError(f"{_name(model)}: the logits of images of noise are {_not_finite(model, logits)}")
         all_maps = [place for place in seen if _is_map(seen[place], images)]
+        grids = grids_of([seen[place] for place in all_maps if seen[place].ndim == 4])
         maps = all_maps
         if features is not None:
             maps = [place for place in maps if place == Place(features)]
@@ -121,12 +126,15 @@ def find_head(
 
         def search(maps: list[Place], head: str | None) -> CamHead | None:
             for path in [head] if head is not None else reversed(heads):
+                weights, named = head_weights(modules[path]), head is not None
+                logits = logits_of(output) if head is None else pooled(seen[Place(path)])
                 for place in _candidates(maps, seen):
-                    logits = logits_of(output) if head is None else pooled(seen[Place(path)])
-                    if _agree(seen[place], *head_weights(modules[path]), logits) and _is_proved(
-                        model, images, place, path, named=head is not None
-                    ):
-                        return CamHead(place, path)
+                    for layout in layouts_of(seen[place], grids):
+                        found = CamHead(place, path, layout)
+                        if _agree(layout.as_map(seen[place]), *weights, logits) and _is_proved(
+                            model, images, found, named=named
+                        ):
+                            return found
             return None
 
         found = search(maps, head)
@@ -385,7 +393,7 @@ def _tolerance(features: "torch.Tensor", logits: "torch.Tensor") -> float:
     return max(_TOLERANCE, _NUM_ROUNDINGS * coarsest)
 
 
-def _is_proved(model: "torch.nn.Module", images: "torch.Tensor", place: Place, head: str, *, named: bool) -> bool:
+def _is_proved(model: "torch.nn.Module", images: "torch.Tensor", parts: CamHead, *, named: bool) -> bool:
     """Whether random features in a place, and random weights of the head, make the logits that they ought to.
 
     Args:
@@ -393,6 +401,7 @@ def _is_proved(model: "torch.nn.Module", images: "torch.Tensor", place: Place, h
     """
     import torch
 
+    place, head, layout = parts
     random = torch.Generator().manual_seed(1)
     module, kept, used = model.get_submodule(head), {}, []
 
@@ -403,9 +412,12 @@ def _is_proved(model: "torch.nn.Module", images: "torch.Tensor", place: Place, h
         if at == Place(head):
             kept[at] = value
             return None
-        if value.ndim == 4:
-            scales = torch.logspace(0, _LARGEST_DRAW, len(value))[:, None, None, None]
-            kept[at] = draw(value, scales) + draw(value[:, :, :1, :1], scales)  # an average far from 0
+        if layout.fits(value):
+            scales = torch.logspace(0, _LARGEST_DRAW, len(value)).reshape(-1, *[1] * (value.ndim - 1))
+            one = value
+            for axis in layout.pixel_axes:
+                one = one.narrow(axis, 0, 1)
+            kept[at] = draw(value, scales) + draw(one, scales)  # an average far from 0
             return kept[at]
         return None
 
@@ -423,13 +435,22 @@ def _is_proved(model: "torch.nn.Module", images: "torch.Tensor", place: Place, h
     if place not in kept or Place(head) not in kept:
         return False
     logits = pooled(kept[Place(head)]) if named else logits_of(output)
-    return _agree(kept[place], *used[-1], logits)
+    if not _agree(layout.as_map(kept[place]), *used[-1], logits):
+        return False
+
+    def map_of(images: "torch.Tensor") -> "torch.Tensor":
+        with record(model, [place]) as seen:
+            model(images)
+        return layout.as_map(seen[place])
+
+    return layout.grid is None or lies_in_rows(map_of, images)
 
 
 def _is_map(value: "torch.Tensor", images: "torch.Tensor") -> bool:
-    """Floating [N, C, h, w] with more than one pixel."""
-    pixels = value.shape[2] * value.shape[3] if value.ndim == 4 else 0
-    return pixels > 1 and len(value) == len(images) and value.is_floating_point()
+    """Floating [N, ...] with three or four axes and more than one pixel, whatever its layout is."""
+    if value.ndim not in (3, 4) or len(value) != len(images) or not value.is_floating_point():
+        return False
+    return value.ndim == 3 or max(value.shape[2] * value.shape[3], value.shape[1] * value.shape[2]) > 1
 
 
 def _unpadded(module: "torch.nn.Conv2d") -> bool:
@@ -489,7 +510,9 @@ def _explain(model, images, output, seen, maps, heads, named, others) -> str:
     def listed(items: list[str]) -> str:
         return "; ".join(items[::-1][:_NUM_LISTED]) or "none"
 
-    shown_maps = [f"{place} {list(seen[place].shape[1:])}" for place in maps if place.side == "output"]
+    shown_maps = [
+        f"{place} {list(seen[place].shape[1:])}" for place in maps if place.side == "output" and seen[place].ndim == 4
+    ]
     shown_heads = [f"{path} {list(head_weights(model.get_submodule(path))[0].shape)}" for path in heads]
     given = f" with {' and '.join(named)}" if named else ""
     fitting = next(((head, found) for head, found in others if found is not None), None)
@@ -498,7 +521,7 @@ def _explain(model, images, output, seen, maps, heads, named, others) -> str:
     elif fitting[0] is None:
         advice = f"Without --features and --head they are found: {fitting[1].features} and {fitting[1].head}."
     else:
-        place, path = fitting[1]
+        place, path, _ = fitting[1]
         option = f"--features {place} " if place.side == "output" else ""
         advice = f"Name them with --features and --head: {option}--head {path}, whose output is then the logits."
     return (

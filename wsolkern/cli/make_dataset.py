@@ -4,6 +4,7 @@ In: sizes and a seed. Out: images, masks and metadata in the field's own layout.
 Source: :mod:`wsolkern.datasets.digits`.
 """
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -50,3 +51,7 @@ def digits(
             console.print(f"{out}: {', '.join(f'{number:,} {name}' for name, number in counts.items())}")
             for kind in ("boxes", "masks"):
                 console.print(f"{kind}: {out / 'metadata' / f'digits-{kind}'}")
+        masks = out / "masks"
+        words = ["wsolkern", "train", "--dataset", out / "images", "--metadata", out / "metadata" / "digits-boxes"]
+        words += ["--backbone", "tiny", "--method", "cam", "--resize-size", size, "--crop-size", size, "-o", "RUN"]
+        streams.stderr().print(f"next: {shlex.join(map(str, words))} (digits-masks: with --mask-root {masks})")

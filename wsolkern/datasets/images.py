@@ -27,6 +27,7 @@ INTERPOLATIONS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 _MAX_READERS = 16  # threads
 _NUM_AHEAD = 2  # images a reader may be ahead of the batch that was asked for
 _NUM_NAMED = 5  # folders that a warning names
+_NUM_LOOKED_FOR = 8  # images that tell whether a folder is the data root
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp")
 
 
@@ -157,6 +158,7 @@ class ImageFolder:
             raise ValueError(f"num_readers: expected at least 1, found {num_readers}")
         if not self.root.is_dir():
             raise DatasetError(f"{self.root}: no such folder of images")
+        _expect_no_level_above(self.root, self.image_ids[:_NUM_LOOKED_FOR])
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -329,3 +331,19 @@ def _images_below(folder: Path) -> list[Path]:
 
 def _is_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in _SUFFIXES and not name.startswith(".")
+
+
+def _expect_no_level_above(root: Path, image_ids: Sequence[str]) -> None:
+    """Does nothing unless the first images are all in a folder below the root, and none in the root itself.
+
+    Raises:
+        DatasetError: They are; the message names the folder.
+    """
+    if not image_ids or any(os.path.lexists(root / each) for each in image_ids):
+        return
+    with os.scandir(root) as entries:
+        below = [entry.name for entry in entries if entry.is_dir()]
+    meant = [name for name in below if all(os.path.isfile(root / name / each) for each in image_ids)]
+    if meant:
+        shown = " or ".join(str(root / each) for each in sorted(meant))
+        raise DatasetError(f"{root}: has no image {image_ids[0]!r}; the folder meant seems to be {shown}")
