@@ -816,3 +816,14 @@ def test_two_processes(tmp_path, root, run):
     assert by_id(tmp_path / "store") == by_id(tmp_path / "one") and len(by_id(tmp_path / "one")) == 12
     assert CamStore(tmp_path / "store").manifest == CamStore(tmp_path / "one").manifest
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "one", "store"]
+
+
+def test_command_with_a_named_method(tmp_path, root, run):
+    pytest.importorskip("torchcam.methods", reason="torchcam is not installed")
+    store = tmp_path / "store"
+    run(store, "--cam", "gradcam")
+    assert CamStore(store).manifest.preprocessing["cam"] == "gradcam"
+    assert "expected preprocessing.cam 'gradcam'" in run(store, "--cam", "layercam", code=2).stderr
+    assert "--nwc: it clamps" in run(tmp_path / "other", "--cam", "gradcam", "--nwc", code=2).stderr
+    assert "--cam: expected one of" in run(tmp_path / "other", "--cam", "grad", code=2).stderr
+    assert not (tmp_path / "other").exists()

@@ -5,9 +5,10 @@ Source: Zhou et al., arXiv 1512.04150 (CAM); Bae et al., ECCV 2020 (NWC); Kim et
 """
 
 from wsolkern.cams.activation import Look, class_activation_maps
-from wsolkern.cams.extraction import OwnCams, PooledCams, cam_model, extract, outdated
+from wsolkern.cams.extraction import NamedCams, OwnCams, PooledCams, cam_model, extract, outdated
 from wsolkern.cams.manifest import Manifest
 from wsolkern.cams.merging import merge_stores
+from wsolkern.cams.named import CAM_METHODS, CamMethod, check_cam, named_cams
 from wsolkern.cams.ranks import ALONE, Ranks, shared_writer
 from wsolkern.cams.records import Records
 from wsolkern.cams.stamps import FileStamp, stamp
@@ -16,20 +17,25 @@ from wsolkern.cams.writer import CamWriter, repair_store
 
 __all__ = [
     "ALONE",
+    "CAM_METHODS",
+    "CamMethod",
     "CamSource",
     "CamStore",
     "CamWriter",
     "FileStamp",
     "Look",
     "Manifest",
+    "NamedCams",
     "OwnCams",
     "PooledCams",
     "Ranks",
     "Records",
     "cam_model",
+    "check_cam",
     "class_activation_maps",
     "extract",
     "merge_stores",
+    "named_cams",
     "open_maps",
     "outdated",
     "repair_store",

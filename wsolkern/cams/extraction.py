@@ -236,6 +236,46 @@ class OwnCams:
         return _replicate(self)
 
 
+class NamedCams(OwnCams):
+    """Maps of a model by a named CAM method; each is a subclass in a module of its own, see :mod:`wsolkern.cams.named`.
+
+    It is called as :class:`PooledCams` is.
+
+    Args:
+        model: Put into evaluation mode.
+    """
+
+    needs_gradients = False
+    """Whether maps are made of gradients."""
+
+    def __call__(
+        self,
+        images: "torch.Tensor",
+        classes: "torch.Tensor | None" = None,
+        image_ids: Sequence[str | None] | None = None,
+    ) -> Look:
+        """A look at images; see :meth:`PooledCams.__call__`. Logits, where there are some, must be numbers."""
+        import torch
+
+        _evaluating(self.model)
+        images = _as_input(images, self.model)
+        with torch.inference_mode(not self.needs_gradients), torch.set_grad_enabled(self.needs_gradients):
+            found = self._look(images, classes)
+            if found.logits is not None:
+                expect_finite(self.model, found.logits, image_ids)
+            return found
+
+    def _look(self, images: "torch.Tensor", classes: "torch.Tensor | None") -> Look:
+        """A look at images of the model's type and on its device."""
+        raise NotImplementedError
+
+    def _probe(self, size: tuple[int, int]) -> "torch.Tensor":
+        """Images of noise that a model is tried on, [2, 3, H, W]."""
+        import torch
+
+        return _as_input(torch.randn((2, 3, *size), generator=torch.Generator().manual_seed(0)), self.model)
+
+
 def _in_evaluation(model: "torch.nn.Module") -> "torch.nn.Module":
     """A model, put into evaluation mode.
 

@@ -61,6 +61,19 @@ def extract(
     nwc: Annotated[
         bool, typer.Option("--nwc", help="Make NWC maps (negative classifier weights are 0) from the same pass.")
     ] = False,
+    cam: Annotated[
+        str,
+        typer.Option(
+            metavar="cam|gradcam|layercam|ts-cam|attention|rollout|similarity|pca|ncut",
+            help="How a map is made; which method is for which models: docs/models.md, 'CAM methods'.",
+        ),
+    ] = "cam",
+    prompts: optional(
+        Path, "Texts for classes, one a line, in the classes' order: for models such as CLIP.", metavar="FILE"
+    ) = None,
+    tokenizer: optional(
+        Path, "Folder of the tokenizer for --prompts; default: the one the model was loaded from.", metavar="FOLDER"
+    ) = None,
     size: Annotated[str, typer.Option(help="Size that images are resized to in pixels, SIDE or HEIGHTxWIDTH.")] = "224",
     interpolation: Annotated[str, typer.Option(help="How, as Pillow names it.")] = "bilinear",
     mean: Annotated[
@@ -126,6 +139,9 @@ def extract(
                     head=head,
                     classes=classes,
                     nwc=nwc,
+                    cam=cam,
+                    prompts=prompts,
+                    tokenizer=tokenizer,
                     preprocessing=preprocessing,
                     device=device,
                     batch_size=batch_size,

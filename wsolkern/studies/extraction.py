@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from wsolkern.cams import CamStore, CamWriter, Manifest, Ranks, cam_model, outdated, shared_writer
+from wsolkern.cams import CamStore, CamWriter, Manifest, Ranks, check_cam, named_cams, outdated, shared_writer
 from wsolkern.cams import extract as extract_cams
 from wsolkern.cams.extraction import num_classes_of
+from wsolkern.cams.prompts import prompted, read_prompts
 from wsolkern.datasets import ImageFolder, Preprocessing, class_folders, load_metadata
 from wsolkern.datasets.ids import check_image_ids
 from wsolkern.datasets.labels import check_labels, line_of
@@ -71,6 +72,9 @@ def extract(
     head: str | None = None,
     classes: str = "labels",
     nwc: bool = False,
+    cam: str = "cam",
+    prompts: str | os.PathLike[str] | None = None,
+    tokenizer: str | os.PathLike[str] | None = None,
     preprocessing: Preprocessing = Preprocessing(),  # noqa: B008 (it cannot be changed)
     device: str = "cpu",
     batch_size: int | None = None,
@@ -101,7 +105,10 @@ def extract(
             ``out``, those predicted to a second store beside it, ``out`` with ".predicted" behind its name; the CAMs of
             :class:`wsolkern.cams.PooledCams` come from one forward pass. Either goes on from what is there, also of
             runs with one of them alone.
-        nwc: Make NWC maps from the same pass.
+        nwc: Make NWC maps from the same pass; of the CAM method "cam" only.
+        cam: The CAM method, a name in :data:`wsolkern.cams.CAM_METHODS`.
+        prompts: File with a text a class, one a line, for a model such as CLIP whose classes are texts.
+        tokenizer: Folder of that model's tokenizer; None: the folder that the model was loaded from.
         preprocessing: How an image becomes a network's input.
         device: "cpu" or "cuda"; under torchrun each process takes a GPU of its own.
         batch_size, precision, with_hash: As for :func:`wsolkern.cams.extract`.
@@ -125,6 +132,10 @@ def extract(
     """
     if classes not in ("labels", "predicted", "both"):
         raise ArgumentError("classes", f"expected labels, predicted or both, found {classes!r}")
+    check_cam(cam, features=features, head=head, nwc=nwc)
+    if tokenizer is not None and prompts is None:
+        raise ArgumentError("tokenizer", "expected none without prompts", os.fspath(tokenizer))
+    texts = None if prompts is None else read_prompts(prompts)
     beside = predicted_store(out) if classes == "both" else None
     classes = "labels" if beside else classes
     asked = _asked(Path(images), None if metadata is None else Path(metadata), classes)
@@ -132,13 +143,15 @@ def extract(
     sizes = None if any_image_size else asked.sizes
     source = ImageFolder(images, image_ids, preprocessing, image_sizes=sizes)
     network, sha256, note = load_model(model, arguments or {}, None if weights is None else Path(weights))
+    if texts is not None:
+        network = prompted(network, texts, tokenizer)
     with Ranks.joined_on(device) as (ranks, place):
         is_first = ranks.rank == 0
         if note and is_first:
             on_note(note)
         if hasattr(network, "to"):
             network = network.to(place)
-        looker: Any = cam_model(network, preprocessing.size, features=features, head=head, nwc=nwc)
+        looker: Any = named_cams(cam, network, preprocessing.size, features=features, head=head, nwc=nwc)
         if labels is not None:
             num_classes = num_classes_of(looker, preprocessing.size, place)
             labels = check_labels(labels, image_ids, num_classes, place=asked.place)
@@ -162,7 +175,9 @@ def extract(
                 "classes": classes,
                 "precision": precision,
                 **({"any_image_size": True} if any_image_size else {}),
-                **({"features": str(looker.features), "head": looker.head} if hasattr(looker, "head") else {}),
+                **({} if cam == "cam" else {"cam": cam}),
+                **({} if texts is None else {"prompts": list(texts)}),
+                **{name: str(getattr(looker, name)) for name in ("features", "head") if hasattr(looker, name)},
             },
             nwc=nwc,
         )
