@@ -677,6 +677,9 @@ def test_command_lists_what_it_leaves_out(tmp_path, root, run):
     assert "1/04.png: " in done.stderr and "11.png: no such file" in done.stderr
     run(tmp_path / "store", "--metadata", split_of(root), "--allow-missing", images=data)
     done = run(tmp_path / "none", "--metadata", split_of(root), images=tmp_path, code=2)
+    assert f"has no image '0/00.png'; the folder meant seems to be {data}" in done.stderr
+    (tmp_path / "empty").mkdir()
+    done = run(tmp_path / "none", "--metadata", split_of(root), images=tmp_path / "empty", code=2)
     assert "none of 13 images could be read; 0/00.png: " in done.stderr
 
 

@@ -391,10 +391,10 @@ def test_plot_is_written(tmp_path, metadata, by_box):
     run(*paths, "--plot", tmp_path / "plot.png", *(["--metadata", metadata] if by_box else []))
     with Image.open(tmp_path / "plot.png") as picture:
         assert picture.format == "PNG"
-        width, height = (1848, 924) if by_box else (936, 492)  # two rows of four panels, or a row of two
+        width, height = (1890, 960) if by_box else (960, 510)  # two rows of four panels, or a row of two
         assert abs(picture.width - width) <= 1 and abs(picture.height - height) <= 1  # matplotlib's versions round
         pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3).astype(int)
-    assert ((pixels[:, 0] > 180) & (pixels[:, 1] < 90)).any(), "red: an outlier or a wrong box"
+    assert ((pixels[:, 0] > 180) & (pixels[:, 1] < 110)).any(), "vermillion: an outlier or a wrong box"
     assert (pixels.min(axis=1) > 180).any(), "light: all others"
 
 
