@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import re
+import shutil
 from importlib.resources import files
 from pathlib import Path
 
@@ -17,12 +18,12 @@ import shared
 from PIL import Image
 from typer.testing import CliRunner
 
-from wsolkern import Evaluator
+from wsolkern import Evaluator, box_hits
 from wsolkern.cams import CamWriter, Manifest
 from wsolkern.cli import app, terminal
 from wsolkern.datasets import load_mask
 from wsolkern.report import paper as report
-from wsolkern.studies import paper
+from wsolkern.studies import paper, verify
 
 NUM_IMAGES = 8
 IDS = [f"part/{index}.jpg" for index in range(NUM_IMAGES)]
@@ -115,7 +116,7 @@ def latex_rows(text: str) -> list[list[str]]:
     return [line.removesuffix(r" \\").split(" & ") for line in text.splitlines() if line.endswith(r"\\")]
 
 
-@pytest.mark.parametrize("layout", paper.LAYOUTS)
+@pytest.mark.parametrize("layout", paper.PUBLISHED_LAYOUTS)
 def test_latex_is_balanced_and_holds_every_number(layout):
     table = paper.arrange([], layout)
     text = report.latex(table, ["50 % of A_B & C"])
@@ -240,7 +241,7 @@ def test_missing_cells_are_empty_in_the_csv():
 def test_two_figures_of_one_place_are_refused():
     with pytest.raises(ValueError, match="expected one of CAM max CUB VGG16 MaxBoxAccV2, found two"):
         paper.arrange([figure("CAM", "max", "VGG16", 1.0), figure("CAM", "max", "VGG16", 2.0)], "backbones")
-    with pytest.raises(ValueError, match="layout: expected backbones or ious, found 'rows'"):
+    with pytest.raises(ValueError, match="layout: expected backbones, ious, localization, found 'rows'"):
         paper.arrange([], "rows")
 
 
@@ -254,7 +255,7 @@ def box(index: int) -> list[int]:
 def write_split(folder: Path, masks: bool = False) -> None:
     """8 images of 200 x 150 pixels with a box or a mask each."""
     located = {"mask": "mask.png"} if masks else {"box": box}
-    shared.write_split(folder, IDS, size=(200, 150), **located)
+    shared.write_split(folder, IDS, size=(200, 150), label=LABELS_OF_IMAGES.__getitem__, **located)
 
 
 @pytest.fixture
@@ -276,12 +277,25 @@ def maps(seed: int) -> np.ndarray:
     return (np.stack(bumps) + rng.normal(0, 0.4, (NUM_IMAGES, 7, 7))).astype(np.float32)
 
 
-def store(root: Path, seed: int, *, num_maps: int = NUM_IMAGES, nwc: bool = False, **manifest) -> Path:
+def logits(seed: int) -> np.ndarray:
+    """Of 12 classes, without ties."""
+    return np.random.default_rng(seed).permuted(np.tile(np.arange(12.0), (NUM_IMAGES, 1)), axis=1)
+
+
+# Of the first logits some images are classified, some among the first five, some not.
+LABELS_OF_IMAGES = np.argsort(-logits(1))[np.arange(NUM_IMAGES), [0, 3, 0, 7, 4, 11, 1, 0]].tolist()
+
+
+def store(
+    root: Path, seed: int, *, num_maps: int = NUM_IMAGES, nwc: bool = False, classified: bool = False, **manifest
+) -> Path:
     """A store of that many maps; names are as a user might write them."""
     manifest = {"dataset": "cub", "split": "test", "method": "cam", "backbone": "vgg16"} | manifest
     path = root / f"store{seed}"
     with CamWriter(path, Manifest(**manifest, nwc=nwc)) as writer:
         twin = {"nwc_cams": np.abs(maps(seed + 100))[:num_maps]} if nwc else {}
+        if classified:
+            twin |= {"classes": LABELS_OF_IMAGES[:num_maps], "logits": logits(seed)[:num_maps]}
         writer.add(IDS[:num_maps], maps(seed)[:num_maps], **twin)
     return path
 
@@ -323,6 +337,60 @@ def test_table_equals_the_evaluator(root):
     mean = found["CAM", "ivr", "mean", "MaxBoxAccV2"]["value"]
     assert mean == sum(found["CAM", "ivr", each, "MaxBoxAccV2"]["value"] for each in ("VGG16", "ResNet50")) / 2
     assert found["HaS", "ivr", "mean", "MaxBoxAccV2"]["value"] is None
+
+
+@pytest.mark.parametrize("at", ["best", "gt-known", "0.25"])
+def test_localization_equals_a_loop_over_images(root, at):
+    """Top-1, Top-5 and GT-known of MaxBoxAcc's box at IoU 0.5: hits of single images, ranks by counting."""
+    path = store(root, 1, classified=True, nwc=True)
+    options = path, "--metadata-root", root / "metadata", "--layout", "localization", "--at", at, "--nwc"
+    found = measured(*options)["cells"]
+    thresholds = np.arange(0, 1, 0.05)
+    scores = logits(1)
+    ranks = [(row > row[label]).sum() for row, label in zip(scores, LABELS_OF_IMAGES, strict=True)]
+    boxes = (np.array([box(i) for i in range(NUM_IMAGES)]) * ([40 / 200, 40 / 150] * 2)).astype(int)
+    seen = 0
+    for method, cams in (("CAM", maps(1)), ("CAM+NWC", np.abs(maps(101)))):
+        for name in ("minmax", "max", "pas:0.9", "ivr:0.45"):
+            counts = {"Top-1": np.zeros(20), "Top-5": np.zeros(20), "GT-known": np.zeros(20)}
+            for cam, truth, rank in zip(cams, boxes, ranks, strict=True):
+                hits = box_hits(cam[None], [truth[None]], [name], thresholds, [0.5], contours="largest", size=(40, 40))
+                for key, k in (("Top-1", 1), ("Top-5", 5), ("GT-known", 12)):
+                    counts[key] += np.asarray(hits)[0, 0, 0] & (rank < k)
+            for key, each in counts.items():
+                place = {"best": each.argmax(), "gt-known": counts["GT-known"].argmax(), "0.25": 5}[at]
+                cell = found[method, name.partition(":")[0], "VGG16", f"{key} Loc"]
+                assert cell["value"] == 100 * each[place] / NUM_IMAGES and cell["published"] is None
+                seen += 1
+    assert seen == len(found) == 24
+    assert 0 < sum(rank < 1 for rank in ranks) < sum(rank < 5 for rank in ranks) < NUM_IMAGES
+    text = run(*options, *SETTINGS).stdout
+    assert "GT-known Loc" in text and "Localization: MaxBoxAcc's box" in text and "an unknown class" not in text
+    if at == "gt-known":
+        run(*options, *SETTINGS, "--json", root / "result.json")
+        assert verify(root / "result.json").holds
+
+
+def test_localization_that_cannot_be_is_refused_before_the_work(root):
+    path, metadata = store(root, 1), ("--metadata-root", root / "metadata")
+    refused = run(path, *metadata, "--layout", "localization", code=terminal.FAILED).stderr
+    assert f"--layout: {path}: layout localization needs boxes, labels and the logits of all images" in refused
+    for options, message in (
+        (("--layout", "localization", "--published"), "--published, --layout: the paper has no Top-1"),
+        (("--at", "gt-known"), "--at: needs the layout localization"),
+        (("--layout", "localization", "--at", "0.1234"), "--at: expected one of the 1000 thresholds, found 0.1234"),
+        (("--layout", "localization", "--at", "1.5"), "--at: expected one of best, gt-known"),
+    ):
+        assert message in run(store(root, 2, classified=True), *metadata, *options, code=terminal.FAILED).stderr
+        shutil.rmtree(root / "store2")
+
+
+def test_counts_without_logits_are_none_of_those_with_them(root):
+    path, state = store(root, 1, classified=True), root / "state"
+    options = path, "--metadata-root", root / "metadata", "--resume", state
+    measured(*options)
+    found = measured(*options, "--layout", "localization")["cells"]
+    assert found == measured(*options[:3], "--layout", "localization")["cells"]
 
 
 def test_layout_by_iou_and_rows_of_nwc(root):

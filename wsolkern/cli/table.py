@@ -23,7 +23,7 @@ _WIDEST = 10_000  # columns of a file
 
 
 # The paper's table 1 and table 2, and what a table can be written as.
-Layout = Enum("Layout", {each: each for each in ("backbones", "ious")}, type=str)
+Layout = Enum("Layout", {each: each for each in ("backbones", "ious", "localization")}, type=str)
 Format = Enum("Format", {each: each for each in ("text", "markdown", "latex", "csv")}, type=str)
 
 
@@ -49,14 +49,24 @@ def table(
     allow_missing_ignore: options.AllowMissingIgnore = False,
     box_format: options.BoxFormat = "xyxy",
     box_rounding: options.BoxRounding = "none",
-    layout: Annotated[
+    layouts: Annotated[
         Layout | None,
         typer.Option(
+            "--layout",
             help="backbones: the paper's table 1, MaxBoxAccV2 or PxAP by backbone; ious: its table 2, box accuracy by "
-            "IoU threshold. Default: backbones, or both without RUNS.",
+            "IoU threshold; localization: Top-1, Top-5 and GT-known (MaxBoxAcc, IoU 0.5), from stores with logits. "
+            "Default: backbones, or the paper's two without RUNS.",
             show_default=False,
         ),
     ] = None,
+    at: Annotated[
+        str,
+        typer.Option(
+            metavar="best|gt-known|THRESHOLD",
+            help="For localization, where over thresholds: each figure at its best on these images, at the best "
+            "GT-known one, or at one for all.",
+        ),
+    ] = "best",
     ivr: Annotated[
         list[str] | None,
         typer.Option(
@@ -96,6 +106,8 @@ def table(
     - wsolkern table runs/* --metadata-root metadata --published
 
     - wsolkern table --published --format latex
+
+    - wsolkern table runs/* --metadata-root metadata --layout localization
     """
     with studying.together() as ranks:
         from wsolkern import studies
@@ -114,7 +126,8 @@ def table(
                 runs or (),
                 metadata_root,
                 mask_roots=roots,
-                layouts=[layout.value] if layout else None,
+                layouts=[layouts.value] if layouts else None,
+                at=options.parse_at(at),
                 ivr=options.parse_percentiles(ivr or []),
                 published=published,
                 nwc=nwc,

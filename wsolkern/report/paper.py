@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from wsolkern.report.plain import latex_text, markdown_text, visible
 from wsolkern.report.tables import csv_text as rows_as_csv
 from wsolkern.report.tables import plain_table
-from wsolkern.studies.paper import COLUMNS, LAYOUTS, NORMALIZATIONS, PaperTable
+from wsolkern.studies.paper import COLUMNS, NORMALIZATIONS, PUBLISHED_LAYOUTS, PaperTable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,7 +42,7 @@ def title(table: PaperTable) -> str:
     """What a table is about, in one line."""
     what = "WSOL methods under four normalizations, in percent, the best of each method in bold"
     if not table.measured:
-        number = 1 + LAYOUTS.index(table.layout)
+        number = 1 + PUBLISHED_LAYOUTS.index(table.layout)
         return f"{what}; as published: Kim et al., arXiv 2107.13221, table {number}"
     beside = any(figure.published is not None for figure in table.figures.values())
     return what + ("; in brackets: as published, difference" if beside else "")

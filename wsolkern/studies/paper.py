@@ -18,8 +18,10 @@ from wsolkern.metrics import Metric
 
 if TYPE_CHECKING:
     from wsolkern.metrics import Result
+    from wsolkern.metrics.localization import At, LocalizationFigure
 
-LAYOUTS = ("backbones", "ious")  # table 1, table 2
+PUBLISHED_LAYOUTS = ("backbones", "ious")  # table 1, table 2
+LAYOUTS = (*PUBLISHED_LAYOUTS, "localization")  # what other papers print: Top-1, Top-5 and GT-known
 NORMALIZATIONS = {"minmax": "min-max", "max": "max", "pas": "PaS", "ivr": "IVR"}  # family -> what the rows are called
 IOU_THRESHOLDS = (0.3, 0.5, 0.7)
 PAS = 0.9  # the percentile of PaS in all tables
@@ -85,7 +87,8 @@ class Figure:
     backbone: str
     """As in "VGG16"; "mean" for the mean of the backbones; "" where the source names none."""
     metric: str
-    """ "MaxBoxAccV2", "PxAP", "BoxAcc@30" (by IoU threshold) or "BoxAcc_mean"."""
+    """ "MaxBoxAccV2", "PxAP", "BoxAcc@30" (by IoU threshold), "BoxAcc_mean", or "Top-1 Loc", "Top-5 Loc" and "GT-known
+    Loc" (MaxBoxAcc's box, IoU 0.5)."""
     value: float | None = None
     """Percent, as measured; None if it was not."""
     percentile: float | None = None
@@ -109,7 +112,7 @@ class PaperTable:
     """Figures in the places of one of the paper's tables; :func:`arrange` makes it."""
 
     layout: str
-    """ "backbones" or "ious"."""
+    """One of :data:`LAYOUTS`."""
     rows: tuple[tuple[str, str], ...]
     """Method and family of normalization, in the paper's order."""
     columns: tuple[Column, ...]
@@ -153,7 +156,7 @@ class PaperTable:
         return math.nan if value is None else round(value, 2)
 
 
-def result_figures(result: "Result", *, method: str, dataset: str, backbone: str) -> list[Figure]:
+def result_figures(result: "Result", *, method: str, dataset: str, backbone: str, at: "At" = "best") -> list[Figure]:
     """All figures of one run.
 
     Args:
@@ -161,17 +164,23 @@ def result_figures(result: "Result", *, method: str, dataset: str, backbone: str
         method: Names as in :class:`Figure`.
         dataset: See above.
         backbone: See above.
+        at: Where over thresholds localization with classification is taken: see :meth:`Result.localization`.
 
     Returns:
-        For each row MaxBoxAccV2 and the maximal box accuracy (all contours) by IoU threshold with their mean, or PxAP.
+        For each row MaxBoxAccV2 and the maximal box accuracy (all contours) by IoU threshold with their mean, or PxAP;
+        where images were counted with logits, Top-1, Top-5 and GT-known localization with MaxBoxAcc's box, too.
     """
     found = []
-    for normalization, row in result.by_normalization().items():
+    by_row: Sequence[Sequence[LocalizationFigure]] = [()] * len(result)
+    if all(row.localized is not None for row in result):
+        by_row = result.localization(at)
+    for (normalization, row), localized in zip(result.by_normalization().items(), by_row, strict=True):
         percentile = normalization.pas if normalization.ivr is None else normalization.ivr
         metrics = {} if row.pxap is None else {Metric.PXAP.value: row.pxap}
         if row.max_box_acc_v2 is not None and row.max_box_acc_v2_per_iou is not None:
             metrics |= {Metric.MAX_BOX_ACC_V2.value: row.max_box_acc_v2, "BoxAcc_mean": row.max_box_acc_v2}
             metrics |= {f"BoxAcc@{100 * iou:.6g}": value for iou, value in row.max_box_acc_v2_per_iou.items()}
+        metrics |= {f"{each.name} Loc": each.figure for each in localized if each.metric is Metric.MAX_BOX_ACC}
         for metric, value in metrics.items():
             found.append(Figure(method, normalization.name, dataset, backbone, metric, value, percentile))
     return found
@@ -202,7 +211,7 @@ def arrange(figures: Iterable[Figure], layout: str, *, published: bool = False) 
 
     Args:
         figures: As :func:`result_figures` gives them; no two of one place. If there are none, the table is the paper's.
-        layout: "backbones" (table 1) or "ious" (table 2).
+        layout: "backbones" (table 1), "ious" (table 2) or "localization" (Top-1, Top-5, GT-known; not in the paper).
         published: Set the paper's number beside each figure that it has one for. Those of table 2 stand in columns of
             their own, since their backbone is not known.
 
@@ -210,7 +219,7 @@ def arrange(figures: Iterable[Figure], layout: str, *, published: bool = False) 
         ValueError: Another layout; two figures of one place.
     """
     if layout not in LAYOUTS:
-        raise ValueError(f"layout: expected {' or '.join(LAYOUTS)}, found {layout!r}")
+        raise ValueError(f"layout: expected {', '.join(LAYOUTS)}, found {layout!r}")
     shown: dict[Place, Figure] = {}
     for figure in figures:
         if _belongs(figure, layout) and shown.setdefault(figure.place, figure) is not figure:
@@ -257,7 +266,9 @@ class _Order(dict[str, int]):
 
 
 def _belongs(figure: Figure, layout: str) -> bool:
-    """Whether a layout has a place for it. PxAP has one in both, so that no run is dropped."""
+    """Whether a layout has a place for it. PxAP has one in both of the paper's, so that no run is dropped."""
+    if figure.metric.endswith(" Loc") or layout == "localization":
+        return figure.metric.endswith(" Loc") and layout == "localization"
     if figure.value is None and layout == "ious":  # the paper's
         return figure.metric.startswith("BoxAcc")
     return figure.metric == Metric.PXAP or figure.metric.startswith("BoxAcc") == (layout == "ious")

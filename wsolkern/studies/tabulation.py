@@ -18,12 +18,14 @@ from wsolkern.datasets import Metadata, load_metadata
 from wsolkern.errors import ArgumentError, DatasetError
 from wsolkern.machine import gpu_of
 from wsolkern.metrics import Evaluator, Protocol, Result
+from wsolkern.metrics.localization import At, SelectedThresholds, expect_thresholds
 from wsolkern.metrics.metric import Metric
 from wsolkern.metrics.selection import select
 from wsolkern.normalization import Normalization
 from wsolkern.ops import DEFAULT_THRESHOLDS
 from wsolkern.studies import paper
 from wsolkern.studies.counting import evaluator_for, fingerprint, mask_files_of
+from wsolkern.studies.evaluation import is_classified
 from wsolkern.studies.passes import Passes, Progress, about_maps, alone, run_pass
 from wsolkern.studies.provenance import Data, Provenance, protocol_dict
 
@@ -107,6 +109,7 @@ def table(
     *,
     mask_roots: Mapping[str, str | os.PathLike[str]] | None = None,
     layouts: Sequence[str] | None = None,
+    at: At = "best",
     ivr: "Mapping[tuple[str, str] | None, float] | None" = None,
     published: bool = False,
     nwc: bool = False,
@@ -128,7 +131,11 @@ def table(
             val (train-fullsup) is no cell: IVR's percentile is selected on it. None: the paper's own numbers.
         metadata_root: Folder of DATASET/SPLIT folders with the ground truth, such as CUB/test.
         mask_roots: Data set -> folder that its mask paths start from.
-        layouts: Of "backbones" (table 1) and "ious" (table 2); None: the first, or both without runs.
+        layouts: Of "backbones" (table 1), "ious" (table 2) and "localization" (Top-1, Top-5 and GT-known with
+            MaxBoxAcc's box, for stores with boxes and the logits of all images); None: the first, or the first two
+            without runs.
+        at: For "localization": where over thresholds its figures are taken, "best" (each at its own best on these
+            images), "gt-known" or a number; see :meth:`wsolkern.metrics.Result.localization`.
         ivr: Percentile of IVR, a fraction, by data set and backbone; None stands for all. Where there is none it is the
             best on the val store of CAM, else of the same method, else the paper's.
         published: Set the paper's numbers beside ours; these need the paper's IoU thresholds.
@@ -155,6 +162,14 @@ def table(
     if not runs and not published:
         raise ArgumentError(("runs", "published"), "expected CAM stores, the paper's own numbers, or both")
     layouts = layouts or paper.LAYOUTS[: 1 if runs else 2]
+    localizes = "localization" in layouts
+    if localizes and published:
+        reason = "the paper has no Top-1, Top-5 and GT-known localization to set beside ours"
+        raise ArgumentError(("published", "layouts"), reason)
+    if at != "best" and not localizes:
+        raise ArgumentError("at", "needs the layout localization; the others are at the best thresholds")
+    if isinstance(at, SelectedThresholds):
+        raise ArgumentError("at", "expected one policy for all stores, found thresholds that were selected for one")
     if not runs:
         return Tabulation(tuple(paper.arrange([], each, published=published) for each in layouts))
     if published and tuple(iou_thresholds) != paper.IOU_THRESHOLDS:
@@ -170,12 +185,15 @@ def table(
     how: dict[str, Any] = {"size": size, "thresholds": thresholds, "iou_thresholds": iou_thresholds}
     state = None if resume is None else Path(resume)
     measuring = _Measuring(splits, roots, how, gpu_of(device, ranks.gpu), state, progress, ranks)
+    expect_thresholds(at, [None], np.asarray(thresholds, np.float64), tuple(map(float, iou_thresholds)))
     passes = _passes(opened, nwc)
     choices = _choose(opened, given)
     used = [*(run for run, _ in passes), *(each for each in choices.values() if isinstance(each, Run))]
     for run in used:  # what is wrong with arguments and metadata shows before anything is counted
         measuring.evaluator(run, "max")
         run.store.check_split(splits.of(run))
+        if localizes and not run.is_validation:
+            measuring.expect_classified(run)
     inputs = {run.path: splits.of(run) for run in used}
     with alone(state, inputs, {run.path: roots.get(run.dataset) for run in used}.get, ranks):
         measuring.passes = Passes(state, ranks)
@@ -184,12 +202,15 @@ def table(
         for run, is_nwc in passes:
             names = ["minmax", "max", f"pas:{paper.PAS}", f"ivr:{percentiles[run.path].value!r}"]
             method = run.method + (paper.NWC if is_nwc else "")
-            result = measuring.count(run, names, f"{method} on {run.dataset} {run.backbone}", nwc=is_nwc)
-            figures += paper.result_figures(result, method=method, dataset=run.dataset, backbone=run.backbone)
+            what = f"{method} on {run.dataset} {run.backbone}"
+            result = measuring.count(run, names, what, nwc=is_nwc, classified=localizes)
+            figures += paper.result_figures(result, method=method, dataset=run.dataset, backbone=run.backbone, at=at)
         measuring.passes.finish()
     tables = tuple(paper.arrange(figures, each, published=published) for each in layouts)
     cells = [run for run in opened if not run.is_validation]
     notes = _notes(cells, how, percentiles)
+    if localizes:
+        notes += _about_localization(cells, splits, at)
     if published and any(not backbone for each in tables for _, backbone, _ in each.columns):
         notes.append("The paper's table 2 has columns of its own, since its numbers here name no backbone")
     about = _about(cells, splits, how, percentiles)
@@ -207,6 +228,7 @@ def table(
             "metadata_root": os.fspath(metadata_root or ""),
             "mask_roots": {dataset: os.fspath(root) for dataset, root in roots.items()},
             "layouts": list(layouts),
+            "at": at,
             "ivr": [[*(column or (None, None)), value] for column, value in given.items()],
             "published": published,
             "nwc": nwc,
@@ -276,8 +298,20 @@ class _Measuring:
                 raise
             raise ArgumentError("mask_roots", error.reason, f"{run.dataset}=DIR") from error
 
-    def count(self, run: Run, normalizations: str | list[str], what: str, *, nwc: bool = False) -> Result:
-        """One pass over a store.
+    def expect_classified(self, run: Run) -> None:
+        """Does nothing if a store can be counted with its logits.
+
+        Raises:
+            ArgumentError: It cannot.
+        """
+        if not is_classified(run.store.path, self.splits.of(run)):
+            needs = "layout localization needs boxes, labels and the logits of all images"
+            raise ArgumentError("layouts", f"{run.path}: {needs}, found not all of them")
+
+    def count(
+        self, run: Run, normalizations: str | list[str], what: str, *, nwc: bool = False, classified: bool = False
+    ) -> Result:
+        """One pass over a store; ``classified``: with its logits.
 
         Raises:
             DatasetError: It has no map that could be counted.
@@ -285,7 +319,9 @@ class _Measuring:
         split, root = self.splits.of(run), self.mask_roots.get(run.dataset)
         evaluator = self.evaluator(run, normalizations)
         job = fingerprint(split, root, about_maps(run.store, "CAMs", nwc)[0])
-        counting = self.passes.count(what, evaluator, split.image_ids, job, mask_files=mask_files_of(split, root))
+        name = f"{what}, with logits" if classified else what  # counts without them are none of these
+        counting = self.passes.count(name, evaluator, split.image_ids, job, mask_files=mask_files_of(split, root))
+        counting.labels = split.class_labels if classified else None
         found = run_pass(
             counting,
             lambda remaining: run.store.source(remaining, nwc=nwc, siblings=split.image_ids),
@@ -412,6 +448,18 @@ def _notes(cells: list[Run], how: Mapping[str, Any], percentiles: Mapping[str, P
         f"Maps of {height}x{width}, {num_thresholds} thresholds, IoU thresholds {fractions}, PaS {paper.PAS}",
         f"IVR percentiles: {'; '.join(described)}",
     ]
+
+
+def _about_localization(cells: list[Run], splits: _GroundTruth, at: At) -> list[str]:
+    """What CAMs are of, where they are not of the images' labels, and where figures are taken."""
+    policy = {"best": "each figure at its best threshold on these images", "gt-known": "at the best GT-known threshold"}
+    notes = [f"Localization: MaxBoxAcc's box, {policy[at] if isinstance(at, str) else f'at threshold {at:g}'}"]
+    for run in cells:
+        cams_of = run.store.classification(splits.of(run)).cams_of
+        if cams_of != "labels":
+            of = "the predicted class" if cams_of == "predicted" else "an unknown class"
+            notes.append(f"{run.path}: CAMs of {of}, so that GT-known is not what its name says")
+    return notes
 
 
 def _about(

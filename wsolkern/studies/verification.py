@@ -51,12 +51,13 @@ _ARGUMENTS: dict[str, dict[str, type | tuple[type, ...]]] = {  # what each study
         "metadata_root": str,
         "mask_roots": dict,
         "layouts": list,
+        "at": (str, float, int),
         "ivr": list,
         "published": bool,
         "nwc": bool,
     },
 }
-_LATER = {"localization"}  # that results of before there was such an argument do not have
+_LATER = {"select": {"localization"}, "table": {"at"}}  # what results of before there was such an argument do not have
 # What differs from place to place and from time to time; hashes are compared in checks of their own.
 _NOT_FIGURES = {"wsolkern", "seconds", "provenance", "maps", "metadata", "store"}
 _NOT_MADE_AGAIN = "groups", "per_image"  # that evaluate adds with --by and --per-image; with what describes them
@@ -193,7 +194,7 @@ def _provenance_of(content: Mapping[str, Any], path: str) -> tuple[Provenance, b
         if found.study not in _ARGUMENTS:
             raise DatasetError(f"{expected}, found that of {found.study!r:.100}")
         kinds = _ARGUMENTS[found.study]
-        if not kinds.keys() - _LATER <= found.arguments.keys() <= kinds.keys():
+        if not kinds.keys() - _LATER.get(found.study, set()) <= found.arguments.keys() <= kinds.keys():
             names = ", ".join(map(str, found.arguments)) or "none"
             raise DatasetError(f"{path}: provenance: arguments: expected {', '.join(kinds) or 'none'}, found {names}")
         for name, value in found.arguments.items():
