@@ -437,8 +437,43 @@ def test_it_is_a_study():
     assert studies.verify is verify and "verify" in studies.__all__
 
 
-def test_what_is_not_made_again_is_noted(contents, tmp_path):
-    content = contents["evaluate"] | {"by": "size", "size_bounds": [1, 2], "groups": [], "per_image": {}}
-    found = verify(written(tmp_path / "a.json", content))
-    noted = [each.what for each in found.checks if each.detail == "is not made again"]
-    assert found.holds and noted == ["groups", "per_image"]
+@pytest.mark.parametrize(("at", "by"), [("best", "size"), ("0.25", "class"), ("selected.json", "size")])
+def test_rows_and_groups_are_made_again(world, tmp_path, monkeypatch, at, by):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(world, "here")
+    maps, metadata, how = "here/CUB-test", "here/metadata/CUB/test", ["--size", 24, "--interval", 0.05]
+    names = ["-n", "minmax ivr:0.4"]
+    if at.endswith(".json"):
+        val = [
+            "--val",
+            "here/CUB-val",
+            "--val-metadata",
+            "here/metadata/CUB/val",
+            "--test",
+            maps,
+            "--test-metadata",
+            metadata,
+        ]
+        run("select", *val, *how, *names, "--select-threshold", "--num-bootstrap", 40, "--json", at, code=0)
+    more = ["--by", by, "--per-image", "rows.csv", "--tolerance", 2, "--at", at, "--json", "a.json"]
+    run("evaluate", "--cams", maps, "--metadata", metadata, *how, *names, *more, code=0)
+    content = json.loads(Path("a.json").read_text())
+    found = verify("a.json")
+    assert found.holds and {"groups", "per_image"} <= {each.what for each in found.checks if each.state == "agrees"}
+    for change in (
+        lambda new: new["groups"][0].update(num_images=new["groups"][0]["num_images"] + 1),
+        lambda new: new["per_image"]["normalizations"][1].update(num_images=0),
+        lambda new: new["per_image"].update(at=0.5),
+    ):
+        other = json.loads(json.dumps(content))
+        change(other)
+        assert not verify(written(tmp_path / "b.json", other)).holds
+    other = content | {"per_image": content["per_image"] | {"pointing_game": {}}}
+    with pytest.raises(DatasetError, match="damaged: per_image: KeyError"):
+        verify(written(tmp_path / "b.json", other))
+
+
+def test_rows_that_do_not_say_where_they_were_taken_are_not_made_again(contents, tmp_path):
+    found = verify(written(tmp_path / "a.json", contents["evaluate"] | {"per_image": {}}))
+    noted = [each.what for each in found.checks if each.detail.startswith("is not made again")]
+    assert found.holds and noted == ["per_image"]

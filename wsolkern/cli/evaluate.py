@@ -175,7 +175,8 @@ def evaluate(
                     **goes_on("rows"),
                 )
             tables.extend(report.shown_images(images))
-            more["per_image"] = images.to_dict(curves=curves)
+            recorded = where.to_dict() if isinstance(where, SelectedThresholds) else where
+            more["per_image"] = {"at": recorded, **images.to_dict(curves=curves)}
 
         def show() -> None:
             terminal.print_evaluation(found, title, markdown=markdown)

@@ -20,10 +20,11 @@ from wsolkern.cams import CamStore
 from wsolkern.datasets import Metadata, load_metadata
 from wsolkern.errors import ArgumentError, DatasetError
 from wsolkern.files import read_regular
-from wsolkern.metrics import Protocol, SelectedThresholds
+from wsolkern.metrics import Protocol, Result, SelectedThresholds
 from wsolkern.metrics.result import SCORE_MAPS
 from wsolkern.studies import paper
 from wsolkern.studies.evaluation import Evaluation, evaluate, sweep
+from wsolkern.studies.images import by_group, per_image
 from wsolkern.studies.passes import Progress
 from wsolkern.studies.provenance import Data, Provenance, protocol_of, versions_of
 from wsolkern.studies.sampling import AGREES, DIFFERS, NOTED, Check, Sample
@@ -60,8 +61,7 @@ _ARGUMENTS: dict[str, dict[str, type | tuple[type, ...]]] = {  # what each study
 _LATER = {"select": {"localization"}, "table": {"at"}}  # what results of before there was such an argument do not have
 # What differs from place to place and from time to time; hashes are compared in checks of their own.
 _NOT_FIGURES = {"wsolkern", "seconds", "provenance", "maps", "metadata", "store"}
-_NOT_MADE_AGAIN = "groups", "per_image"  # that evaluate adds with --by and --per-image; with what describes them
-_ABOUT_THEM = {"by", "size_bounds"}
+_BY = ("class", "size")
 
 
 @dataclass(frozen=True)
@@ -142,8 +142,9 @@ def verify(
     checks = [*made.data_checks(load), made.version_check(device)]
     if sample is None:
         found = json.loads(json.dumps(_again(made, protocol, load, device, progress)))
-        checks += [Check(name, NOTED, "is not made again") for name in _NOT_MADE_AGAIN if name in content]
-        content = {name: value for name, value in content.items() if name not in {*_NOT_MADE_AGAIN, *_ABOUT_THEM}}
+        if isinstance(content.get("per_image"), dict) and "per_image" not in found:
+            checks.append(Check("per_image", NOTED, "is not made again: it does not say at which thresholds it was"))
+            content = {name: value for name, value in content.items() if name != "per_image"}
         same_version = recorded.versions["wsolkern"] == wsolkern.__version__
         checks += _compare(content, found, strict=is_complete and same_version)
     else:
@@ -415,7 +416,8 @@ def _again(made: _Recorded, protocol: Protocol, load: Load, device: str, progres
         if isinstance(given.get("at"), dict):
             given["at"] = SelectedThresholds.from_dict(given["at"])
         found = do[study](first.maps, load(first), protocol.normalizations, **how, **given)
-        return found.to_dict(curves="thresholds" in made.content)
+        beside = _beside(made, found.result, load(first), how) if study == "evaluate" else {}
+        return found.to_dict(curves="thresholds" in made.content) | beside
     if study == "select":
         val, test = made.data
         how |= {"mask_root": val.mask_root, "nwc": val.nwc}
@@ -433,6 +435,29 @@ def _again(made: _Recorded, protocol: Protocol, load: Load, device: str, progres
     roots = {dataset: made.moved.now("mask_root", root) for dataset, root in given.pop("mask_roots").items()}
     root = made.moved.now("metadata", given.pop("metadata_root"))
     return table(runs, root, mask_roots=roots, ivr=ivr, load=load_folder, **how, **given).to_dict()
+
+
+def _beside(made: _Recorded, result: Result, split: Metadata, how: Mapping[str, Any]) -> dict[str, Any]:
+    """What --by and --per-image added to an evaluation, made again; rows that do not say where they were taken are not.
+
+    Raises:
+        DatasetError: The file is damaged there.
+    """
+    maps, content, more = made.data[0].maps, made.content, {}
+    names = None if result.rows[0].normalization is None else [str(row.normalization) for row in result]
+    how = {name: value for name, value in how.items() if name != "box_rule"}  # these have the default's only
+    if content.get("by") in _BY:
+        more = by_group(maps, split, names, by=content["by"], **how).groups_to_dict()
+    rows = content.get("per_image")
+    if isinstance(rows, dict) and "at" in rows:
+        try:
+            at, tolerance = rows["at"], int(rows["pointing_game"]["tolerance"])
+            place = result if isinstance(at, str) else SelectedThresholds.from_dict(at) if isinstance(at, dict) else at
+            images = per_image(maps, split, names, at=place, tolerance=tolerance, on_rows=lambda part: None, **how)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise DatasetError(f"{made.data[0].maps}: damaged: per_image: {error!r:.100}") from error
+        more["per_image"] = {"at": at, **images.to_dict(curves="thresholds" in content)}
+    return more
 
 
 def _compare(recorded: Mapping[str, Any], found: Mapping[str, Any], *, strict: bool) -> Iterator[Check]:
