@@ -5,9 +5,11 @@ Source: learning rates, groups and the checkpoint's format are those of clovaai/
 """
 
 import csv
+import hashlib
 import json
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -614,6 +616,62 @@ def test_command_to_store(place, tmp_path, undisturbed):
     best = max(float(row["MaxBoxAccV2 minmax"]) for row in rows_of(tmp_path / "run"))
     line, _ = [line for line in done.stdout.splitlines() if "minmax" in line.split()]  # the second table has Top-1
     assert f"{best:.2f}" in line.split()
+
+
+def shards_of(store: Path) -> list[bytes]:
+    return [each.read_bytes() for each in sorted((store / "shards").iterdir())]
+
+
+def manifest_of(store: Path) -> dict:
+    return vars(CamStore(store).manifest)
+
+
+@pytest.mark.parametrize(
+    ("settings", "model", "more"),
+    [
+        ({"backbone": "test_training:tiny", "method": "cam"}, THIS, ["large_feature_map=false", "method=cam"]),
+        ({"backbone": "tiny", "method": "has"}, "wsolkern.models:build", ["backbone=tiny", "method=has"]),
+    ],
+    ids=["own", "built in"],
+)
+def test_a_run_is_a_model(place, tmp_path, settings, model, more):
+    """A run's folder makes the store that the command with everything in it makes, and `train` prints that command."""
+    run = tmp_path / "run"
+    done = invoke(arguments(place, run, epochs=1, **settings))
+    split = ["--images", place / "images", "--metadata", place / "boxes/val"]
+    line = next(line for line in done.stderr.splitlines() if line.startswith("next: "))
+    assert shlex.split(line) == [
+        str(each) for each in ["next:", "wsolkern", "extract", run, *split, "-o", f"{run}-val"]
+    ]
+    invoke(shlex.split(line)[2:])
+    long = ["extract", model, *split, "--size", 16, "--weights", run / "best_checkpoint.pth.tar"]
+    long += [part for each in [*more, f"num_classes={NUM_CLASSES}"] for part in ("-a", each)]
+    invoke([*long, "--method", {"cam": "CAM", "has": "HaS"}[settings["method"]], "-o", tmp_path / "long"])
+    assert manifest_of(tmp_path / "run-val") == manifest_of(tmp_path / "long")
+    assert shards_of(tmp_path / "run-val") == shards_of(tmp_path / "long") != []
+    assert CamStore(tmp_path / "long").num_maps == NUM_VAL
+
+
+def test_what_is_said_beside_a_run(place, tmp_path, undisturbed):
+    """Options go before the recipe; arguments that would make another model are refused."""
+    command = ["extract", undisturbed, "--images", place / "images", "--metadata", place / "boxes/val"]
+    last = undisturbed / "last_checkpoint.pth.tar"
+    options = ["--size", "24x16", "--mean", "0.5", "--weights", last, "--method", "mine", "-a", "num_classes=3"]
+    invoke([*command, *options, "-o", tmp_path / "other"])
+    found = CamStore(tmp_path / "other").manifest
+    assert found.preprocessing["size"] == [24, 16] and found.preprocessing["mean"] == [0.5] * 3
+    assert found.method == "mine" and found.checkpoint_sha256 == hashlib.sha256(last.read_bytes()).hexdigest()
+    for given, message in (
+        ("num_classes=4", "--argument num_classes: expected 3, as "),
+        ("acol_threshold=0.5", "--argument acol_threshold: expected none, as "),
+    ):
+        assert message in invoke([*command, "-a", given, "-o", tmp_path / "none"], code=2).stderr
+    command[1] = tmp_path / "begun"
+    command[1].mkdir()
+    for message in ("begun: expected the folder of a run of wsolkern train", "begun: expected best_checkpoint.pth.tar"):
+        assert message in invoke([*command, "-o", tmp_path / "none"], code=2).stderr
+        shutil.copy(undisturbed / "recipe.toml", command[1])
+    assert not (tmp_path / "none").exists()
 
 
 def test_command_says_what_is_wrong(place, tmp_path):

@@ -4,6 +4,7 @@ In: a model, a data root, a split's metadata. Out: a store; exit code 1 if image
 Source: Zhou et al., arXiv 1512.04150 (CAM); the image transform is that of Choe et al., arXiv 2007.04178.
 """
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +17,10 @@ from wsolkern.functions import find_modules_here
 from wsolkern.targets import check_folder
 
 if TYPE_CHECKING:
+    from wsolkern.models.sources import ModelSource
     from wsolkern.studies.extraction import Extraction
+
+_OWN = "a run's or timm's, else "
 
 
 def extract(
@@ -24,8 +28,9 @@ def extract(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="package.module:function that returns a torch.nn.Module, such as torchvision.models:resnet50; modules "
-            "in the current folder count. Or one that returns a function (images, classes) -> CAMs.",
+            help="The folder of a run of wsolkern train; timm:NAME; or package.module:function that returns a "
+            "torch.nn.Module, such as torchvision.models:resnet50 (modules in the current folder count), or a function "
+            "(images, classes) -> CAMs.",
             show_default=False,
         ),
     ],
@@ -41,10 +46,11 @@ def extract(
         "Folder of the split, for image ids and classes; without it, each folder in DATA_ROOT is a class.",
         metavar="SPLIT_FOLDER",
     ) = None,
-    argument: options.arguments("For MODEL's function, such as num_classes=200; repeatable.") = None,
+    arguments: options.arguments("For MODEL's function, such as num_classes=200; repeatable.") = None,
     weights: optional(
         Path,
-        "State dict of torch or .safetensors; wrappers such as 'state_dict' and 'module.' are found.",
+        "State dict of torch or .safetensors; wrappers such as 'state_dict' and 'module.' are found. Default: of a run "
+        "its best checkpoint, else those that MODEL's function makes.",
         metavar="FILE",
     ) = None,
     features: optional(str, "Module whose output is pooled, such as layer4; found if left out.", metavar="PATH") = None,
@@ -74,22 +80,22 @@ def extract(
     tokenizer: optional(
         Path, "Folder of the tokenizer for --prompts; default: the one the model was loaded from.", metavar="FOLDER"
     ) = None,
-    size: Annotated[str, typer.Option(help="Size that images are resized to in pixels, SIDE or HEIGHTxWIDTH.")] = "224",
-    interpolation: Annotated[str, typer.Option(help="How, as Pillow names it.")] = "bilinear",
-    mean: Annotated[
-        str, typer.Option(help="Subtracted from red, green and blue: three numbers or one.")
-    ] = "0.485 0.456 0.406",
-    std: Annotated[str, typer.Option(help="Divided by then.")] = "0.229 0.224 0.225",
-    white: Annotated[
-        float, typer.Option(help="What a pixel value of 255 is in units of --mean and --std: 1 or 255.")
-    ] = 1.0,
+    size: optional(
+        str, f"Size that images are resized to in pixels, SIDE or HEIGHTxWIDTH. Default: {_OWN}224.", metavar="SIZE"
+    ) = None,
+    interpolation: optional(str, f"How, as Pillow names it. Default: {_OWN}bilinear.") = None,
+    mean: optional(
+        str, f"Subtracted from red, green and blue: three numbers or one. Default: {_OWN}'0.485 0.456 0.406'."
+    ) = None,
+    std: optional(str, f"Divided by then. Default: {_OWN}'0.229 0.224 0.225'.") = None,
+    white: optional(float, "What a pixel value of 255 is in units of --mean and --std: 1 or 255. Default: 1.") = None,
     device: options.RankDevice = "cpu",
     batch_size: optional(int, "Images a forward pass; default: 1 a core on a CPU, 64 on a GPU.", min=1) = None,
     precision: Annotated[str, typer.Option(help="float32, or mixed precision with bfloat16 or float16.")] = "float32",
     dataset: optional(str, "For the manifest; default: from the metadata's path.") = None,
     split: optional(str, "For the manifest; default: from the metadata's path.") = None,
-    method: Annotated[str, typer.Option(help="For the manifest.")] = "CAM",
-    backbone: optional(str, "For the manifest; default: the model's own word, or its class.") = None,
+    method: optional(str, "For the manifest; default: a run's, else CAM.") = None,
+    backbone: optional(str, "For the manifest; default: timm's name, the model's own word, or its class.") = None,
     with_hash: Annotated[
         bool,
         typer.Option(
@@ -118,22 +124,25 @@ def extract(
         check_folder("--out", out)
         if classes == "both":
             check_folder("--out", predicted_store(out))
-        preprocessing = Preprocessing(
-            options.parse_size(size),
-            interpolation,
-            options.parse_channels("--mean", mean),
-            options.parse_channels("--std", std),
-            white,
-        )
+        given = {
+            "size": None if size is None else options.parse_size(size),
+            "interpolation": interpolation,
+            "mean": None if mean is None else options.parse_channels("--mean", mean),
+            "std": None if std is None else options.parse_channels("--std", std),
+            "white": white,
+        }
+        preprocessing = {name: value for name, value in given.items() if value is not None}
+        Preprocessing(**preprocessing)  # what is wrong in it is said first
         find_modules_here()
+        source = _source(model)
         try:
             with studying.running() as progress:
                 found = studies.extract(
-                    model,
+                    source,
                     images,
                     out,
                     metadata=metadata,
-                    arguments=options.parse_arguments(argument or []),
+                    arguments=options.parse_arguments(arguments or []),
                     weights=weights,
                     features=features,
                     head=head,
@@ -161,6 +170,15 @@ def extract(
             raise typer.Exit(terminal.INTERRUPTED) from None
         if found is not None:
             _finish(found, allow_missing)
+
+
+def _source(model: str) -> "str | ModelSource":
+    """What MODEL names: a run, read here, or what the study knows by itself."""
+    if ":" in model and not os.path.isdir(model):
+        return model
+    from wsolkern.training import is_run, trained
+
+    return trained(model) if is_run(model) else model
 
 
 def _finish(found: "Extraction", allow_missing: bool) -> None:

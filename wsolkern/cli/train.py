@@ -5,6 +5,7 @@ left out.
 Source: Choe et al., arXiv 2007.04178, section 5; names and defaults of settings: clovaai/wsolevaluation, config.py.
 """
 
+import shlex
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -133,7 +134,13 @@ def train(
                 streams.stderr().print(f"interrupted: the same command goes on {error}")
             raise typer.Exit(terminal.INTERRUPTED) from None
         if outcome is not None:
-            _finish(out, outcome, len(data.labels) + len(data.val.image_ids), allow_missing)
+            _finish(out, outcome, len(data.labels) + len(data.val.image_ids))
+            split = next((each for each in ("test", "val") if (metadata / each / "image_ids.txt").is_file()), "val")
+            words = ["wsolkern", "extract", out, "--images", dataset, "--metadata", metadata / split]
+            words += ["-o", f"{out}-{split}", *(["--any-image-size"] if any_image_size else [])]
+            streams.stderr().print(f"next: {shlex.join(map(str, words))}")
+            if outcome.problems and not allow_missing:
+                raise typer.Exit(terminal.PROBLEMS)
 
 
 def _line(row: dict) -> str:
@@ -145,11 +152,9 @@ def _line(row: dict) -> str:
     )
 
 
-def _finish(out: Path, outcome: "Outcome", num_images: int, allow_missing: bool) -> None:
+def _finish(out: Path, outcome: "Outcome", num_images: int) -> None:
     """Says what has come of it."""
     best, state = outcome.best, "was finished already" if outcome.was_finished else "is finished"
     figure = f"{outcome.column} {best[outcome.column]:.2f}"
     streams.say(f"{out}: {state}, {len(outcome.log)} epochs; best: epoch {best['epoch']} with {figure}")
     terminal.list_problems(f"of {num_images:,} images were left out", outcome.problems)
-    if outcome.problems and not allow_missing:
-        raise typer.Exit(terminal.PROBLEMS)

@@ -20,6 +20,7 @@ from wsolkern.datasets.ids import check_image_ids
 from wsolkern.datasets.labels import check_labels, line_of
 from wsolkern.errors import ArgumentError, PathError
 from wsolkern.models.loading import load_model
+from wsolkern.models.sources import ModelSource, model_source
 from wsolkern.studies.passes import Progress
 
 
@@ -61,7 +62,7 @@ class _Images:
 
 
 def extract(
-    model: str,
+    model: str | ModelSource,
     images: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
@@ -75,13 +76,13 @@ def extract(
     cam: str = "cam",
     prompts: str | os.PathLike[str] | None = None,
     tokenizer: str | os.PathLike[str] | None = None,
-    preprocessing: Preprocessing = Preprocessing(),  # noqa: B008 (it cannot be changed)
+    preprocessing: Preprocessing | Mapping[str, Any] | None = None,
     device: str = "cpu",
     batch_size: int | None = None,
     precision: str = "float32",
     dataset: str | None = None,
     split: str | None = None,
-    method: str = "CAM",
+    method: str | None = None,
     backbone: str | None = None,
     with_hash: bool = False,
     any_image_size: bool = False,
@@ -94,12 +95,13 @@ def extract(
     Under torchrun each process makes its share; see :class:`wsolkern.cams.Ranks`.
 
     Args:
-        model: package.module:function that returns a torch.nn.Module, or a function (images, classes) -> CAMs.
+        model: package.module:function that returns a torch.nn.Module, or a function (images, classes) -> CAMs; or
+            timm:NAME, with timm's data config; or what :func:`wsolkern.training.trained` says of a run.
         images: Data root, which image ids are paths below.
         out: The store; one that is there goes on.
         metadata: Folder of the split, for image ids and classes; None: each folder in the data root is a class.
         arguments: For the model's function, by name.
-        weights: File with the model's weights.
+        weights: File with the model's weights; None: a run's own.
         features, head: As for :class:`wsolkern.cams.PooledCams`.
         classes: "labels" or "predicted": which class of an image its CAM is of. "both": those of the labels go to
             ``out``, those predicted to a second store beside it, ``out`` with ".predicted" behind its name; the CAMs of
@@ -109,10 +111,12 @@ def extract(
         cam: The CAM method, a name in :data:`wsolkern.cams.CAM_METHODS`.
         prompts: File with a text a class, one a line, for a model such as CLIP whose classes are texts.
         tokenizer: Folder of that model's tokenizer; None: the folder that the model was loaded from.
-        preprocessing: How an image becomes a network's input.
+        preprocessing: How an image becomes a network's input; or some of its fields, the others being what the model
+            asks for, or else :class:`Preprocessing`'s defaults.
         device: "cpu" or "cuda"; under torchrun each process takes a GPU of its own.
         batch_size, precision, with_hash: As for :func:`wsolkern.cams.extract`.
-        dataset, split, method, backbone: For the manifest; None: from the metadata's path, and the model's own word.
+        dataset, split, method, backbone: For the manifest; None: from the metadata's path, a run's method or "CAM", and
+            the model's own word.
         any_image_size: Take images of other sizes than listed.
         on_note: Told what a reader of the store should know, by the first process.
         on_outdated: Told image id -> why its CAM is made again, by the first process, before the first pass.
@@ -135,6 +139,10 @@ def extract(
     check_cam(cam, features=features, head=head, nwc=nwc)
     if tokenizer is not None and prompts is None:
         raise ArgumentError("tokenizer", "expected none without prompts", os.fspath(tokenizer))
+    known = model if isinstance(model, ModelSource) else model_source(model, arguments)
+    known = known.with_(arguments, None if weights is None else Path(weights))
+    if not isinstance(preprocessing, Preprocessing):
+        preprocessing = Preprocessing(**{**known.preprocessing, **(preprocessing or {})})
     texts = None if prompts is None else read_prompts(prompts)
     beside = predicted_store(out) if classes == "both" else None
     classes = "labels" if beside else classes
@@ -142,7 +150,7 @@ def extract(
     image_ids, labels, out = asked.image_ids, asked.labels, Path(out)
     sizes = None if any_image_size else asked.sizes
     source = ImageFolder(images, image_ids, preprocessing, image_sizes=sizes)
-    network, sha256, note = load_model(model, arguments or {}, None if weights is None else Path(weights))
+    network, sha256, note = load_model(known.model, known.arguments, known.weights)
     if texts is not None:
         network = prompted(network, texts, tokenizer)
     with Ranks.joined_on(device) as (ranks, place):
@@ -166,8 +174,8 @@ def extract(
         manifest = Manifest(
             dataset=dataset or asked.dataset,
             split=split or asked.split,
-            method=method,
-            backbone=backbone or _backbone(network),
+            method=method or known.method or "CAM",
+            backbone=backbone or known.backbone or _backbone(network),
             checkpoint_sha256=sha256,
             # Beside the images' preprocessing what else maps of one run have in common.
             preprocessing={

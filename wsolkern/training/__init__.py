@@ -11,5 +11,6 @@ from wsolkern.training.data import TrainingData
 from wsolkern.training.loop import Outcome, train
 from wsolkern.training.recipe import Recipe
 from wsolkern.training.together import train_together
+from wsolkern.training.trained import is_run, trained
 
-__all__ = ["Outcome", "Recipe", "TrainingData", "train", "train_together"]
+__all__ = ["Outcome", "Recipe", "TrainingData", "is_run", "train", "train_together", "trained"]

@@ -196,16 +196,16 @@ class Recipe:
         found = {name: value for name, value in self.options.items() if name.startswith(("acol_", "adl_"))}
         return found | ({"tap_threshold": self.options["tap_threshold"]} if self.options.get("tap_threshold") else {})
 
-    def _make(self) -> "torch.nn.Module":
-        """The network of the backbone's function, which gets what it takes."""
-        import torch
+    def maker(self) -> tuple[str, dict]:
+        """The function that makes the network, package.module:function, and its arguments, as far as it takes them.
 
-        from wsolkern.methods.adl import ADL
-
+        Raises:
+            ImportError, ValueError: There is no such function, or it does not take what the method needs.
+        """
         settings = {"method": self.method, "num_classes": self.num_classes, "large_feature_map": self.large_feature_map}
         settings |= self.network_options
         if self.backbone in BACKBONES:
-            return build(self.backbone, **settings)
+            return "wsolkern.models:build", {"backbone": self.backbone, **settings}
         function = find_function("backbone", self.backbone)
         try:
             parameters = signature(function).parameters
@@ -222,6 +222,18 @@ class Recipe:
                 raise ValueError(f"{given}: only a function with an argument method takes it, not {self.backbone}")
             takes_any = any(each.kind == each.VAR_KEYWORD for each in parameters.values())
             settings = {"num_classes": self.num_classes} if "num_classes" in parameters or takes_any else {}
+        return self.backbone, settings
+
+    def _make(self) -> "torch.nn.Module":
+        """The network of the backbone's function."""
+        import torch
+
+        from wsolkern.methods.adl import ADL
+
+        _, settings = self.maker()
+        if self.backbone in BACKBONES:
+            return build(**settings)
+        function = find_function("backbone", self.backbone)
         made = call("backbone", self.backbone, function, settings)
         if not isinstance(made, torch.nn.Module):
             raise ValueError(f"backbone: expected {self.backbone} to return a torch.nn.Module, found {made!r}")
