@@ -5,6 +5,7 @@ Source: none. PyPI's wheel is linked with CUDA's torch; beside another its libra
 an error about an operator. Nothing here calls these operators.
 """
 
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 _OPERATORS = ("nms", "qnms")
 
 
+@cache
 def declare() -> None:
     """Does so where torchvision is installed and its library does not load."""
     found = find_spec("torchvision")

@@ -14,8 +14,10 @@ from pathlib import Path
 import cases
 import numpy as np
 import pytest
+import torchvision_operators
 
 torch = pytest.importorskip("torch")
+torchvision_operators.declare()  # for the processes that are started below
 torchmetrics = pytest.importorskip("torchmetrics", reason="needs the extra metrics")
 
 from wsolkern.metrics import Evaluator, functional, pointing  # noqa: E402

@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision_operators
 from PIL import Image
 from shared import slow_but, write_split
 from torch import nn
 
+torchvision_operators.declare()  # for the processes that are started below
 lightning = pytest.importorskip("lightning.pytorch", reason="needs the extra lightning")
 
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint  # noqa: E402
