@@ -211,7 +211,7 @@ def in_two_processes(data, folder):
     data = Path(data)
     torch.set_num_threads(1)
     localization = LocalizationCallback(data / "boxes", data, normalizations="minmax ivr:0.45", size=SIZE)
-    how = {"strategy": "ddp_spawn", "devices": 2, "use_distributed_sampler": False, "enable_checkpointing": False}
+    how = {"strategy": "ddp_fork", "devices": 2, "use_distributed_sampler": False, "enable_checkpointing": False}
     fit(data, folder, localization, Saved(), epochs=1, val=Validation(data), **how)
 
 
