@@ -181,10 +181,7 @@ class PooledCams:
         return _replicate(self)
 
     def _probe(self, size: tuple[int, int]) -> "torch.Tensor":
-        import torch
-
-        noise = torch.randn((2, self.channels, *size), generator=torch.Generator().manual_seed(0))
-        return _as_input(noise, self.model)
+        return _noise(self.model, self.channels, size)
 
 
 class OwnCams:
@@ -270,10 +267,14 @@ class NamedCams(OwnCams):
         raise NotImplementedError
 
     def _probe(self, size: tuple[int, int]) -> "torch.Tensor":
-        """Images of noise that a model is tried on, [2, 3, H, W]."""
-        import torch
+        return _noise(self.model, 3, size)
 
-        return _as_input(torch.randn((2, 3, *size), generator=torch.Generator().manual_seed(0)), self.model)
+
+def _noise(model: "torch.nn.Module", channels: int, size: tuple[int, int]) -> "torch.Tensor":
+    """Images of noise that a model is tried on, [2, channels, H, W], of its type and on its device."""
+    import torch
+
+    return _as_input(torch.randn((2, channels, *size), generator=torch.Generator().manual_seed(0)), model)
 
 
 def _in_evaluation(model: "torch.nn.Module") -> "torch.nn.Module":

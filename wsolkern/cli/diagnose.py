@@ -65,7 +65,7 @@ def diagnose(
 
         machine.use_threads(threads)
         targets = {"--json": json_file, "--csv": csv_file, "--plot": plot, "--resume": resume}
-        options.check_plot(plot)
+        options.check_picture("--plot", plot)
         check_targets(targets, (*stores, metadata))
         if mask_root is not None and metadata is None:
             raise ValueError("--mask-root: expected --metadata with it, whose mask paths start there")

@@ -61,14 +61,10 @@ def figure(
     """
     with terminal.errors_as_messages():
         from wsolkern import studies
-        from wsolkern.report.drawing import check_picture
         from wsolkern.report.figures import draw_figure
 
         machine.use_threads(threads)
-        try:
-            check_picture(out)
-        except (ImportError, ValueError) as error:
-            raise type(error)(f"--out: {error}") from error
+        options.check_picture("--out", out)
         roots = options.parse_folders(mask_roots or [])
         check_targets({"--out": out, "--json": json_file}, (*stores, metadata_root, images, *roots.values()))
         with studying.running(resumes=False) as progress:

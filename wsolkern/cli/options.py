@@ -170,21 +170,21 @@ def parse_at(text: str) -> "float | str | SelectedThresholds":
         raise ArgumentError("at", str(error), text) from error
 
 
-def check_plot(plot: Path | None) -> None:
-    """Does nothing if a picture can be drawn and has the name of one, or none is wanted.
+def check_picture(option: str, path: Path | None) -> None:
+    """Does nothing if the picture of an option can be drawn and has the name of one, or none is wanted.
 
     Raises:
         ValueError: The name is that of no picture.
         ImportError: There is no matplotlib.
     """
-    if plot is None:
+    if path is None:
         return
-    from wsolkern.report.drawing import check_picture
+    from wsolkern.report import drawing
 
     try:
-        check_picture(plot)
+        drawing.check_picture(path)
     except (ImportError, ValueError) as error:
-        raise type(error)(f"--plot: {error}") from error
+        raise type(error)(f"{option}: {error}") from error
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -92,14 +92,10 @@ def show(
     """
     with terminal.errors_as_messages():
         from wsolkern import studies
-        from wsolkern.report.drawing import check_picture
         from wsolkern.report.pictures import draw_localizations
 
         machine.use_threads(threads)
-        try:
-            check_picture(out)
-        except (ImportError, ValueError) as error:
-            raise type(error)(f"--out: {error}") from error
+        options.check_picture("--out", out)
         targets = {"--out": out, "--json": json_file}
         check_targets(targets, (maps, metadata, images))
         if sum((bool(normalizations), between is not None, score_maps)) > 1:

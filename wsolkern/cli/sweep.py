@@ -81,7 +81,7 @@ def sweep(
         wanted = tuple(dict.fromkeys(parse_all(normalizations or defaults.CANDIDATES)))
         if plot is not None and not has_curve(wanted):
             raise ValueError("--plot: expected two percentiles of one normalization at least, found no such two")
-        options.check_plot(plot)
+        options.check_picture("--plot", plot)
         targets = {"--json": json_file, "--csv": csv_file, "--plot": plot, "--resume": resume}
         check_targets(targets, (cams, metadata))
         how = options.evaluation(size, iou_thresholds, interval)
