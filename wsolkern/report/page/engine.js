@@ -7,7 +7,6 @@
 
 const wsolkern = (() => {
   const float32 = Math.fround;
-  const [BACKGROUND, FOREGROUND, OUTSIDE, SEEN, MEASURED] = [0, 1, 2, 3, 4]; // what a pixel of a labelled map is
 
   // The four source pixels of every pixel along one axis and their weights, computed in float32 as OpenCV's INTER_CUBIC does.
   function taps(numIn, numOut) {
@@ -108,93 +107,111 @@ const wsolkern = (() => {
     return Math.trunc(threshold * score.highest);
   }
 
-  // The boxes of the contours above a level, x0 y0 x1 y1 in one Int32Array: outer borders and hole borders of the 8-connected
-  // components ("all", MaxBoxAccV2), or the contour of largest area ("largest", MaxBoxAcc). Without foreground one of zeros.
+  // A binary image as runs of equal pixels along its rows, joined to components: foreground where runs of neighbouring rows
+  // touch at an edge or a corner (8-connected), background where they touch at an edge (4-connected). The number of a
+  // component is that of its first run in raster order.
+  function components(image, level, height, width) {
+    const firstOfRow = new Int32Array(height + 1);
+    const [from, to, foreground, root] = [[], [], [], []];
+    for (let y = 0; y < height; y++) {
+      firstOfRow[y] = from.length;
+      const row = y * width;
+      let begin = 0;
+      for (let x = 1; x <= width; x++) {
+        if (x < width && image[row + x] > level === image[row + begin] > level) continue;
+        from.push(begin);
+        to.push(x - 1);
+        foreground.push(image[row + begin] > level);
+        root.push(root.length);
+        begin = x;
+      }
+    }
+    firstOfRow[height] = from.length;
+    const find = (run) => {
+      while (root[run] !== run) run = root[run] = root[root[run]];
+      return run;
+    };
+    for (let y = 1; y < height; y++) {
+      let above = firstOfRow[y - 1];
+      for (let run = firstOfRow[y]; run < firstOfRow[y + 1]; run++) {
+        while (to[above] + 1 < from[run]) above++; // ends before, and not even a corner touches
+        for (let each = above; each < firstOfRow[y] && from[each] <= to[run] + 1; each++) {
+          if (foreground[each] !== foreground[run]) continue;
+          if (!foreground[run] && (to[each] < from[run] || from[each] > to[run])) continue; // a corner only
+          const [a, b] = [find(each), find(run)];
+          root[Math.max(a, b)] = Math.min(a, b);
+        }
+      }
+    }
+    for (let run = 0; run < root.length; run++) root[run] = find(run);
+    return { firstOfRow, from, to, foreground, root };
+  }
+
+  // The extent of every component, by number: x0 y0 x1 y1, inclusive.
+  function extents({ firstOfRow, from, to, root }) {
+    const found = new Map();
+    for (let y = 0; y + 1 < firstOfRow.length; y++) {
+      for (let run = firstOfRow[y]; run < firstOfRow[y + 1]; run++) {
+        const box = found.get(root[run]);
+        if (box === undefined) {
+          found.set(root[run], [from[run], y, to[run], y]);
+        } else {
+          if (from[run] < box[0]) box[0] = from[run];
+          if (to[run] > box[2]) box[2] = to[run];
+          box[3] = y;
+        }
+      }
+    }
+    return found;
+  }
+
+  // The boxes of the contours above a level, x0 y0 x1 y1 in one Int32Array: the outer borders of components and the borders
+  // of their holes ("all", MaxBoxAccV2), or the contour of largest area ("largest", MaxBoxAcc). No foreground: one of zeros.
   function contourBoxes(score, level, contours = "all") {
     const { levels: image, height, width } = score;
-    const wide = width + 2; // a frame of background around the map
-    const label = new Uint8Array(wide * (height + 2));
-    let any = false;
-    for (let y = 0; y < height; y++) {
-      for (let x = 0; x < width; x++) {
-        if (image[y * width + x] > level) {
-          label[(y + 1) * wide + x + 1] = FOREGROUND;
-          any = true;
-        }
-      }
-    }
-    if (!any) return Int32Array.of(0, 0, 0, 0);
-    const fours = [-wide, -1, 1, wide];
-    const eights = [-wide - 1, -wide, -wide + 1, -1, 1, wide - 1, wide, wide + 1];
-    const stack = new Int32Array(label.length);
-
-    // Marks the component of a pixel and gives its extent.
-    function flood(start, from, to, neighbours) {
-      let [x0, y0, x1, y1, depth] = [wide, height + 2, 0, 0, 0];
-      label[start] = to;
-      stack[depth++] = start;
-      while (depth > 0) {
-        const at = stack[--depth];
-        const y = Math.trunc(at / wide);
-        const x = at - y * wide;
-        if (x < x0) x0 = x;
-        if (x > x1) x1 = x;
-        if (y < y0) y0 = y;
-        if (y > y1) y1 = y;
-        for (const step of neighbours) {
-          if (label[at + step] === from) { // beyond the ends it is undefined
-            label[at + step] = to;
-            stack[depth++] = at + step;
-          }
-        }
-      }
-      return [x0 - 1, y0 - 1, x1 - 1, y1 - 1];
-    }
-
+    if (score.highest <= level) return Int32Array.of(0, 0, 0, 0);
+    const found = components(image, level, height, width);
+    const isHole = ([x0, y0, x1, y1]) => x0 > 0 && y0 > 0 && x1 < width - 1 && y1 < height - 1;
+    const clipped = ([x0, y0, x1, y1]) => [x0, y0, Math.min(x1 + 1, width - 1), Math.min(y1 + 1, height - 1)];
+    if (contours === "largest") return Int32Array.from(clipped(largest(found, isHole, height, width)));
     const boxes = [];
-    const add = (x0, y0, x1, y1) => boxes.push(x0, y0, Math.min(x1 + 1, width - 1), Math.min(y1 + 1, height - 1));
-    flood(0, BACKGROUND, OUTSIDE, fours);
-    if (contours === "largest") {
-      for (let at = 0; at < label.length; at++) if (label[at] === BACKGROUND) label[at] = FOREGROUND; // holes are filled
-      let most = -1;
-      for (let at = 0; at < label.length; at++) {
-        if (label[at] !== FOREGROUND) continue;
-        const box = flood(at, FOREGROUND, SEEN, eights);
-        const area = twiceArea(box);
-        if (area >= most) {
-          most = area; // of equals the one that is met last
-          boxes.length = 0;
-          add(...box);
-        }
-        for (let y = box[1] + 1; y <= box[3] + 1; y++) {
-          for (let x = box[0] + 1; x <= box[2] + 1; x++) if (label[y * wide + x] === SEEN) label[y * wide + x] = MEASURED;
-        }
-      }
-      return Int32Array.from(boxes);
-    }
-    for (let at = 0; at < label.length; at++) {
-      if (label[at] === FOREGROUND) {
-        add(...flood(at, FOREGROUND, SEEN, eights));
-      } else if (label[at] === BACKGROUND) {
-        const [x0, y0, x1, y1] = flood(at, BACKGROUND, OUTSIDE, fours);
-        add(x0 - 1, y0 - 1, x1 + 1, y1 + 1); // a hole's border is one pixel around it
-      }
+    for (const [number, box] of extents(found)) {
+      if (found.foreground[number]) boxes.push(...clipped(box));
+      else if (isHole(box)) boxes.push(...clipped([box[0] - 1, box[1] - 1, box[2] + 1, box[3] + 1]));
     }
     return Int32Array.from(boxes);
+  }
 
-    // Twice the area that the contour of the component encloses: 2 for each full 2x2 square, 1 for each of three pixels.
-    function twiceArea([x0, y0, x1, y1]) {
-      let area = 0;
-      for (let y = y0 + 1; y <= y1; y++) {
-        for (let x = x0 + 1; x <= x1; x++) {
-          const at = y * wide + x;
-          const pixels =
-            (label[at] === SEEN) + (label[at + 1] === SEEN) + (label[at + wide] === SEEN) + (label[at + wide + 1] === SEEN);
-          area += pixels === 4 ? 2 : pixels === 3 ? 1 : 0;
-        }
+  // The extent of the component that encloses most with its holes filled; of equals the one that begins last. Area is that
+  // of the polygon through the border pixels' centres: 1 for each 2x2 square of pixels, 1/2 for three of its pixels.
+  function largest(found, isHole, height, width) {
+    const filled = new Uint8Array(height * width);
+    const boxes = extents(found);
+    paintRuns(found, width, (run) => (found.foreground[run] || isHole(boxes.get(found.root[run])) ? 1 : 0), filled);
+    const whole = components(filled, 0, height, width);
+    const label = paintRuns(whole, width, (run) => whole.root[run], new Int32Array(height * width));
+    const twiceArea = new Float64Array(whole.root.length);
+    for (let y = 0; y + 1 < height; y++) {
+      for (let at = y * width; at + 1 < (y + 1) * width; at++) {
+        const [a, b] = [filled[at], filled[at + 1]];
+        const pixels = a + b + filled[at + width] + filled[at + width + 1];
+        if (pixels >= 3) twiceArea[label[a ? at : at + 1]] += pixels - 2; // all of one component
       }
-      return area;
     }
+    let best = null;
+    for (const [number, box] of extents(whole)) { // in the order in which they begin
+      if (whole.foreground[number] && (best === null || twiceArea[number] >= twiceArea[best.number])) best = { number, box };
+    }
+    return best.box;
+  }
+
+  function paintRuns({ firstOfRow, from, to }, width, valueOf, out) {
+    for (let y = 0; y + 1 < firstOfRow.length; y++) {
+      for (let run = firstOfRow[y]; run < firstOfRow[y + 1]; run++) {
+        out.fill(valueOf(run), y * width + from[run], y * width + to[run] + 1);
+      }
+    }
+    return out;
   }
 
   // IoU of two boxes with inclusive corners.

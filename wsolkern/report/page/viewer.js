@@ -383,7 +383,7 @@
       const source = pictureOf(image);
       panel.picture.hidden = !source;
       if (source) panel.picture.src = source;
-      panel.stage.style.aspectRatio = `${imageSizes[2 * image + 1] || width} / ${imageSizes[2 * image] || height}`;
+      panel.stage.style.setProperty("--ratio", (imageSizes[2 * image + 1] || width) / (imageSizes[2 * image] || height));
     }
     renew();
   }
@@ -487,7 +487,7 @@
   filters.addEventListener("submit", (event) => event.preventDefault());
   window.addEventListener("scroll", layOutSoon, { passive: true });
   window.addEventListener("resize", layOutSoon);
-  if (data.runs[0].areScoreMaps) for (const id of ["kind", "percentile", "percentile-label"]) byId(id).disabled = true;
+  for (const id of ["controls-kind", "percentile", "percentile-label"]) byId(id).hidden = data.runs[0].areScoreMaps;
   choose();
   document.documentElement.dataset.ready = "yes";
 })();
