@@ -10,7 +10,7 @@ again, and :mod:`wsolkern.studies.looking` looks at its images at the thresholds
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
@@ -67,7 +67,7 @@ class RunReport:
     """By size of the object and, where images have labels, by class."""
     looked: Looked
     """What each image gives."""
-    predicted: dict[str, int]
+    predicted: Mapping[str, int]
     """Image id -> class of its largest logit, where the store has logits."""
     manifest: Manifest | None
     """Of its store; None for a folder of maps."""
