@@ -15,7 +15,7 @@ import numpy as np
 from wsolkern.datasets.thumbnails import thumbnails
 from wsolkern.files import write_whole
 from wsolkern.metrics.breakdown import CATEGORIES
-from wsolkern.report.page import Page, Run, View, render
+from wsolkern.report.page import Page, Run, Section, View
 from wsolkern.report.plain import visible
 from wsolkern.report.sections import sections_of
 
@@ -46,6 +46,7 @@ def page_of(
     with_thumbnails: bool = True,
     beside: str | os.PathLike[str] = ".",
     title: str = "",
+    sections: Sequence[Section] | None = None,
     progress: Callable[[str, int, int], object] | None = None,
 ) -> Page:
     """What the file says, all of it.
@@ -57,6 +58,7 @@ def page_of(
             :data:`MOST_THUMBNAILS`; else the page links to the files.
         beside: The folder that the page will be in, which links start from.
         title: What stands above; "": the names of the runs and the split.
+        sections: What stands above the viewer, for those who have others; None: what :func:`sections_of` gives.
         progress: Called with "thumbnails", the number of images done and of all.
 
     Raises:
@@ -92,7 +94,7 @@ def page_of(
         classes=classes if ids else None,
         thumbnails=small,
         links=links,
-        sections=sections_of(report),
+        sections=sections_of(report) if sections is None else sections,
     )
 
 
@@ -103,6 +105,8 @@ def html_of(report: "Report", **how: Any) -> str:
         report: What was gathered.
         how: All else that :func:`page_of` takes.
     """
+    from wsolkern.report.page import render
+
     return render(page_of(report, **how))
 
 
