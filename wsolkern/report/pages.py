@@ -15,7 +15,7 @@ import numpy as np
 from wsolkern.datasets.thumbnails import thumbnails
 from wsolkern.files import write_whole
 from wsolkern.metrics.breakdown import CATEGORIES
-from wsolkern.report.page import Page, Run, Section, View
+from wsolkern.report.page import Page, Run, Section, View, render
 from wsolkern.report.plain import visible
 from wsolkern.report.sections import sections_of
 
@@ -105,8 +105,6 @@ def html_of(report: "Report", **how: Any) -> str:
         report: What was gathered.
         how: All else that :func:`page_of` takes.
     """
-    from wsolkern.report.page import render
-
     return render(page_of(report, **how))
 
 

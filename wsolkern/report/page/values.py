@@ -83,3 +83,35 @@ class Page:
     links: Sequence[str | None] | None = None
     """Relative addresses of the images' files, where thumbnails are left out."""
     sections: Sequence[Section] = field(default_factory=tuple)
+
+    def check(self) -> None:
+        """Does nothing if all parts are about the same images, thresholds and normalizations.
+
+        Raises:
+            ValueError: They are not; the message names the part.
+        """
+        num, num_thresholds = len(self.ids), len(self.thresholds)
+        parts: dict[str, Sequence[object] | np.ndarray | None] = {
+            "truths": self.truths,
+            "image_sizes": self.image_sizes,
+            "classes": self.classes,
+            "thumbnails": self.thumbnails,
+            "links": self.links,
+        }
+        for run in self.runs:
+            parts |= {f"maps of {run.name}": run.maps, f"predicted classes of {run.name}": run.predicted}
+            if len(run.views) != len(self.normalizations):
+                raise ValueError(f"{run.name}: expected {len(self.normalizations)} views, found {len(run.views)}")
+            for name, view in zip(self.normalizations, run.views, strict=True):
+                for part in ("boxes", "ious", "best_ious", "best_at", "curves", "num_contours", "degenerate", "errors"):
+                    parts[f"{part} of {run.name}, {name}"] = getattr(view, part)
+                if num and view.curves.shape[1] != num_thresholds:
+                    found = view.curves.shape[1]
+                    raise ValueError(
+                        f"curves of {run.name}, {name}: expected {num_thresholds} thresholds, found {found}"
+                    )
+        for part, values in parts.items():
+            if values is not None and len(values) != num:
+                raise ValueError(f"{part}: expected {num} images, found {len(values)}")
+        if num and not 1 <= len(self.runs) <= 2:
+            raise ValueError(f"runs: expected one or two, found {len(self.runs)}")

@@ -19,12 +19,11 @@ from small_world import SIZE, furnish, split_of
 from wsolkern import studies
 from wsolkern.cams import CamStore, CamWriter, Manifest
 from wsolkern.cli import app
-from wsolkern.report import notebook, page, pages
+from wsolkern.report import notebook, pages
 from wsolkern.studies import evaluation, reporting
 
 HOW = ["--size", SIZE, "--interval", 0.05, "--num-bootstrap", 50, "--confidence", 0.9]
 SOME = [*HOW, "-n", "minmax ivr:0.3", "--sweep", "ivr:0.1..0.2/0.1"]
-needs_render = pytest.mark.skipif(not hasattr(page, "render"), reason="wsolkern.report.page has no render here")
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +57,6 @@ def scripts(path) -> dict[str, dict]:
     return {name: json.loads(text) for name, text in found}
 
 
-@needs_render
 def test_a_report_holds_its_result_and_verify_makes_it_again(world, tmp_path):
     out = tmp_path / "report.html"
     done = report(world, out, "--json", tmp_path / "report.json")
@@ -74,7 +72,6 @@ def test_a_report_holds_its_result_and_verify_makes_it_again(world, tmp_path):
     assert "does not hold" in run("verify", out, code=1).output
 
 
-@needs_render
 def test_two_reports_are_the_same_bytes(world, tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -82,7 +79,6 @@ def test_two_reports_are_the_same_bytes(world, tmp_path):
     assert (tmp_path / "a/report.html").read_bytes() == (tmp_path / "b/report.html").read_bytes()
 
 
-@needs_render
 @pytest.mark.parametrize("kind", ["boxes", "masks", "two"])
 def test_a_page_loads_nothing(world, tmp_path, kind):
     out = tmp_path / "page.html"
@@ -102,7 +98,6 @@ def test_a_page_loads_nothing(world, tmp_path, kind):
     assert not re.search(r"@import|url\(\s*[\"']?https?:|fetch\(|XMLHttpRequest|WebSocket", text)
 
 
-@needs_render
 def test_a_comparison_is_of_the_images_of_both(world, tmp_path):
     done = compare(world, tmp_path / "compare.html", "--json", tmp_path / "compare.json", code=1)
     assert "other: 2 maps were left out, the first is CUB-test-0.jpg" in done.output.replace("\n", " ")
@@ -116,7 +111,6 @@ def test_a_comparison_is_of_the_images_of_both(world, tmp_path):
     assert "holds" in run("verify", tmp_path / "compare.html", "--run", 2).output
 
 
-@needs_render
 def test_names_of_classes_come_from_beside_the_split(world, tmp_path):
     copy = tmp_path / "metadata"
     shutil.copytree(world / "metadata/CUB", copy)
@@ -130,7 +124,6 @@ def test_names_of_classes_come_from_beside_the_split(world, tmp_path):
     assert "expected a name for each class up to 2, found 1" in done.output
 
 
-@needs_render
 def test_a_notebook_shows_the_page_itself(world):
     split = split_of(world, "CUB/test")
     how = {"size": (SIZE, SIZE), "num_resamples": 50, "confidence": 0.9, "candidates": None}
