@@ -206,9 +206,12 @@ class Look:
         scores: Any = maps if of is None else normalize(maps, of[row])
         nearest = np.zeros((len(maps), len(thresholds), 4), np.int32)
         for n, per_threshold in enumerate(threshold_boxes(scores, thresholds)):
+            every = np.concatenate([np.asarray(each) for each in per_threshold])
+            ious, start = ious_reference(every, truth[n]).max(axis=1), 0
             for d, each in enumerate(per_threshold):
-                some = np.asarray(each)
-                nearest[n, d] = some[ious_reference(some, truth[n]).max(axis=1).argmax()]
+                stop = start + len(each)
+                nearest[n, d] = every[start + ious[start:stop].argmax()]
+                start = stop
         return nearest
 
     def _is_misclassified(self, image_id: str) -> bool:
