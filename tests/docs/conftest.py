@@ -7,6 +7,7 @@ Source: none.
 import os
 import shutil
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -38,6 +39,8 @@ def furnished(tmp_path_factory):
         with CamWriter(place / f"runs/cub-vgg16-cam-{split}", run) as writer:
             writer.add(ids, cams[0], nwc_cams=cams[1])
         if split == "test":
+            with CamWriter(place / "runs/cub-vgg16-has-test", replace(run, method="HaS", nwc=False)) as writer:
+                writer.add(ids, cams[1])
             for image_id, cam, scores in zip(
                 ids, cams[0], normalize(resize(cams[0], (224, 224)), "minmax"), strict=True
             ):

@@ -16,7 +16,7 @@ from wsolkern.metrics import Evaluator, GroundTruth, Protocol, bootstrap
 from wsolkern.metrics.bootstrap import Bootstrap, BootstrapEvaluator, percentile_interval, resamples
 from wsolkern.metrics.metric import Metric
 from wsolkern.normalization import parse_all
-from wsolkern.ops import DEFAULT_THRESHOLDS, box_hits
+from wsolkern.ops import DEFAULT_THRESHOLDS, box_hits, box_ious, pixel_histograms
 
 SIZE = (40, 48)
 NUM_IMAGES, NUM_RESAMPLES = 21, 40
@@ -352,3 +352,55 @@ def test_result_turns_into_json_with_all_pairs():
     assert len(pairs) == len(content["differences"]) == 6 and ("minmax", "max") in pairs
     with pytest.raises(KeyError, match="no normalization 'pas:0.9'; there are minmax, max"):
         computed("MaxBoxAccV2")["pas:0.9"]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_what_is_known_already_packs_into_the_same_rows(metric):
+    truth = GroundTruth(make_boxes(), make_masks())
+    protocol = Protocol(NORMALIZATIONS, size=SIZE)
+    judge = BootstrapEvaluator(protocol, truth, metric, IDS)
+    contours = Metric.parse(metric).contours
+    if contours:
+        known = box_ious(CAMS, [*make_boxes().values()], NORMALIZATIONS, contours=contours, size=SIZE)
+    else:
+        known = pixel_histograms(CAMS, np.stack([*make_masks().values()]), NORMALIZATIONS, size=SIZE)
+    np.testing.assert_array_equal(judge.pack_known(known), judge.pack(CAMS, IDS))
+    with pytest.raises(ValueError, match=r"known: expected \[4, N, .*found \[3, 21, "):
+        judge.pack_known(known[:3])
+    if contours:
+        fixed = BootstrapEvaluator(protocol, truth, metric, IDS, thresholds=FIXED)
+        with pytest.raises(ValueError, match="known: expected the box rule choe and all thresholds"):
+            fixed.pack_known(known)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_some_of_the_images_are_resampled_as_if_there_were_no_others(metric):
+    truth, some = GroundTruth(make_boxes(), make_masks()), [0, 2, 3, 5, 8, 13, 20]
+    protocol, names = Protocol(NORMALIZATIONS, size=SIZE), [IDS[place] for place in some]
+    every, alone = (BootstrapEvaluator(protocol, truth, metric, each) for each in (IDS, names))
+    order = np.random.default_rng(0).permutation(NUM_IMAGES)
+    every.update(CAMS[order], [IDS[place] for place in order])
+    alone.update(CAMS[some], names)
+    found = every.compute(NUM_RESAMPLES, among=reversed(names))
+    wanted = alone.compute(NUM_RESAMPLES)
+    assert found.to_dict() == wanted.to_dict()
+    np.testing.assert_array_equal(found.resampled, wanted.resampled)
+    with pytest.raises(ValueError, match="among: expected images that were counted"):
+        every.compute(NUM_RESAMPLES, among=["another.jpg"])
+
+
+def test_a_difference_of_two_runs_is_of_the_same_resamples():
+    truth, protocol = GroundTruth(make_boxes()), Protocol(NORMALIZATIONS, size=SIZE)
+    found = []
+    for cams in (CAMS, CAMS[::-1].copy()):
+        judge = BootstrapEvaluator(protocol, truth, "MaxBoxAccV2", IDS)
+        judge.update(cams, IDS)
+        found.append(judge.compute(NUM_RESAMPLES))
+    first, second = found
+    difference = first.difference("max", "ivr:0.45", second)
+    assert difference.figure == round(first["max"].figure - second["ivr:0.45"].figure, 9)
+    resampled = np.round(first.resampled[:, 1] - second.resampled[:, 2], 9)
+    assert difference.interval == percentile_interval(resampled, 0.95)
+    assert difference.share_above == (resampled > 0).mean()
+    with pytest.raises(ValueError, match="of: expected metric, images, seed"):
+        first.difference("max", "max", judge.compute(NUM_RESAMPLES, seed=1))

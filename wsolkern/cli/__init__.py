@@ -15,6 +15,7 @@ import typer
 import wsolkern
 from wsolkern.cli import (
     boxes,
+    compare,
     demo,
     diagnose,
     doctor,
@@ -24,6 +25,7 @@ from wsolkern.cli import (
     import_dataset,
     make_dataset,
     profile,
+    report,
     select,
     show,
     store,
@@ -46,6 +48,8 @@ for command in (
     select.select,
     table.table,
     boxes.boxes,
+    report.report,
+    compare.compare,
     show.show,
     figure.figure,
     verify.verify,

@@ -25,7 +25,9 @@ def verify(
     result: Annotated[
         Path,
         typer.Argument(
-            metavar="RESULT", help="The JSON of wsolkern evaluate, sweep, select or table.", show_default=False
+            metavar="RESULT",
+            help="The JSON of wsolkern evaluate, sweep, select or table, or the page of report or compare.",
+            show_default=False,
         ),
     ],
     maps: options.optional(
@@ -41,6 +43,7 @@ def verify(
     ) = None,
     mask_root: options.optional(list[str], "The same for folders of masks.", metavar="[OLD=]DIR") = None,
     allow_missing_ignore: options.AllowMissingIgnore = False,
+    run: Annotated[int, typer.Option(min=1, max=2, help="Which run of a page that compares two.")] = 1,
     sample: options.optional(
         int,
         "Look at so many images only (evaluate, sweep): compares the engine with the reference on them, and refutes "
@@ -80,7 +83,7 @@ def verify(
 
         with studying.running() as progress:
             found = studies.verify(
-                result, **places, sample=sample, seed=seed, load=load, device=device, progress=progress
+                result, **places, run=run, sample=sample, seed=seed, load=load, device=device, progress=progress
             )
         terminal.deliver_result(json_file, found.to_dict, lambda: _print(found), lambda: _finish(found))
 

@@ -101,15 +101,30 @@ class Bootstrap:
         interval = percentile_interval(self.resampled[:, column], self.confidence)
         return Estimate(self.normalizations[column], float(self.figures[column]), interval)
 
-    def difference(self, first: str | Normalization, second: str | Normalization) -> Difference:
-        """The first normalization's figure minus the second's, rounded to :data:`DECIMALS`."""
-        a, b = self._column(first), self._column(second)
+    def difference(
+        self, first: str | Normalization, second: str | Normalization, of: "Bootstrap | None" = None
+    ) -> Difference:
+        """The first normalization's figure minus the second's, rounded to :data:`DECIMALS`.
+
+        Args:
+            first: A normalization.
+            second: Another one, or the same one of another run.
+            of: The second one's bootstrap: other maps of the same images, resampled in the same way; None: this one.
+
+        Raises:
+            ValueError: The other one is of another metric, number of images, seed, confidence or number of resamples.
+        """
+        of = of or self
+        mine, theirs = ((str(o.metric), o.num_images, o.seed, o.confidence, len(o.resampled)) for o in (self, of))
+        if mine != theirs:
+            raise ValueError(f"of: expected metric, images, seed, confidence and resamples {mine}, found {theirs}")
+        a, b = self._column(first), of._column(second)
         # Adding 0 makes 0 of -0.
-        figure = round(float(self.figures[a] - self.figures[b]), DECIMALS) + 0.0
-        resampled = np.round(self.resampled[:, a] - self.resampled[:, b], DECIMALS) + 0.0
+        figure = round(float(self.figures[a] - of.figures[b]), DECIMALS) + 0.0
+        resampled = np.round(self.resampled[:, a] - of.resampled[:, b], DECIMALS) + 0.0
         return Difference(
             self.normalizations[a],
-            self.normalizations[b],
+            of.normalizations[b],
             figure=figure,
             interval=percentile_interval(resampled, self.confidence),
             share_above=float((resampled > 0).mean()),
@@ -225,6 +240,26 @@ class BootstrapEvaluator:
         """
         cams = inputs.plain(cams, "cams")
         return self._rows.pack(cams, self.truth.check_ids(image_ids, len(cams)))
+
+    def pack_known(self, known: np.ndarray) -> np.ndarray:
+        """The same of a batch that was looked at already, so that no box is found and no pixel counted again.
+
+        Args:
+            known: IoUs of the metric's contours at the protocol's thresholds, float64 [M, N, T], as
+                :func:`wsolkern.ops.box_ious` gives them; for PxAP histograms, int64 [M, N, 2, T + 2], as
+                :func:`wsolkern.ops.pixel_histograms` does.
+
+        Returns:
+            uint8 [N, row_bytes].
+
+        Raises:
+            ValueError: Another shape; thresholds are fixed, or the box rule is not "choe".
+        """
+        ends = (len(self.protocol.thresholds),) if self.metric.contours else (2, len(self.protocol.thresholds) + 2)
+        if known.shape != (len(self.protocol.names), *known.shape[1:2], *ends):
+            wanted = ", ".join(map(str, (len(self.protocol.names), "N", *ends)))
+            raise ValueError(f"known: expected [{wanted}], found {list(known.shape)}")
+        return self._rows.pack_known(known)
 
     def add(self, rows: np.ndarray, image_ids: Sequence[Any]) -> None:
         """Counts images of which :meth:`pack` gave the rows.
@@ -343,7 +378,14 @@ class BootstrapEvaluator:
             places[place] = None
         return places
 
-    def compute(self, num_resamples: int = 1000, *, seed: int = 0, confidence: float = 0.95) -> Bootstrap:
+    def compute(
+        self,
+        num_resamples: int = 1000,
+        *,
+        seed: int = 0,
+        confidence: float = 0.95,
+        among: Iterable[Any] | None = None,
+    ) -> Bootstrap:
         """The figures of what was counted so far, and their spread over resamples of the images.
 
         A maximum over thresholds is found anew in every resample and adapts to it, so that resampled figures lie a
@@ -354,6 +396,7 @@ class BootstrapEvaluator:
             num_resamples: B; an interval's ends lie between two resamples, so at least 2 / (1 - confidence) - 1.
             seed: Same images, same seed (and same numpy): same resamples, whatever the batches were.
             confidence: How often an interval shall hold the true figure, a fraction.
+            among: The images that count, such as those that two runs have in common; None: all that were counted.
 
         Raises:
             ValueError: No image was counted; an argument is not as above; the images, or a resample of them, have no
@@ -361,28 +404,35 @@ class BootstrapEvaluator:
         """
         interval_rank(num_resamples, confidence)
         with self._lock:
-            counted = list(self._counted)
-        num_images = len(counted)
+            counted = np.array(list(self._counted), np.int64)
+        if among is not None:
+            places = np.array([self._places.get(each, -1) for each in among], np.int64)
+            if not np.isin(places, counted).all():
+                raise ValueError("among: expected images that were counted, found another one")
+        chosen = np.arange(len(counted)) if among is None else np.flatnonzero(np.isin(counted, places))
+        num_images = len(chosen)
         if num_images == 0:
             raise ValueError("no image was counted yet: call update first")
         # Counts are exact in these numbers, and matrix products of them are fast.
         number = np.dtype(self._rows.number if num_images < 1 << 24 else np.float64)
-        figures = self._figures(np.ones((1, num_images), number))[0]
+        once = np.zeros((1, len(counted)), number)
+        once[0, chosen] = 1
+        figures = self._figures(once, num_images)[0]
         resampled = np.empty((num_resamples, len(figures)))
-        # Images are numbered in the split's order; row r of the file is image ranks[r].
-        ranks = np.argsort(np.argsort(counted))
+        # Images are numbered in the split's order; row chosen[r] of the file is image ranks[r].
+        ranks = np.argsort(np.argsort(counted[chosen]))
         draws = resamples(num_images, num_resamples, seed)
-        at_a_time = max(1, _RESAMPLES_BYTES // (number.itemsize * max(num_images, self._rows.num_columns)))
+        at_a_time = max(1, _RESAMPLES_BYTES // (number.itemsize * max(len(counted), self._rows.num_columns)))
         for start in range(0, num_resamples, at_a_time):
-            weights = np.empty((min(at_a_time, num_resamples - start), num_images), number)
+            weights = np.zeros((min(at_a_time, num_resamples - start), len(counted)), number)
             for row in weights:
-                row[...] = next(draws)[ranks]
-            resampled[start : start + len(weights)] = self._figures(weights)
+                row[chosen] = next(draws)[ranks]
+            resampled[start : start + len(weights)] = self._figures(weights, num_images)
         rows = tuple(self.protocol.normalizations or ())
         return Bootstrap(self.metric, num_images, seed, confidence, rows, figures, resampled)
 
-    def _figures(self, weights: np.ndarray) -> np.ndarray:
-        """The metric on images that are there ``weights`` times, float64 [R, M] from [R, N]."""
+    def _figures(self, weights: np.ndarray, num_drawn: int) -> np.ndarray:
+        """The metric on images that are there ``weights`` times, ``num_drawn`` in all: float64 [R, M] from [R, N]."""
         num_images = weights.shape[1]
         sums = np.zeros((len(weights), self._rows.num_columns), weights.dtype)
         num_rows = max(1, _BLOCK_BYTES // (weights.itemsize * self._rows.num_columns))
@@ -392,7 +442,7 @@ class BootstrapEvaluator:
                 packed = self._file.read(min(num_rows, num_images - start) * self._rows.row_bytes)
             rows = self._rows.unpack(np.frombuffer(packed, np.uint8).reshape(-1, self._rows.row_bytes))
             sums += weights[:, start : start + num_rows] @ rows.astype(weights.dtype)
-        return self._rows.figures(sums.astype(np.int64), num_images)
+        return self._rows.figures(sums.astype(np.int64), num_drawn)
 
 
 def rows_beside(state: str | os.PathLike[str]) -> str:
@@ -431,8 +481,8 @@ class _Hits:
         if thresholds is None:
             # Thresholds of one level have one foreground: the first of them stands for all.
             _, first = np.unique((protocol.thresholds * _MAX_LEVEL).astype(np.int64), return_index=True)
-            by_level = protocol.box_rule == CHOE
-            self._thresholds, self._chosen = protocol.thresholds[first] if by_level else protocol.thresholds, None
+            self._first = first if protocol.box_rule == CHOE else np.arange(len(protocol.thresholds))
+            self._thresholds, self._chosen = protocol.thresholds[self._first], None
         else:
             if len(thresholds) != num or any(set(ious) - set(each) for each in thresholds):
                 raise ValueError(f"thresholds: expected {num} times one for each IoU of {ious}, found {thresholds!r}")
@@ -458,7 +508,17 @@ class _Hits:
         hits = inputs.on_host(hits)  # [M, N, D, K]
         if self._chosen is not None:
             hits = np.take_along_axis(hits, np.searchsorted(self._thresholds, self._chosen), axis=3)
-        return np.packbits(np.moveaxis(hits, 0, 1).reshape(len(image_ids), self.num_columns), axis=1)
+        return self._packed(hits)
+
+    def pack_known(self, ious: np.ndarray) -> np.ndarray:
+        """The same from IoUs at the protocol's thresholds, float64 [M, N, T]."""
+        if self._chosen is not None or self._protocol.box_rule != CHOE:
+            raise ValueError("known: expected the box rule choe and all thresholds, found others")
+        return self._packed(ious[:, :, None, self._first] >= np.array(self._ious)[:, None])
+
+    def _packed(self, hits: np.ndarray) -> np.ndarray:
+        """Hits [M, N, D, K] as bits, uint8 [N, row_bytes]."""
+        return np.packbits(np.moveaxis(hits, 0, 1).reshape(hits.shape[1], self.num_columns), axis=1)
 
     def unpack(self, packed: np.ndarray) -> np.ndarray:
         """What the images add to the counts, [n, num_columns]."""
@@ -493,7 +553,11 @@ class _Histograms:
             backend=self._backend,
         )
         each: Any = inputs.on_host(histograms)
-        rows = np.moveaxis(each, 0, 1).reshape(len(image_ids), self.num_columns)
+        return self.pack_known(each)
+
+    def pack_known(self, histograms: np.ndarray) -> np.ndarray:
+        """The same from histograms, int64 [M, N, 2, T + 2]."""
+        rows = np.moveaxis(histograms, 0, 1).reshape(histograms.shape[1], self.num_columns)
         return np.ascontiguousarray(rows, self._dtype).view(np.uint8)
 
     def unpack(self, packed: np.ndarray) -> np.ndarray:

@@ -170,7 +170,6 @@ class GroupEvaluator:
         """Counts a batch, as :meth:`wsolkern.metrics.Evaluator.update`."""
         cams, image_ids = check_batch(self.protocol, self.truth, cams, image_ids)
         size, normalizations = self.protocol.size, self.protocol.normalizations
-        groups = np.array([self._groups[each] for each in image_ids], np.int64)
         degenerate = np.zeros((len(self.protocol.names), len(image_ids)), bool)
         maps: Any = cams
         if normalizations is not None:
@@ -182,13 +181,24 @@ class GroupEvaluator:
             if self.truth.boxes is not None:
                 how |= {"contours": "both", "iou_thresholds": self.protocol.iou_thresholds}
                 each_map: Any = box_hits(maps, self.truth.boxes_of(image_ids), normalizations, **how)
-                axis = 2
             else:
                 masks = self.truth.masks_of(image_ids, size)
-                each_map, axis = pixel_histograms(maps, masks, normalizations, **how), 1
+                each_map = pixel_histograms(maps, masks, normalizations, **how)
         except MapError as error:
             raise ImageError(image_ids[error.place], str(error)) from error
-        each_map = inputs.on_host(each_map)
+        self.add(inputs.on_host(each_map), degenerate, image_ids)
+
+    def add(self, each_map: np.ndarray, degenerate: np.ndarray, image_ids: Sequence[Any]) -> None:
+        """Counts images of which is known what they add.
+
+        Args:
+            each_map: Which thresholds hit, bool [2, M, N, D, T], with the largest contour and with all; for masks
+                histograms, int64 [M, N, 2, T + 2].
+            degenerate: Maps without a score map, bool [M, N].
+            image_ids: N ids, each of which has a group.
+        """
+        groups = np.array([self._groups[each] for each in image_ids], np.int64)
+        axis = 2 if self.truth.boxes is not None else 1
         counts, images, num_degenerate = list(self._held.counts), self._held.images.copy(), self._held.degenerate.copy()
         for group in np.unique(groups).tolist():
             places = np.flatnonzero(groups == group)

@@ -15,6 +15,7 @@ from wsolkern.report.plain import visible
 from wsolkern.report.tables import plain_table
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from rich.table import Table
 
     from wsolkern.metrics.bootstrap import Bootstrap
@@ -69,14 +70,31 @@ def draw_percentile_curves(
         ValueError: There is no curve, or the name ends in no format.
         OSError: The file cannot be written; it is as it was then.
     """
-    from wsolkern.report.drawing import PLAIN, check_picture
+    from wsolkern.report.drawing import check_picture
 
     check_picture(path)
+    style.save(path, percentile_figure(curves, title, levels, bootstrap))
+
+
+def percentile_figure(
+    curves: Sequence[PercentileCurve],
+    title: str = "",
+    levels: Sequence[Level] = (),
+    bootstrap: "Bootstrap | None" = None,
+) -> "Figure":
+    """The same as a figure of matplotlib; without a title there is no room for one.
+
+    Raises:
+        ValueError: There is no curve.
+    """
+    from wsolkern.report.drawing import PLAIN
+
     if not curves:
         raise ValueError("curves: expected at least one, that is two percentiles of one normalization, found none")
     metrics = list(dict.fromkeys(curve.metric for curve in curves))
     figure = style.new_figure(5.6 * len(metrics), 3.9, layout="constrained")
-    figure.suptitle(visible(title), fontsize=10, color=style.INK, **PLAIN)
+    if title:
+        figure.suptitle(visible(title), fontsize=10, color=style.INK, **PLAIN)
     for axis, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
         resampled = bootstrap if bootstrap is not None and bootstrap.metric == metric else None
         draw_axis(
@@ -90,7 +108,7 @@ def draw_percentile_curves(
                 f"bands and bars: {100 * resampled.confidence:.6g}% intervals, {len(resampled.resampled):,} resamples"
             )
             axis.set_title(note, fontsize=8, color=style.FAINT, loc="left")
-    style.save(path, figure)
+    return figure
 
 
 def draw_axis(

@@ -19,6 +19,7 @@ from wsolkern.report.plain import visible
 from wsolkern.report.tables import plain_table
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from rich.table import Table
 
 _POINT, _MARKED = style.Look(style.BLUE, "", "o"), style.Look(style.VERMILLION, "", "x")
@@ -85,6 +86,20 @@ def draw_extremes(path: str | os.PathLike, runs: Sequence[RunExtremes]) -> None:
     from wsolkern.report.drawing import check_picture
 
     check_picture(path)
+    style.save(path, extremes_figure(runs))
+
+
+def extremes_figure(runs: Sequence[RunExtremes], iou_threshold: float = 0.7, *, rasterized: bool = False) -> "Figure":
+    """The same as a figure of matplotlib.
+
+    Args:
+        runs: What to draw, at least one.
+        iou_threshold: At which boxes are right, for the legend; a fraction.
+        rasterized: In a file of lines the points are a picture, whose size does not depend on their number.
+
+    Raises:
+        ValueError: There is nothing to draw.
+    """
     if not runs:
         raise ValueError("runs: expected at least one, found none")
     by_box = bool(runs[0].localized)
@@ -105,19 +120,19 @@ def draw_extremes(path: str | os.PathLike, runs: Sequence[RunExtremes]) -> None:
     for axis in grid.flat[len(panels) :]:
         axis.set_axis_off()
     for axis, panel in zip(grid.flat, panels, strict=False):
-        _draw_panel(axis, *panel)
-    _legend(
-        figure, ("box right", "box wrong, at the best threshold for IoU 0.7") if by_box else ("map", "outlier minimum")
-    )
-    style.save(path, figure)
+        _draw_panel(axis, *panel, rasterized)
+    wrong = f"box wrong, at the best threshold for IoU {iou_threshold:g}"
+    _legend(figure, ("box right", wrong) if by_box else ("map", "outlier minimum"))
+    return figure
 
 
-def _draw_panel(axis, run: RunExtremes, subtitle: str, marked: np.ndarray) -> None:
+def _draw_panel(axis, run: RunExtremes, subtitle: str, marked: np.ndarray, rasterized: bool) -> None:
     from wsolkern.report.drawing import PLAIN
 
     used = has_range(run.minima, run.maxima)
     for shown, look in ((used & ~marked, _POINT), (used & marked, _MARKED)):
         how = {"facecolors": "none"} if look.marker == "o" else {}
+        how["rasterized"] = rasterized
         axis.scatter(
             run.minima[shown], run.maxima[shown], s=12, marker=look.marker, color=look.colour, linewidths=0.7, **how
         )

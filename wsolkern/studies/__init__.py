@@ -16,6 +16,7 @@ _HOMES = {
     "NothingCounted": "passes",
     "ProcessLost": "passes",
     "by_group": "images",
+    "compare": "reporting",
     "diagnose": "diagnosis",
     "doctor": "installation",
     "evaluate": "evaluation",
@@ -25,6 +26,7 @@ _HOMES = {
     "per_image": "images",
     "profile": "timing",
     "profile_function": "timing",
+    "report": "reporting",
     "select": "selection",
     "show": "showing",
     "sweep": "evaluation",
@@ -36,6 +38,7 @@ __all__ = [
     "NothingCounted",
     "ProcessLost",
     "by_group",
+    "compare",
     "diagnose",
     "doctor",
     "evaluate",
@@ -45,6 +48,7 @@ __all__ = [
     "per_image",
     "profile",
     "profile_function",
+    "report",
     "select",
     "show",
     "sweep",
@@ -61,6 +65,7 @@ if TYPE_CHECKING:
     from wsolkern.studies.installation import doctor
     from wsolkern.studies.localization import localizations
     from wsolkern.studies.passes import Interrupted, NothingCounted, ProcessLost
+    from wsolkern.studies.reporting import compare, report
     from wsolkern.studies.selection import select
     from wsolkern.studies.showing import show
     from wsolkern.studies.tabulation import table

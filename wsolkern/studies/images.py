@@ -247,17 +247,7 @@ def by_group(
     how: dict[str, Any] = {"size": size, "thresholds": thresholds, "iou_thresholds": iou_thresholds}
     with alone(resume, {os.fspath(maps): split}, mask_root, ranks):
         evaluator = evaluator_for(split, normalizations, mask_root=mask_root, **how)
-        bounds = None
-        if by == "class":
-            classes = sorted({split.class_labels[each] for each in split.image_ids})
-            places = {label: number for number, label in enumerate(classes)}
-            names = [str(label) for label in classes]
-            groups = {each: places[split.class_labels[each]] for each in split.image_ids}
-        else:
-            pixels = _measured(evaluator, split, progress, ranks)
-            readable = pixels[pixels >= 0]
-            bounds, names = size_bounds(readable) if len(readable) else (0, 0), list(SIZES)
-            groups = dict(zip(split.image_ids, np.searchsorted(bounds, pixels).tolist(), strict=True))
+        groups, names, bounds = grouping(by, evaluator, split, progress, ranks)
         counter = GroupEvaluator(evaluator.protocol, evaluator.truth, groups, names)
         counted = _pass(
             counter, maps, split, evaluator.normalizations is None, f"by {by}", started,
@@ -266,6 +256,22 @@ def by_group(
         )  # fmt: skip
     result, found = counter.compute()
     return Grouped(counted, result, by, found, bounds)
+
+
+def grouping(
+    by: str, evaluator: Evaluator, split: Metadata, progress: Progress | None = None, ranks: Ranks = ALONE
+) -> tuple[dict[str, int], list[str], tuple[int, int] | None]:
+    """The number of each image's group; the groups' names; by size, the bounds of :attr:`Grouped.size_bounds`."""
+    if by == "class":
+        classes = sorted({split.class_labels[each] for each in split.image_ids})
+        places = {label: number for number, label in enumerate(classes)}
+        names = [str(label) for label in classes]
+        return {each: places[split.class_labels[each]] for each in split.image_ids}, names, None
+    pixels = _measured(evaluator, split, progress, ranks)
+    readable = pixels[pixels >= 0]
+    bounds = size_bounds(readable) if len(readable) else (0, 0)
+    groups = dict(zip(split.image_ids, np.searchsorted(bounds, pixels).tolist(), strict=True))
+    return groups, list(SIZES), bounds
 
 
 def expect_groups(by: str, split: Metadata) -> None:

@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,10 +16,8 @@ import numpy as np
 from wsolkern import defaults
 from wsolkern.cams import open_maps
 from wsolkern.datasets import Metadata
-from wsolkern.datasets.folders import path_below
-from wsolkern.datasets.pixels import read_rgb
-from wsolkern.errors import ArgumentError, DatasetError
-from wsolkern.files import open_regular
+from wsolkern.datasets.thumbnails import small_image
+from wsolkern.errors import ArgumentError
 from wsolkern.metrics import formulas
 from wsolkern.metrics.localization import At, check_at
 from wsolkern.metrics.per_image import Chosen
@@ -503,16 +500,4 @@ def _pixels(root: str | os.PathLike[str], image_id: str, split: Metadata) -> np.
     Raises:
         DatasetError: It cannot be read.
     """
-    if not Path(root).is_dir():
-        raise DatasetError(f"{os.fspath(root)}: no such folder of images")
-    try:
-        with open_regular(path_below(Path(root), image_id)) as file:
-            image, _ = read_rgb(file, split.image_sizes.get(image_id) if split.image_sizes else None)
-            scale = _LONGEST / max(image.size)
-            if scale < 1:
-                image = image.resize([max(1, round(side * scale)) for side in image.size])
-            return np.asarray(image.convert("RGB"))
-    except Exception as error:  # a damaged file may raise anything
-        raise DatasetError(
-            f"{os.fspath(root)}/{image_id}: expected an image, found none that can be read ({error})"
-        ) from error
+    return np.asarray(small_image(root, image_id, split.image_sizes, _LONGEST))

@@ -1,6 +1,7 @@
 """Verify: a result that a study wrote, made again from the same maps and ground truth, and compared.
 
-In: the JSON of evaluate, sweep, select or table; where its data is now. Out: a Verification, a Check a part.
+In: the JSON of evaluate, sweep, select or table, or a page that holds one; where its data is now. Out: a Verification,
+a Check a part.
 Source: none.
 
 All of it is made again and compared with ``==``; or a sample is looked at, see :mod:`wsolkern.studies.sampling`.
@@ -8,7 +9,7 @@ All of it is made again and compared with ``==``; or a sample is looked at, see 
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,7 @@ from wsolkern.files import read_regular
 from wsolkern.metrics import Protocol, Result, SelectedThresholds
 from wsolkern.metrics.result import SCORE_MAPS
 from wsolkern.studies import paper
+from wsolkern.studies.embedded import is_page, results_in
 from wsolkern.studies.evaluation import Evaluation, evaluate, sweep
 from wsolkern.studies.images import by_group, per_image
 from wsolkern.studies.passes import Progress
@@ -96,6 +98,7 @@ def verify(
     maps: Place = None,
     metadata: Place = None,
     mask_root: Place = None,
+    run: int = 1,
     sample: int | None = None,
     seed: int = 0,
     load: Load = _load,
@@ -105,11 +108,12 @@ def verify(
     """Tells whether a result holds: its data is that which it names, and made again its figures are the same.
 
     Args:
-        result: The JSON that evaluate, sweep, select or table wrote.
+        result: The JSON that evaluate, sweep, select or table wrote, or the page of report or compare, which holds one.
         maps: Where the maps are now, if they moved: a folder, or several by the path that the result has, or by the
             beginning of it: {"runs": "/data/runs"}.
         metadata: The same of the ground truth; of a table it is the folder of DATASET/SPLIT folders.
         mask_root: The same of the masks.
+        run: Of a page that compares two runs, which of them is made again, 1 or 2.
         sample: Look at so many images only, of evaluate and sweep; see :mod:`wsolkern.studies.sampling`.
         seed: What they are drawn with.
         load: Reads the ground truth that a result's :class:`wsolkern.studies.provenance.Data` names.
@@ -122,7 +126,7 @@ def verify(
         OSError: The file cannot be read.
         DeviceUnavailable, NothingCounted, Interrupted: As from the study.
     """
-    content = _read(result)
+    content = _read(result, run)
     recorded, is_complete = _provenance_of(content, os.fspath(result))
     if sample is not None and sample < 1:
         raise ArgumentError("sample", f"expected a number of images from 1, found {sample}")
@@ -163,14 +167,21 @@ def _damaged(path: str | os.PathLike[str], error: Exception) -> DatasetError:
     return DatasetError(f"{os.fspath(path)}: damaged, or no result of a study: {reason}")
 
 
-def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The content of a file of JSON.
+def _read(path: str | os.PathLike[str], run: int) -> dict[str, Any]:
+    """The content of a file of JSON, or of a run of a page.
 
     Raises:
+        ArgumentError: There is no such run.
         DatasetError: It is none.
     """
+    text = read_regular(path)
+    found: Sequence[bytes | str] = results_in(text) if is_page(text) else [text]
+    if not found:
+        raise DatasetError(f"{os.fspath(path)}: expected a page of wsolkern report or compare, found another one")
+    if not 1 <= run <= len(found):
+        raise ArgumentError("run", f"expected 1 to {len(found)}, the runs that {os.fspath(path)} holds, found {run}")
     try:
-        content = json.loads(read_regular(path))
+        content = json.loads(found[run - 1])
     except (ValueError, RecursionError) as error:
         raise DatasetError(
             f"{os.fspath(path)}: expected the JSON of a result, found other content ({error})"

@@ -394,6 +394,15 @@ def _class_names(choices: Choices, out: str | os.PathLike, given: Sequence[str] 
         path = Path(out, CLASS_NAMES)
     if path is None:
         return None if given is None else list(given)
+    return read_class_names(path)
+
+
+def read_class_names(path: str | os.PathLike) -> list[str]:
+    """The names in a file of classes, such as class_names.txt of an import, by number.
+
+    Raises:
+        PathError: It is none, or has a name twice.
+    """
     try:
         names = _read_names(Path(path))
     except (OSError, UnicodeDecodeError) as error:

@@ -76,7 +76,11 @@ def _view(view: View) -> dict[str, Any]:
         "numContours": pack(view.num_contours, "i4"),
         "degenerate": pack(view.degenerate, "u1"),
         "errors": _named(view.errors),
-        "curves": {"num": pack(num, "i4"), "begin": pack(begin, "u2"), "value": pack(value, "f4")},
+        "curves": {
+            "num": pack(num, "i4"),
+            "begin": pack(begin, "u2" if view.curves.shape[1] <= 1 << 16 else "i4"),
+            "value": pack(value, "f4"),
+        },
     }
 
 

@@ -1,0 +1,200 @@
+"""``wsolkern report`` and ``wsolkern compare``: the files they write, and what they refuse before the work.
+
+In: a small world. Out: pages, JSON, messages.
+Source: the studies, which are tested where they are.
+"""
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+sys.path.append(str(Path(__file__).parents[1] / "studies"))
+from small_world import SIZE, furnish, split_of
+
+from wsolkern import studies
+from wsolkern.cams import CamStore, CamWriter, Manifest
+from wsolkern.cli import app
+from wsolkern.report import notebook, pages
+from wsolkern.studies import evaluation, reporting
+
+HOW = ["--size", SIZE, "--interval", 0.05, "--num-bootstrap", 50, "--confidence", 0.9]
+SOME = [*HOW, "-n", "minmax ivr:0.3", "--sweep", "ivr:0.1..0.2/0.1"]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """The small world, with a second run of CUB's test that lacks two images."""
+    root = furnish(tmp_path_factory.mktemp("world"))
+    store = CamStore(root / "CUB-test")
+    with CamWriter(root / "other", Manifest(dataset="CUB", split="test", method="HaS")) as writer:
+        for each in list(store.image_ids)[2:]:
+            writer.add([each], store.read(each, nwc=True)[None])
+    return root
+
+
+def run(*arguments, code=0):
+    done = CliRunner().invoke(app, [*map(str, arguments)])
+    assert done.exit_code == code, done.output
+    return done
+
+
+def report(world, out, *more, code=0, store="CUB-test", split="CUB/test"):
+    return run("report", world / store, "--metadata", world / "metadata" / split, "-o", out, *SOME, *more, code=code)
+
+
+def compare(world, out, *more, code=0, second="other"):
+    runs = world / "CUB-test", world / second
+    return run("compare", *runs, "--metadata", world / "metadata/CUB/test", "-o", out, *SOME, *more, code=code)
+
+
+def scripts(path) -> dict[str, dict]:
+    found = re.findall(r'<script type="application/json" id="(result[-\d]*)">(.*?)</script>', path.read_text(), re.S)
+    return {name: json.loads(text) for name, text in found}
+
+
+def test_a_report_holds_its_result_and_verify_makes_it_again(world, tmp_path):
+    out = tmp_path / "report.html"
+    done = report(world, out, "--json", tmp_path / "report.json")
+    assert f"{out}: open it in a browser; wsolkern verify {out} makes its figures again" in done.output.replace(
+        "\n", " "
+    )
+    content = json.loads((tmp_path / "report.json").read_text())
+    (held,) = scripts(out).values()
+    assert held == {name: each for name, each in content["runs"][0]["result"].items() if name != "seconds"}
+    assert [row["normalization"] for row in held["normalizations"]] == ["minmax", "ivr:0.3", "ivr:0.1", "ivr:0.2"]
+    assert "holds" in run("verify", out).output
+    out.write_text(out.read_text().replace('"num_images": 40', '"num_images": 39'))
+    assert "does not hold" in run("verify", out, code=1).output
+
+
+def test_two_reports_are_the_same_bytes(world, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        report(world, tmp_path / name / "report.html")
+    assert (tmp_path / "a/report.html").read_bytes() == (tmp_path / "b/report.html").read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["boxes", "masks", "two"])
+def test_a_page_loads_nothing(world, tmp_path, kind):
+    out = tmp_path / "page.html"
+    if kind == "two":
+        compare(world, out, "--allow-missing")
+    elif kind == "masks":
+        report(world, out, "--mask-root", world, store="OpenImages-test", split="OpenImages/test")
+        assert "The objects of this split are masks." in out.read_text()
+    else:
+        report(world, out, "--title", "<script>alert(1)</script>")
+        assert "<script>alert(1)" not in out.read_text()
+    text = out.read_text()
+    assert text[:15].lower() == "<!doctype html>"
+    assert not re.search(
+        r"<(?:script|img|link|iframe|source|object|embed)[^>]*(?:src|href|data)\s*=\s*[\"']?(?!data:)\w", text
+    )
+    assert not re.search(r"@import|url\(\s*[\"']?https?:|fetch\(|XMLHttpRequest|WebSocket", text)
+
+
+def test_a_comparison_is_of_the_images_of_both(world, tmp_path):
+    done = compare(world, tmp_path / "compare.html", "--json", tmp_path / "compare.json", code=1)
+    assert "other: 2 maps were left out, the first is CUB-test-0.jpg" in done.output.replace("\n", " ")
+    content = json.loads((tmp_path / "compare.json").read_text())
+    assert content["num_images"] == 38 and [each["name"] for each in content["runs"]] == ["CUB-test", "other"]
+    for each in content["differences"]["MaxBoxAccV2"]:
+        low, high = each["interval"]
+        assert f"{each['first']}: {each['figure']:+.2f} [{low:+.2f}, {high:+.2f}]" in done.output
+    assert [*scripts(tmp_path / "compare.html")] == ["result", "result-2"]
+    compare(world, tmp_path / "compare.html", "--allow-missing")
+    assert "holds" in run("verify", tmp_path / "compare.html", "--run", 2).output
+
+
+def test_names_of_classes_come_from_beside_the_split(world, tmp_path):
+    copy = tmp_path / "metadata"
+    shutil.copytree(world / "metadata/CUB", copy)
+    (copy / "class_names.txt").write_text("sparrow\n<i>wren</i>\ncrow\n")
+    arguments = "report", world / "CUB-test", "--metadata", copy / "test", "-o", tmp_path / "page.html", *SOME
+    run(*arguments)
+    text = (tmp_path / "page.html").read_text()
+    assert "sparrow" in text and "<i>wren" not in text and "&lt;i&gt;wren" in text
+    (tmp_path / "names.txt").write_text("only one\n")
+    done = run(*arguments, "--classes", tmp_path / "names.txt", code=2)
+    assert "expected a name for each class up to 2, found 1" in done.output
+
+
+def test_a_notebook_shows_the_page_itself(world):
+    split = split_of(world, "CUB/test")
+    how = {"size": (SIZE, SIZE), "num_resamples": 50, "confidence": 0.9, "candidates": None}
+    for metadata in (split, world / "metadata/CUB/test"):
+        found = notebook.widget(world / "CUB-test", metadata, "minmax", height=300, **how)
+        assert found.html == pages.html_of(studies.report(world / "CUB-test", split, "minmax", **how))
+    shown = found._repr_html_()
+    assert shown.startswith("<iframe") and 'srcdoc="&lt;!' in shown and shown.count("<") == 2
+    assert "allow-same-origin" not in shown and "height: 300px" in shown
+    two = notebook.widget(world / "CUB-test", split, "minmax", second=world / "other", **how)
+    assert two.report.is_comparison
+
+
+BAD = {
+    "no_html": (["-o", "page.pdf"], "--out: expected a name that ends in .html, found page.pdf"),
+    "no_folder": (["-o", "none/page.html"], "--out: "),
+    "same_file": (["-o", "page.html", "--json", "page.html"], "--out, --json: expected two files"),
+    "normalizations": (["-n", "softmax"], "softmax"),
+    "score_maps": (["--score-maps", "-n", "minmax"], "--normalizations: score maps are normalized already"),
+    "contours": (["--contours", "both"], "--contours: expected all or largest, found 'both'"),
+    "sweep": (["--sweep", "ivr:2"], "percentile 2.0 is not a fraction"),
+    "resamples": (["--num-bootstrap", "3", "--confidence", "0.99"], "expected at least"),
+    "confidence": (["--confidence", "95"], "confidence"),
+    "images": (["--images", "none"], "none: no such folder of images"),
+    "classes": (["--classes", "none.txt"], "none.txt"),
+    "masks": (["--mask-root", "."], "--mask-root: "),
+    "size": (["--size", "0"], "--size: "),
+    "interval": (["--interval", "2"], "--interval"),
+    "device": (["--device", "tpu"], "tpu"),
+    "metadata": (["--metadata", "none"], "none"),
+}
+
+
+@pytest.mark.parametrize("command", ["report", "compare"])
+@pytest.mark.parametrize("case", BAD)
+def test_what_is_wrong_is_said_before_the_work(world, tmp_path, monkeypatch, command, case):
+    options, text = BAD[case]
+    monkeypatch.chdir(tmp_path)
+    for study in (evaluation, reporting):
+        monkeypatch.setattr(study, "run_pass", lambda *_, **__: pytest.fail("it began"))
+    stores = [world / "CUB-test", world / "other"][: 1 + (command == "compare")]
+    given = ["--metadata", world / "metadata/CUB/test", "-o", "page.html", *SOME]
+    done = run(command, *stores, *given, *options, code=2)
+    message = " ".join(done.output.split())
+    assert "error: " in message and text in message and "Traceback" not in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_stores_that_are_not_there_or_of_other_images(world, tmp_path):
+    given = ["--metadata", world / "metadata/CUB/test", "-o", tmp_path / "page.html", *HOW]
+    for stores, text in (
+        (["report", world / "CUB-test", "--score-maps"], "holds raw CAMs, expected score maps"),
+        (["report", tmp_path / "none"], "none"),
+        (["report", world / "CUB-val"], "has none of the 40 images"),
+        (["compare", world / "CUB-test", world / "CUB-val"], "has none of the 40 images"),
+        (["compare", world / "CUB-test", world / "CUB-test"], "RUN_A, RUN_B: expected two runs"),
+    ):
+        done = run(*stores, *given, code=2)
+        assert text in " ".join(done.output.split())
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_a_page_does_not_replace_what_is_read(world, tmp_path):
+    copy = tmp_path / "names.html"
+    copy.write_text("a\nb\nc\n")
+    done = report(world, copy, "--classes", copy, code=2)
+    assert "is a file that the command reads" in " ".join(done.output.split())
+    assert copy.read_text() == "a\nb\nc\n"
+
+
+def test_without_jinja2_the_extra_is_named(world, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    done = report(world, tmp_path / "page.html", code=2)
+    assert "pip install 'wsolkern[report]'" in " ".join(done.output.split())
