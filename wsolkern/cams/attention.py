@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from wsolkern.cams.activation import Look
 from wsolkern.cams.extraction import NamedCams
-from wsolkern.cams.heads import Place, logits_of, record
+from wsolkern.cams.heads import logits_of
+from wsolkern.cams.places import Place, record
 from wsolkern.cams.tokens import attentions, classifier_logits, find_tokens
 
 if TYPE_CHECKING:

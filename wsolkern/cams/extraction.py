@@ -21,9 +21,6 @@ import numpy as np
 
 from wsolkern.cams.activation import Look, class_activation_maps
 from wsolkern.cams.heads import (
-    FUNCTION_ADVICE,
-    ForwardFails,
-    Place,
     expect_explained,
     expect_finite,
     find_head,
@@ -32,10 +29,10 @@ from wsolkern.cams.heads import (
     head_weights,
     logits_of,
     pooled,
-    record,
     unwrapped,
 )
 from wsolkern.cams.layouts import Layout
+from wsolkern.cams.places import FUNCTION_ADVICE, ForwardFails, Place, record
 from wsolkern.cams.stamps import FileStamp, fits
 from wsolkern.cams.store import CamStore
 from wsolkern.cams.writer import CamWriter

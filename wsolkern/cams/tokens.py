@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from wsolkern.cams.heads import Place, logits_of, record
+from wsolkern.cams.heads import logits_of
+from wsolkern.cams.places import Place, record
 
 if TYPE_CHECKING:
     import torch
