@@ -173,8 +173,8 @@ def named_cams(
     """
     import torch
 
-    from wsolkern.cams.extraction import cam_model
     from wsolkern.cams.heads import unwrapped
+    from wsolkern.cams.looks import cam_model
     from wsolkern.cams.prompts import is_clip
 
     check_cam(cam, features=features, head=head, nwc=nwc)
