@@ -222,7 +222,7 @@ def expect_explained(
     real = logits.to(weights.device).gather(1, classes[:, None])[:, 0].to(cams.dtype)
     length = features.flatten(1).to(cams.dtype).norm(dim=1) * weights[classes].to(cams.dtype).norm(dim=1)
     bound = length / size**0.5 + abs(offset)
-    fits = ~((found - real).abs() > _tolerance(features, logits) * bound) & found.isfinite()
+    fits = ~((found - real).abs() > rounding_of(features, logits) * bound) & found.isfinite()
     for row in range(len(fits)) if not fits.all() else ():
         name = f"image {row} of a batch" if image_ids is None else image_ids[row]
         if not fits[row] and name is not None:
@@ -250,6 +250,16 @@ def expect_finite(model, logits: "torch.Tensor", image_ids: Sequence[str | None]
             raise ValueError(f"{name}: its logits are {_not_finite(model, logits[row])}")
 
 
+def rounding_of(*tensors: "torch.Tensor") -> float:
+    """What part of a sum's bound rounding may change, by the coarsest of the types that it was computed in."""
+    import torch
+
+    coarsest = max(torch.finfo(each.dtype).eps for each in tensors if each.is_floating_point())
+    if any(each.device.type != "cpu" for each in tensors):
+        coarsest = max(coarsest, _TENSOR_FLOAT_EPS)
+    return max(_TOLERANCE, _NUM_ROUNDINGS * coarsest)
+
+
 def _agree(features: "torch.Tensor", weights, bias, logits) -> bool:
     """Whether logits [N, K] are the head of the features' average, up to how their types round."""
     import torch
@@ -257,7 +267,7 @@ def _agree(features: "torch.Tensor", weights, bias, logits) -> bool:
     shape = len(features), len(weights)
     if not torch.is_tensor(logits) or logits.shape != shape or features.shape[1] != weights.shape[1]:
         return False
-    tolerance = _tolerance(features, logits)
+    tolerance = rounding_of(features, logits)
     features, weights, logits = (
         each.to(torch.promote_types(each.dtype, torch.float32)) for each in (features, weights, logits)
     )
@@ -267,16 +277,6 @@ def _agree(features: "torch.Tensor", weights, bias, logits) -> bool:
     lengths = features.flatten(1).norm(dim=1)[:, None] * weights.norm(dim=1)
     bound = lengths / (features.shape[2] * features.shape[3]) ** 0.5 + bias.abs()
     return bool(((found - logits).abs() <= tolerance * bound).all())
-
-
-def _tolerance(features: "torch.Tensor", logits: "torch.Tensor") -> float:
-    """What part of a sum's bound rounding may change."""
-    import torch
-
-    coarsest = max(torch.finfo(each.dtype).eps for each in (features, logits))
-    if features.device.type != "cpu":
-        coarsest = max(coarsest, _TENSOR_FLOAT_EPS)
-    return max(_TOLERANCE, _NUM_ROUNDINGS * coarsest)
 
 
 def _is_proved(model: "torch.nn.Module", images: "torch.Tensor", parts: CamHead, *, named: bool) -> bool:

@@ -34,6 +34,12 @@ def _gradient(layer_cam: bool) -> Callable:
     return make
 
 
+def _linear(model, size, features):
+    from wsolkern.cams.linear import LinearCams
+
+    return LinearCams(model, size, features=features)
+
+
 def _attention(mean: bool) -> Callable:
     def make(model, size, features):
         from wsolkern.cams.attention import AttentionCams
@@ -72,6 +78,13 @@ CAM_METHODS: dict[str, CamMethod] = {
         "logits: the mean, plus the bias, is the logit",
         "Zhou et al., arXiv 1512.04150, equation 2",
         None,
+        True,
+    ),
+    "linear": CamMethod(
+        "a plain average, then any layers, such as a normalization or hidden ones (ConvNeXt, MobileNetV3)",
+        "logits: the mean is the logit; linearised at the pooled feature",
+        "Zhou et al., arXiv 1512.04150, equation 2, with the gradient of the logit for the weights",
+        _linear,
         True,
     ),
     "gradcam": CamMethod(
@@ -163,7 +176,7 @@ def named_cams(
         cam: A name in CAM_METHODS.
         model: A torch.nn.Module; for "cam" also a function.
         size: Height and width of its images, in pixels.
-        features: The layer, for cam, gradcam and layercam; None finds it.
+        features: The layer, for cam, linear, gradcam and layercam; None finds it.
         head, nwc: As for :class:`wsolkern.cams.PooledCams`; for "cam" only.
 
     Raises:

@@ -23,6 +23,8 @@ from wsolkern.models.loading import load_model
 from wsolkern.models.sources import ModelSource, model_source
 from wsolkern.studies.passes import Progress
 
+_MADE_OF = ("features", "head", "linearised")  # what maps say that they were made of, for the manifest
+
 
 @dataclass(frozen=True)
 class Extraction:
@@ -185,7 +187,7 @@ def extract(
                 **({"any_image_size": True} if any_image_size else {}),
                 **({} if cam == "cam" else {"cam": cam}),
                 **({} if texts is None else {"prompts": list(texts)}),
-                **{name: str(getattr(looker, name)) for name in ("features", "head") if hasattr(looker, name)},
+                **{name: str(getattr(looker, name)) for name in _MADE_OF if hasattr(looker, name)},
             },
             nwc=nwc,
         )
