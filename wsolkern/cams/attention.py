@@ -116,8 +116,7 @@ class TsCams(NamedCams):
                 return place.name
         raise ValueError(
             f"{type(self.model).__name__}: TS-CAM needs its own head, a convolution of the patches whose mean over the "
-            "pixels is the logits, and there is none; --cam attention makes TS-CAM's attention map alone, "
-            "--cam similarity what a class-token head says of each patch"
+            "pixels is the logits, and there is none"
         )
 
     def _looks(self, images: "torch.Tensor", classes: "Sequence[torch.Tensor | None]") -> list[Look]:
@@ -143,7 +142,7 @@ def _expect_class_token(model, has_one: bool) -> None:
     if not has_one:
         raise ValueError(
             f"{type(model).__name__}: expected a model that reads a class token, the first of its tokens, and this one "
-            "does not: it has no class token's attention to show; for patches that are averaged take --cam cam"
+            "does not: it has no class token's attention to show"
         )
 
 

@@ -54,7 +54,6 @@ class GradientCams(NamedCams):
         import torch
 
         super().__init__(model)
-        self._method = _torch_cam("LayerCAM" if layer_cam else "GradCAM")
         images = self._probe(size)
         with torch.inference_mode():
             if classifier_logits(self.model, self.model(images)) is None:
@@ -69,6 +68,7 @@ class GradientCams(NamedCams):
                 f"expected a layer of {type(self.model).__name__} whose output is a feature map [N, C, h, w] or tokens "
                 f"[N, L, C], found {self.features!r}: {list(shape) if shape else 'no tensor'}",
             )
+        self._method = _torch_cam("LayerCAM" if layer_cam else "GradCAM")
         self(images)  # so that what is wrong shows before the work
 
     def _looks(self, images: "torch.Tensor", classes: "Sequence[torch.Tensor | None]") -> list[Look]:

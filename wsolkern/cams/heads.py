@@ -112,16 +112,18 @@ def find_head(
                 raise ValueError(f"features: expected an output [N, C, h, w] of {features!r}, found {found}")
 
         def search(maps: list[Place], head: str | None) -> CamHead | None:
+            places = [(place, layout) for place in candidates(maps, seen) for layout in layouts_of(seen[place], grids)]
             for path in [head] if head is not None else reversed(heads):
                 weights, named = head_weights(modules[path]), head is not None
                 logits = logits_of(output) if head is None else pooled(seen[Place(path)])
-                for place in candidates(maps, seen):
-                    for layout in layouts_of(seen[place], grids):
-                        found = CamHead(place, path, layout)
-                        if _agree(layout.as_map(seen[place]), *weights, logits) and _is_proved(
-                            model, images, found, named=named
-                        ):
-                            return found
+                if not torch.is_tensor(logits) or logits.shape != (len(images), len(weights[0])):
+                    continue
+                for place, layout in places:
+                    found = CamHead(place, path, layout)
+                    if _agree(layout.as_map(seen[place]), *weights, logits) and _is_proved(
+                        model, images, found, named=named
+                    ):
+                        return found
             return None
 
         found = search(maps, head)

@@ -124,9 +124,12 @@ def find_pooled(model: "torch.nn.Module", images: "torch.Tensor", *, features: s
     tried, tolerance = 0, rounding_of(*seen.values(), logits)
     places = [place for place in candidates(maps, seen) if seen[place].requires_grad]
     slopes = dict(zip(places, _gradients(logits, [seen[place] for place in places]), strict=True))
+    some_matter = any(each is not None and each.any() for each in slopes.values())
     for place in places:
         for layout in layouts_of(seen[place], grids):
-            if slopes[place] is None or not _is_even(layout.as_map(slopes[place]), tolerance):
+            slope = None if slopes[place] is None else layout.as_map(slopes[place])
+            # Gradients are 0 where pixels do not matter or, of all, where a weight of 0 hides what does.
+            if slope is None or (some_matter and not slope.any()) or not _is_even(slope, tolerance):
                 continue
             tried += 1
             if tried <= _MOST_PROOFS and _is_proved(model, images, Pooled(place, layout)):

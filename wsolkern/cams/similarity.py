@@ -49,7 +49,7 @@ class SimilarityCams(NamedCams):
             also = "the class token and " if self.layout.reads_class and self.layout.reads_patches else ""
             raise ValueError(
                 f"{type(self.model).__name__}: expected a head that reads the class token alone, found one that reads "
-                f"{also}{read}; --cam cam is for averaged patches, --cam gradcam for any head"
+                f"{also}{read}"
             )
         self._tail: list[str] = [] if hasattr(self.model, "similarity") else self._find_tail(images)
         self(images)  # so that what is wrong shows before the work
@@ -117,5 +117,5 @@ class SimilarityCams(NamedCams):
         if found is None or found.shape != logits.shape or not ((found - logits).float().abs() <= bound).all():
             raise ValueError(
                 f"{name}: expected logits that {', '.join(self._tail) or 'similarity'} makes of the class token alone, "
-                "found others: there is more than one head, or something else between; --cam gradcam is for any head"
+                "found others: there is more than one head, or something else between"
             )

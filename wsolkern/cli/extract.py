@@ -70,8 +70,9 @@ def extract(
     cam: Annotated[
         str,
         typer.Option(
-            metavar="cam|gradcam|layercam|ts-cam|attention|rollout|similarity|pca|ncut",
-            help="How a map is made; which method is for which models: docs/models.md, 'CAM methods'.",
+            metavar="cam|linear|gradcam|layercam|ts-cam|attention|rollout|similarity|pca|ncut",
+            help="How a map is made; linear is for networks with more than a linear layer behind the average "
+            "(ConvNeXt, MobileNetV3). Which method is for which models: docs/models.md, 'CAM methods'.",
         ),
     ] = "cam",
     prompts: optional(
