@@ -134,7 +134,7 @@ def find_pooled(model: "torch.nn.Module", images: "torch.Tensor", *, features: s
             tried += 1
             if tried <= _MOST_PROOFS and _is_proved(model, images, Pooled(place, layout)):
                 return Pooled(place, layout)
-    what = "no feature map" if features is None else f"{features!r} is no feature map"
+    what = "no feature map of several pixels" if features is None else f"{features!r} is no feature map"
     raise ValueError(
         f"{name}: {'found ' if features is None else ''}{what} whose mean over the pixels is all that its logits "
         "depend on: more than an average is between each map and the logits, such as a maximum, attention, a class "

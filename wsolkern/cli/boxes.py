@@ -137,7 +137,7 @@ def boxes(
             found.to_dict,
             lambda: _print(found, out),
             lambda: _write(found, out, kind),
-            lambda: _say_next(maps, metadata, out, kind),
+            lambda: _say_next(found, maps, metadata, out, kind),
             lambda: studying.finish(num_all, found.problems, allow_missing),
         )
 
@@ -223,10 +223,14 @@ def _write(found: "Localizations", out: Path, kind: str) -> None:
         write_whole(out, text.encode())
 
 
-def _say_next(maps: Path, metadata: Path, out: Path, kind: str) -> None:
-    """The picture of what was made: of pseudo boxes as the ground truth, else of the boxes that fit the split's."""
-    picture = f"{out.with_suffix('') if kind != 'metadata' else out}.png"
-    following.say_next("show", maps, "--metadata", out if kind == "metadata" else metadata, "-o", picture)
+def _say_next(found: "Localizations", maps: Path, metadata: Path, out: Path, kind: str) -> None:
+    """The picture of what was made: of pseudo boxes as the ground truth, else of these boxes beside the split's."""
+    how = ["--score-maps"] if found.normalization is None else ["-n", found.normalization]
+    if kind == "metadata":
+        following.say_next("show", maps, "--metadata", out, *how, "-o", f"{out}.png")
+    else:
+        picture = out.with_suffix(".png")
+        following.after_boxes(maps, metadata, *how, "--at", f"{found.threshold:g}", "-o", picture)
 
 
 def _print(found: "Localizations", out: Path) -> None:

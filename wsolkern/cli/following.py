@@ -35,8 +35,18 @@ def after_maps(maps: Path | str, metadata: Path | None, *, score_maps: bool = Fa
         how = ["--score-maps"] if score_maps else ["-n", "ivr:0.45"]
         say_next("boxes", maps, "--metadata", split, *how, "--threshold", 0.2, "-o", f"{maps}-boxes.json")
     else:
-        masks = ["--mask-root", "MASK_ROOT"] if kind == "masks" else []
-        say_next("evaluate", "--score-maps" if score_maps else "--cams", maps, "--metadata", split, *masks)
+        say_next("evaluate", "--score-maps" if score_maps else "--cams", maps, "--metadata", split, *_masks(kind))
+
+
+def after_boxes(maps: Path, metadata: Path, *how: object) -> None:
+    """The picture of boxes beside a split's ground truth; nothing where it has none."""
+    kind = _kind(metadata)
+    if kind is not None:
+        say_next("show", maps, "--metadata", metadata, *_masks(kind), *how)
+
+
+def _masks(kind: str) -> list[str]:
+    return ["--mask-root", "MASK_ROOT"] if kind == "masks" else []
 
 
 def _kind(metadata: Path) -> str | None:
