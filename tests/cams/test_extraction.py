@@ -258,7 +258,7 @@ def test_parts_can_be_named():
 
 
 def expected_place(name: str):
-    from wsolkern.cams.heads import Place
+    from wsolkern.cams.places import Place
 
     return Place(name)
 

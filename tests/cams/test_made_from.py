@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 
 from wsolkern import models
 from wsolkern.cams import CamStore, CamWriter, FileStamp, Look, cam_model, extract, outdated, stamp
-from wsolkern.cams.extraction import num_classes_of
+from wsolkern.cams.looks import num_classes_of
 from wsolkern.cli import app
 from wsolkern.datasets import ImageFolder, Preprocessing
 

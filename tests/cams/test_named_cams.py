@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from typer.main import get_command
 
 from wsolkern.cams import CAM_METHODS, check_cam, named_cams
 from wsolkern.cams.attention import rollout
+from wsolkern.cli import app
 from wsolkern.errors import ArgumentError
+from wsolkern.studies import extract
 
 SIZE, CLASSES = (32, 48), torch.tensor([1, 4, 0])
 CLOSE = {"rtol": 1e-4, "atol": 1e-6}  # sums in another order
@@ -157,6 +160,45 @@ def test_refusals():
     for arguments, name in (({"nwc": True}, "nwc"), ({"head": "fc"}, "head"), ({"features": "fc"}, "features")):
         with pytest.raises(ArgumentError, match=name):
             check_cam("rollout", **arguments)
-    with pytest.raises(ArgumentError, match="expected one of cam, gradcam"):
+    with pytest.raises(ArgumentError, match="expected one of cam, linear, gradcam"):
         check_cam("grad")
     assert list(CAM_METHODS)[0] == "cam"
+
+
+@pytest.mark.parametrize(
+    "make, refused, names",
+    [
+        (vit, "cam", "attention, rollout, similarity, pca, ncut"),
+        (vit, "linear", "attention, rollout, similarity, pca, ncut"),
+        (lambda: vit(num_classes=0), "similarity", "attention, rollout, pca, ncut"),
+        (lambda: vit(global_pool="avg", fc_norm=False), "rollout", "cam, linear, pca, ncut"),
+        (network, "cam", "linear"),
+    ],
+    ids=["class_token", "class_token_linear", "no_head", "averaged", "hidden_layer"],
+)
+def test_a_refusal_names_what_works(make, refused, names):
+    """Each of the methods named does work; torch-cam's are named with their extra where it is not installed."""
+    with pytest.raises(ValueError, match="--cam methods that work for it: ") as error:
+        named_cams(refused, make(), SIZE)
+    found = str(error.value).rpartition(": ")[2].split(", ")
+    assert [each for each in found if not each.startswith(("gradcam", "layercam"))] == names.split(", ")
+    for each in found:
+        if "(" not in each:
+            named_cams(each, make(), SIZE)(images())
+
+
+def refused_vit():
+    return vit()
+
+
+def test_a_refusal_comes_before_images_are_read(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "none.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match="--cam methods that work for it: .*rollout"):
+        extract(f"{__name__}:refused_vit", tmp_path, tmp_path / "store", preprocessing={"size": SIZE})
+    assert not (tmp_path / "store").exists()
+
+
+def test_help_lists_all_methods():
+    (option,) = (each for each in get_command(app).commands["extract"].params if each.name == "cam")
+    assert option.metavar.split("|") == list(CAM_METHODS)

@@ -555,7 +555,7 @@ class TestCommand:
         done = CliRunner().invoke(app, ["import-dataset", "coco", str(file), "-o", str(out)], prog_name="wsolkern")
         assert done.exit_code == 0, done.output
         assert "1 images, 2 classes, boxes" in done.stdout and "images without an object: deep/b.jpg" in done.stderr
-        joined = " ".join(done.stdout.split())
+        joined = " ".join(done.stderr.split())
         assert f"-a num_classes=2 --images DATA_ROOT --metadata {out}/test -o runs/pets-test" in joined.replace(
             "\n", ""
         )

@@ -56,3 +56,14 @@ def test_a_broken_block_is_found(case, reader):
     (reader / "page.md").write_text(f"{text}\n")
     with pytest.raises(BrokenBlock, match=found):
         do_page(reader / "page.md")
+
+
+def test_each_source_goes_to_a_table_and_a_picture_in_four_commands():
+    """The blocks of own-data.md that are run, section by section: import, extract, evaluate, show."""
+    (page,) = (page for page in PAGES if page.name == "own-data.md")
+    chains = []
+    for block in blocks(page):
+        words = [line.split() for line in block.text.splitlines() if line.startswith("wsolkern ")]
+        if block.mark is None and [each[1] for each in words] == ["import-dataset", "extract", "evaluate", "show"]:
+            chains.append(words[0][2])
+    assert chains == ["coco", "csv", "imagefolder", "cub"]

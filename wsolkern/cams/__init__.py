@@ -5,7 +5,8 @@ Source: Zhou et al., arXiv 1512.04150 (CAM); Bae et al., ECCV 2020 (NWC); Kim et
 """
 
 from wsolkern.cams.activation import Look, class_activation_maps
-from wsolkern.cams.extraction import NamedCams, OwnCams, PooledCams, cam_model, extract, outdated
+from wsolkern.cams.extraction import extract, outdated
+from wsolkern.cams.looks import NamedCams, OwnCams, PooledCams, cam_model
 from wsolkern.cams.manifest import Manifest
 from wsolkern.cams.merging import merge_stores
 from wsolkern.cams.named import CAM_METHODS, CamMethod, check_cam, named_cams

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from wsolkern.cams.activation import Look
-from wsolkern.cams.extraction import NamedCams
-from wsolkern.cams.heads import Place, logits_of, record
+from wsolkern.cams.heads import logits_of
+from wsolkern.cams.looks import NamedCams, looks_of_any_class
+from wsolkern.cams.places import Place, record
 from wsolkern.cams.tokens import attentions, classifier_logits, find_tokens
 
 if TYPE_CHECKING:
@@ -73,12 +74,11 @@ class AttentionCams(NamedCams):
         self.layout = find_tokens(self.model, self._probe(size))
         _expect_class_token(self.model, self.layout.num_prefix > 0 and self.layout.reads_class is not False)
 
-    def _look(self, images: "torch.Tensor", classes: "torch.Tensor | None") -> Look:
+    def _looks(self, images: "torch.Tensor", classes: "Sequence[torch.Tensor | None]") -> list[Look]:
         with attentions(self.model) as layers:
             logits = classifier_logits(self.model, self.model(images))
         found = self._combine([each.weights for each in layers])[:, 0, self.layout.num_prefix :]
-        classes = logits.argmax(1) if classes is None and logits is not None else classes
-        return Look(self.layout.as_map(found), classes, logits)
+        return looks_of_any_class(self.layout.as_map(found), classes, logits)
 
 
 class TsCams(NamedCams):
@@ -116,11 +116,10 @@ class TsCams(NamedCams):
                 return place.name
         raise ValueError(
             f"{type(self.model).__name__}: TS-CAM needs its own head, a convolution of the patches whose mean over the "
-            "pixels is the logits, and there is none; --cam attention makes TS-CAM's attention map alone, "
-            "--cam similarity what a class-token head says of each patch"
+            "pixels is the logits, and there is none"
         )
 
-    def _look(self, images: "torch.Tensor", classes: "torch.Tensor | None") -> Look:
+    def _looks(self, images: "torch.Tensor", classes: "Sequence[torch.Tensor | None]") -> list[Look]:
         import torch
 
         place = Place(self.head)
@@ -131,16 +130,19 @@ class TsCams(NamedCams):
                 f"{type(self.model).__name__}: its logits are no longer the mean of what {self.head} makes"
             )
         attention = mean_attention([each.weights for each in layers])[:, 0, self.layout.num_prefix :]
-        classes = logits.argmax(1) if classes is None else torch.as_tensor(classes, device=logits.device)
-        maps = seen[place][torch.arange(len(images), device=logits.device), classes.long()]
-        return Look(maps.to(attention.dtype) * self.layout.as_map(attention), classes, logits)
+        found = []
+        for some in classes:
+            some = logits.argmax(1) if some is None else torch.as_tensor(some, device=logits.device)
+            maps = seen[place][torch.arange(len(images), device=logits.device), some.long()]
+            found.append(Look(maps.to(attention.dtype) * self.layout.as_map(attention), some, logits))
+        return found
 
 
 def _expect_class_token(model, has_one: bool) -> None:
     if not has_one:
         raise ValueError(
             f"{type(model).__name__}: expected a model that reads a class token, the first of its tokens, and this one "
-            "does not: it has no class token's attention to show; for patches that are averaged take --cam cam"
+            "does not: it has no class token's attention to show"
         )
 
 

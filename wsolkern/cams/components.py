@@ -5,12 +5,13 @@ Source: Oquab et al., DINOv2, arXiv 2304.07193, section 7.5 (first component as 
 (2000), section 2 (normalized cut); Wang et al., TokenCut, arXiv 2202.11539, section 3 (of tokens; which side is which).
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from wsolkern.cams.activation import Look
-from wsolkern.cams.extraction import NamedCams
+from wsolkern.cams.looks import NamedCams, looks_of_any_class
 from wsolkern.cams.tokens import attentions, classifier_logits, find_tokens, with_last_tokens
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class ComponentCams(NamedCams):
         if self.layout.grid[0] * self.layout.grid[1] < 3:
             raise ValueError(f"{type(self.model).__name__}: expected at least 3 patches an image, found fewer")
 
-    def _look(self, images: "torch.Tensor", classes: "torch.Tensor | None") -> Look:
+    def _looks(self, images: "torch.Tensor", classes: "Sequence[torch.Tensor | None]") -> list[Look]:
         import torch
 
         with attentions(self.model, weights=False) as layers:
@@ -96,8 +97,7 @@ class ComponentCams(NamedCams):
             raise ValueError(f"{type(self.model).__name__}: its tokens are no numbers")
         made = [normalized_cut(each) if self._cut else first_component(each) for each in patches.numpy()]
         cams = torch.from_numpy(np.stack(made).astype(np.float32)).to(images.device)
-        classes = logits.argmax(1) if classes is None and logits is not None else classes
-        return Look(self.layout.as_map(cams), classes, logits)
+        return looks_of_any_class(self.layout.as_map(cams), classes, logits)
 
 
 def _positive(values: np.ndarray) -> np.ndarray:

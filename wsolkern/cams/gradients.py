@@ -5,11 +5,12 @@ Source: Selvaraju et al., arXiv 1610.02391, section 3, equations 1 and 2 (Grad-C
 30 (2021), section III-B (LayerCAM).
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from wsolkern.cams.activation import Look
-from wsolkern.cams.extraction import NamedCams
 from wsolkern.cams.heads import find_head, logits_of
+from wsolkern.cams.looks import NamedCams
 from wsolkern.cams.tokens import classifier_logits, find_tokens
 from wsolkern.errors import ArgumentError
 
@@ -53,7 +54,6 @@ class GradientCams(NamedCams):
         import torch
 
         super().__init__(model)
-        self._method = _torch_cam("LayerCAM" if layer_cam else "GradCAM")
         images = self._probe(size)
         with torch.inference_mode():
             if classifier_logits(self.model, self.model(images)) is None:
@@ -68,7 +68,11 @@ class GradientCams(NamedCams):
                 f"expected a layer of {type(self.model).__name__} whose output is a feature map [N, C, h, w] or tokens "
                 f"[N, L, C], found {self.features!r}: {list(shape) if shape else 'no tensor'}",
             )
+        self._method = _torch_cam("LayerCAM" if layer_cam else "GradCAM")
         self(images)  # so that what is wrong shows before the work
+
+    def _looks(self, images: "torch.Tensor", classes: "Sequence[torch.Tensor | None]") -> list[Look]:
+        return [self._look(images, each) for each in classes]
 
     def _look(self, images: "torch.Tensor", classes: "torch.Tensor | None") -> Look:
         import torch

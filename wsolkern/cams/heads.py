@@ -8,12 +8,23 @@ layer. So a layer is accepted only if, with random numbers put in the place of i
 weights, the logits are the head of the numbers' average: then nothing but the average and the head is behind it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
-from wsolkern.cams.layouts import CHANNELS_FIRST, Layout, grids_of, layouts_of, lies_in_rows
+from wsolkern.cams.layouts import CHANNELS_FIRST, Layout, draw, grids_of, layouts_of, lies_in_rows
+from wsolkern.cams.places import (
+    FUNCTION_ADVICE,
+    Place,
+    at,
+    candidates,
+    forward,
+    is_map,
+    name_of,
+    open_modules,
+    places_of,
+    record,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -21,26 +32,7 @@ if TYPE_CHECKING:
 _TOLERANCE = 1e-4  # of a sum's bound: pooling before or after the head rounds differently
 _NUM_ROUNDINGS = 4  # the same, where a type or TensorFloat-32 on a GPU rounds more coarsely than that
 _TENSOR_FLOAT_EPS = 2.0**-10
-_LARGEST_DRAW = 1.5  # power of 10 of the random numbers' largest scale: beyond where activations bend
 _NUM_LISTED = 6  # feature maps and heads that an error lists
-FUNCTION_ADVICE = (
-    "give a function (images, classes) -> CAMs as MODEL instead (docs/inputs.md, 'CAMs by a function of your own')"
-)
-
-
-_AVERAGES = ("mean", "avg_pool2d", "adaptive_avg_pool2d")  # functions of torch that may pool
-
-
-class Place(NamedTuple):
-    """A tensor of a forward pass; of several calls of a module or function, that of the last."""
-
-    name: str
-    """A module's path in the model, such as "layer4.2", "" is the model itself; or one of _AVERAGES."""
-    side: str = "output"
-    """A module's "output" or its first "input", or a function's "argument"."""
-
-    def __str__(self) -> str:
-        return self.name if self.side == "output" else f"{self.side} of {self.name}"
 
 
 class CamHead(NamedTuple):
@@ -52,10 +44,6 @@ class CamHead(NamedTuple):
     """The path of the Linear or 1x1 Conv2d that makes logits of it, before or after the pooling."""
     layout: Layout = CHANNELS_FIRST
     """What the map's axes are: [N, C, h, w], [N, h, w, C], or tokens."""
-
-
-class ForwardFails(ValueError):
-    """A model does not take images of some kind."""
 
 
 def find_head(
@@ -83,39 +71,38 @@ def find_head(
 
     if isinstance(model, torch.jit.ScriptModule):
         raise ValueError(
-            f"{_name(model)}: a TorchScript model does not show its feature maps; load the torch.nn.Module that it was "
-            "made from (weights for it: torch.save(torch.jit.load(FILE).state_dict(), 'weights.pth')), or "
+            f"{name_of(model)}: a TorchScript model does not show its feature maps; load the torch.nn.Module that "
+            "it was made from (weights for it: torch.save(torch.jit.load(FILE).state_dict(), 'weights.pth')), or "
             f"{FUNCTION_ADVICE}"
         )
     if first_tensor(model).device.type == "meta":
         raise ValueError(
-            f"{_name(model)}: its weights are on the device meta, where they have no values; load them first"
+            f"{name_of(model)}: its weights are on the device meta, where they have no values; load them first"
         )
-    modules = _open_modules(model)
+    modules = open_modules(model)
     for name, path in (("features", features), ("head", head)):
         if path is not None and path not in modules:
-            raise ValueError(f"{name}: expected the path of a module of {_name(model)}, found {path!r}")
+            raise ValueError(f"{name}: expected the path of a module of {name_of(model)}, found {path!r}")
     if head is not None and not is_head(modules[head]):
-        raise ValueError(f"head: expected a Linear or a 1x1 Conv2d, found {head!r}: {_name(modules[head])}")
+        raise ValueError(f"head: expected a Linear or a 1x1 Conv2d, found {head!r}: {name_of(modules[head])}")
 
-    places = [Place(path, side) for path in modules for side in ("input", "output")]
-    places += [Place(name, "argument") for name in _AVERAGES]
+    places = places_of(modules)
     with torch.inference_mode():
         with record(model, places) as seen:
-            output = _forward(model, images)
+            output = forward(model, images)
         heads = [path for path, side in seen if side == "output" and is_head(modules[path])]
         if head is not None and head not in heads:
-            raise ValueError(f"head: {head!r} takes no part in a forward pass of {_name(model)}")
+            raise ValueError(f"head: {head!r} takes no part in a forward pass of {name_of(model)}")
         heads_of_classes = [path for path in heads if _num_outputs(modules[path]) in _sizes(output)]
         if head is not None and head not in heads_of_classes:
             raise ValueError(
-                f"head: {head!r} makes {_num_outputs(modules[head])} numbers an image, and nothing that {_name(model)} "
-                f"returns has as many: {_shown(output)}"
+                f"head: {head!r} makes {_num_outputs(modules[head])} numbers an image, and nothing that "
+                f"{name_of(model)} returns has as many: {_shown(output)}"
             )
         logits = logits_of(output) if head is None else pooled(seen[Place(head)])
         if torch.is_tensor(logits) and not logits.isfinite().all():
-            raise ValueError(f"{_name(model)}: the logits of images of noise are {_not_finite(model, logits)}")
-        all_maps = [place for place in seen if _is_map(seen[place], images)]
+            raise ValueError(f"{name_of(model)}: the logits of images of noise are {_not_finite(model, logits)}")
+        all_maps = [place for place in seen if is_map(seen[place], images)]
         grids = grids_of([seen[place] for place in all_maps if seen[place].ndim == 4])
         maps = all_maps
         if features is not None:
@@ -125,16 +112,18 @@ def find_head(
                 raise ValueError(f"features: expected an output [N, C, h, w] of {features!r}, found {found}")
 
         def search(maps: list[Place], head: str | None) -> CamHead | None:
+            places = [(place, layout) for place in candidates(maps, seen) for layout in layouts_of(seen[place], grids)]
             for path in [head] if head is not None else reversed(heads):
                 weights, named = head_weights(modules[path]), head is not None
                 logits = logits_of(output) if head is None else pooled(seen[Place(path)])
-                for place in _candidates(maps, seen):
-                    for layout in layouts_of(seen[place], grids):
-                        found = CamHead(place, path, layout)
-                        if _agree(layout.as_map(seen[place]), *weights, logits) and _is_proved(
-                            model, images, found, named=named
-                        ):
-                            return found
+                if not torch.is_tensor(logits) or logits.shape != (len(images), len(weights[0])):
+                    continue
+                for place, layout in places:
+                    found = CamHead(place, path, layout)
+                    if _agree(layout.as_map(seen[place]), *weights, logits) and _is_proved(
+                        model, images, found, named=named
+                    ):
+                        return found
             return None
 
         found = search(maps, head)
@@ -235,7 +224,7 @@ def expect_explained(
     real = logits.to(weights.device).gather(1, classes[:, None])[:, 0].to(cams.dtype)
     length = features.flatten(1).to(cams.dtype).norm(dim=1) * weights[classes].to(cams.dtype).norm(dim=1)
     bound = length / size**0.5 + abs(offset)
-    fits = ~((found - real).abs() > _tolerance(features, logits) * bound) & found.isfinite()
+    fits = ~((found - real).abs() > rounding_of(features, logits) * bound) & found.isfinite()
     for row in range(len(fits)) if not fits.all() else ():
         name = f"image {row} of a batch" if image_ids is None else image_ids[row]
         if not fits[row] and name is not None:
@@ -263,105 +252,14 @@ def expect_finite(model, logits: "torch.Tensor", image_ids: Sequence[str | None]
             raise ValueError(f"{name}: its logits are {_not_finite(model, logits[row])}")
 
 
-@contextmanager
-def record(model: "torch.nn.Module", places: list[Place]) -> Iterator[dict[Place, "torch.Tensor"]]:
-    """While the block runs, puts what passes some places into a dict, in the order of the last passing.
-
-    They are the tensors themselves: what a function does to one in place later, shows.
-    """
-    seen: dict[Place, torch.Tensor] = {}
-
-    def keep(place: Place, value: "torch.Tensor") -> None:
-        seen.pop(place, None)
-        seen[place] = value
-
-    with _at(model, places, keep):
-        yield seen
-
-
-@contextmanager
-def _at(
-    model: "torch.nn.Module", places: list[Place], see: Callable[[Place, "torch.Tensor"], "torch.Tensor | None"]
-) -> Iterator[None]:
-    """While the block runs, ``see`` is called with each tensor that passes one of some places.
-
-    What it returns, if anything, goes on in the tensor's place.
-    """
+def rounding_of(*tensors: "torch.Tensor") -> float:
+    """What part of a sum's bound rounding may change, by the coarsest of the types that it was computed in."""
     import torch
 
-    functions = {name for name, side in places if side == "argument"}
-
-    class Arguments(torch.overrides.TorchFunctionMode):
-        """Sees the feature maps that functions average."""
-
-        def __torch_function__(self, function, types, args=(), kwargs=None):
-            name = getattr(function, "__name__", "")
-            if name in functions and args and getattr(args[0], "ndim", 0) == 4:
-                other = see(Place(name, "argument"), args[0])
-                args = args if other is None else (other, *args[1:])
-            return function(*args, **(kwargs or {}))
-
-    def hook_output(place: Place):
-        return lambda _, __, output: see(place, output) if torch.is_tensor(output) else None
-
-    def hook_input(place: Place):
-        def hook(_, inputs):
-            if inputs and torch.is_tensor(inputs[0]):
-                other = see(place, inputs[0])
-                return None if other is None else (other, *inputs[1:])
-
-        return hook
-
-    with ExitStack() as stack:
-        for place in places:
-            if place.side == "output":
-                hook = model.get_submodule(place.name).register_forward_hook(hook_output(place))
-                stack.callback(hook.remove)
-            elif place.side == "input":
-                hook = model.get_submodule(place.name).register_forward_pre_hook(hook_input(place))
-                stack.callback(hook.remove)
-        if functions:
-            stack.enter_context(Arguments())
-        yield
-
-
-def _open_modules(model: "torch.nn.Module") -> "dict[str, torch.nn.Module]":
-    """Path -> module of those that show what passes them: none compiled by TorchScript, nor what is in one."""
-    import torch
-
-    modules = dict(model.named_modules())
-    closed = tuple(f"{path}." for path, each in modules.items() if isinstance(each, torch.jit.ScriptModule))
-    return {path: each for path, each in modules.items() if not f"{path}.".startswith(closed)} if closed else modules
-
-
-def _forward(model: "torch.nn.Module", images: "torch.Tensor"):
-    """The model's output.
-
-    Raises:
-        ForwardFails: It does not take such images.
-    """
-    try:
-        return model(images)
-    except Exception as error:  # whatever a model's code raises
-        advice = ""
-        if isinstance(error, AttributeError | IndexError | KeyError | TypeError):
-            advice = f"; if it needs other arguments than images, {FUNCTION_ADVICE}"
-        elif images.element_size() < 4:
-            advice = "; model.float() with --precision bfloat16 or float16 computes in mixed precision instead"
-        channels = "" if images.shape[1] == 3 else f" and {images.shape[1]} channels"
-        sides = f"{images.shape[2]} x {images.shape[3]}"
-        raise ForwardFails(f"{_name(model)}: fails on images of {sides} pixels{channels}: {error}{advice}") from error
-
-
-def _candidates(maps: list[Place], seen: dict[Place, "torch.Tensor"]) -> Iterator[Place]:
-    """Maps, the last first; of the places that one tensor passed, the last output first: a name that users can give."""
-    tried: set[int] = set()
-    for place in reversed(maps):
-        if id(seen[place]) not in tried:
-            tried.add(id(seen[place]))
-            same = [each for each in maps if seen[each] is seen[place]]
-            by_side = [[each for each in same if each.side == side][-1:] for side in ("output", "input")]
-            yield from dict.fromkeys((*chain(*by_side), *same[::-1]))
+    coarsest = max(torch.finfo(each.dtype).eps for each in tensors if each.is_floating_point())
+    if any(each.device.type != "cpu" for each in tensors):
+        coarsest = max(coarsest, _TENSOR_FLOAT_EPS)
+    return max(_TOLERANCE, _NUM_ROUNDINGS * coarsest)
 
 
 def _agree(features: "torch.Tensor", weights, bias, logits) -> bool:
@@ -371,7 +269,7 @@ def _agree(features: "torch.Tensor", weights, bias, logits) -> bool:
     shape = len(features), len(weights)
     if not torch.is_tensor(logits) or logits.shape != shape or features.shape[1] != weights.shape[1]:
         return False
-    tolerance = _tolerance(features, logits)
+    tolerance = rounding_of(features, logits)
     features, weights, logits = (
         each.to(torch.promote_types(each.dtype, torch.float32)) for each in (features, weights, logits)
     )
@@ -381,16 +279,6 @@ def _agree(features: "torch.Tensor", weights, bias, logits) -> bool:
     lengths = features.flatten(1).norm(dim=1)[:, None] * weights.norm(dim=1)
     bound = lengths / (features.shape[2] * features.shape[3]) ** 0.5 + bias.abs()
     return bool(((found - logits).abs() <= tolerance * bound).all())
-
-
-def _tolerance(features: "torch.Tensor", logits: "torch.Tensor") -> float:
-    """What part of a sum's bound rounding may change."""
-    import torch
-
-    coarsest = max(torch.finfo(each.dtype).eps for each in (features, logits))
-    if features.device.type != "cpu":
-        coarsest = max(coarsest, _TENSOR_FLOAT_EPS)
-    return max(_TOLERANCE, _NUM_ROUNDINGS * coarsest)
 
 
 def _is_proved(model: "torch.nn.Module", images: "torch.Tensor", parts: CamHead, *, named: bool) -> bool:
@@ -405,28 +293,21 @@ def _is_proved(model: "torch.nn.Module", images: "torch.Tensor", parts: CamHead,
     random = torch.Generator().manual_seed(1)
     module, kept, used = model.get_submodule(head), {}, []
 
-    def draw(like: "torch.Tensor", scale) -> "torch.Tensor":
-        return (torch.randn(like.shape, generator=random) * scale).to(like.device, like.dtype)
-
-    def replace(at: Place, value: "torch.Tensor") -> "torch.Tensor | None":
-        if at == Place(head):
-            kept[at] = value
+    def replace(where: Place, value: "torch.Tensor") -> "torch.Tensor | None":
+        if where == Place(head):
+            kept[where] = value
             return None
         if layout.fits(value):
-            scales = torch.logspace(0, _LARGEST_DRAW, len(value)).reshape(-1, *[1] * (value.ndim - 1))
-            one = value
-            for axis in layout.pixel_axes:
-                one = one.narrow(axis, 0, 1)
-            kept[at] = draw(value, scales) + draw(one, scales)  # an average far from 0
-            return kept[at]
+            kept[where] = layout.drawn(value, random)
+            return kept[where]
         return None
 
     tensors = chain(module.named_parameters(), module.named_buffers())
     length = head_weights(module)[0].shape[1] ** 0.5
-    weights = {f"{head}.{name}": draw(each, 1 / length) for name, each in tensors if each.is_floating_point()}
+    weights = {f"{head}.{name}": draw(each, random, 1 / length) for name, each in tensors if each.is_floating_point()}
     hook = module.register_forward_hook(lambda module, *_: used.append(head_weights(module)))
     try:
-        with _at(model, list({place, Place(head)}), replace):
+        with at(model, list({place, Place(head)}), replace):
             output = torch.func.functional_call(model, weights, images)
     except Exception:  # whatever a model's code raises of such features
         return False
@@ -444,13 +325,6 @@ def _is_proved(model: "torch.nn.Module", images: "torch.Tensor", parts: CamHead,
         return layout.as_map(seen[place])
 
     return layout.grid is None or lies_in_rows(map_of, images)
-
-
-def _is_map(value: "torch.Tensor", images: "torch.Tensor") -> bool:
-    """Floating [N, ...] with three or four axes and more than one pixel, whatever its layout is."""
-    if value.ndim not in (3, 4) or len(value) != len(images) or not value.is_floating_point():
-        return False
-    return value.ndim == 3 or max(value.shape[2] * value.shape[3], value.shape[1] * value.shape[2]) > 1
 
 
 def _unpadded(module: "torch.nn.Conv2d") -> bool:
@@ -488,10 +362,6 @@ def _shown(output) -> str:
     return str(list(output.shape)) if hasattr(output, "shape") else type(output).__name__
 
 
-def _name(module: "torch.nn.Module") -> str:
-    return type(module).__name__
-
-
 def _not_finite(model, logits: "torch.Tensor") -> str:
     """What is no number, and why."""
     values = logits[~logits.isfinite()]
@@ -525,8 +395,8 @@ def _explain(model, images, output, seen, maps, heads, named, others) -> str:
         option = f"--features {place} " if place.side == "output" else ""
         advice = f"Name them with --features and --head: {option}--head {path}, whose output is then the logits."
     return (
-        f"{_name(model)}: found no feature map whose average, put through a Linear or 1x1 Conv2d, is the logits{given} "
-        f"of images of {images.shape[2]} x {images.shape[3]} pixels. {advice} "
+        f"{name_of(model)}: found no feature map whose average, put through a Linear or 1x1 Conv2d, is the logits"
+        f"{given} of images of {images.shape[2]} x {images.shape[3]} pixels. {advice} "
         f"The model's output: {_shown(output)}; "
         f"feature maps [C, h, w], last first: {listed(shown_maps)}; heads [K, C], last first: {listed(shown_heads)}"
     )

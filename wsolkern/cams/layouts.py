@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 _MOST_PREFIX = 16  # tokens in front of the patches: of classes, registers
 _LEAST_RATIO = 1.25  # of changes in the half that changed and in the other; those of other orders are about the same
+_LARGEST_DRAW = 1.5  # power of 10 of the random numbers' largest scale: beyond where activations bend
 _PIXEL_AXES = {"NCHW": (2, 3), "NHWC": (1, 2), "NLC": (1,), "NCL": (2,)}
 
 
@@ -41,6 +42,16 @@ class Layout(NamedTuple):
         num_tokens = self.num_prefix + self.grid[0] * self.grid[1]
         return value.ndim == 3 and value.shape[_PIXEL_AXES[self.axes][0]] == num_tokens
 
+    def drawn(self, like: "torch.Tensor", random: "torch.Generator") -> "torch.Tensor":
+        """Random numbers of a tensor's shape, of another scale for each image, each with an average far from 0."""
+        import torch
+
+        scales = torch.logspace(0, _LARGEST_DRAW, len(like)).reshape(-1, *[1] * (like.ndim - 1))
+        one = like
+        for axis in self.pixel_axes:
+            one = one.narrow(axis, 0, 1)
+        return draw(like, random, scales) + draw(one, random, scales)
+
     @property
     def pixel_axes(self) -> tuple[int, ...]:
         """The axes that are averaged."""
@@ -48,6 +59,13 @@ class Layout(NamedTuple):
 
 
 CHANNELS_FIRST = Layout()
+
+
+def draw(like: "torch.Tensor", random: "torch.Generator", scale: "float | torch.Tensor") -> "torch.Tensor":
+    """Random numbers of a tensor's shape, type and device, made on the CPU."""
+    import torch
+
+    return (torch.randn(like.shape, generator=random) * scale).to(like.device, like.dtype)
 
 
 def grids_of(maps: Collection["torch.Tensor"]) -> list[tuple[int, int]]:

@@ -5,9 +5,12 @@ Source: each method's own, in its entry and its module.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from wsolkern.errors import ArgumentError
+
+if TYPE_CHECKING:
+    import torch
 
 
 class CamMethod(NamedTuple):
@@ -23,6 +26,8 @@ class CamMethod(NamedTuple):
     """(model, size, features) -> :class:`wsolkern.cams.NamedCams`; None for the CAM itself."""
     takes_features: bool = False
     """Whether the layer can be named."""
+    like: str | None = None
+    """The method that works for the same models."""
 
 
 def _gradient(layer_cam: bool) -> Callable:
@@ -32,6 +37,12 @@ def _gradient(layer_cam: bool) -> Callable:
         return GradientCams(model, size, features=features, layer_cam=layer_cam)
 
     return make
+
+
+def _linear(model, size, features):
+    from wsolkern.cams.linear import LinearCams
+
+    return LinearCams(model, size, features=features)
 
 
 def _attention(mean: bool) -> Callable:
@@ -74,6 +85,13 @@ CAM_METHODS: dict[str, CamMethod] = {
         None,
         True,
     ),
+    "linear": CamMethod(
+        "a plain average, then any layers, such as a normalization or hidden ones (ConvNeXt, MobileNetV3)",
+        "logits: the mean is the logit; linearised at the pooled feature",
+        "Zhou et al., arXiv 1512.04150, equation 2, with the gradient of the logit for the weights",
+        _linear,
+        True,
+    ),
     "gradcam": CamMethod(
         "any classifier",
         "logits a pixel, at least 0",
@@ -87,6 +105,7 @@ CAM_METHODS: dict[str, CamMethod] = {
         "Jiang et al., IEEE TIP 30 (2021), section III-B",
         _gradient(True),
         True,
+        like="gradcam",
     ),
     "ts-cam": CamMethod(
         f"{_CLASS_TOKEN} and TS-CAM's convolutional head",
@@ -105,6 +124,7 @@ CAM_METHODS: dict[str, CamMethod] = {
         "attention, 0 to 1, whatever the class",
         "Abnar & Zuidema, arXiv 2005.00928, section 3, equation 1",
         _attention(False),
+        like="attention",
     ),
     "similarity": CamMethod(
         f"{_CLASS_TOKEN} whose head reads it alone; CLIP with prompts",
@@ -123,6 +143,7 @@ CAM_METHODS: dict[str, CamMethod] = {
         "eigenvector about its mean, whatever the class",
         "Shi & Malik, IEEE TPAMI 22 (2000), equation 6; Wang et al., arXiv 2202.11539, section 3",
         _component(True),
+        like="pca",
     ),
 }
 
@@ -163,18 +184,18 @@ def named_cams(
         cam: A name in CAM_METHODS.
         model: A torch.nn.Module; for "cam" also a function.
         size: Height and width of its images, in pixels.
-        features: The layer, for cam, gradcam and layercam; None finds it.
+        features: The layer, for cam, linear, gradcam and layercam; None finds it.
         head, nwc: As for :class:`wsolkern.cams.PooledCams`; for "cam" only.
 
     Raises:
         ArgumentError: There is no such method, it does not take an argument, or the model is none for it.
-        ValueError: The model has not what the method needs; the message says what.
+        ValueError: The model has not what the method needs; the message says what, and which methods take the model.
         ImportError: An optional library is missing; the message names the extra.
     """
     import torch
 
-    from wsolkern.cams.extraction import cam_model
     from wsolkern.cams.heads import unwrapped
+    from wsolkern.cams.looks import cam_model
     from wsolkern.cams.prompts import is_clip
 
     check_cam(cam, features=features, head=head, nwc=nwc)
@@ -185,8 +206,44 @@ def named_cams(
             f"{type(unwrapped(model)).__name__} has texts for classes: give a prompt a class, or its "
             "vision_model as the model",
         )
-    if make is None:
-        return cam_model(model, size, features=features, head=head, nwc=nwc)
-    if not isinstance(model, torch.nn.Module) or isinstance(model, torch.jit.ScriptModule):
+    if make is not None and (not isinstance(model, torch.nn.Module) or isinstance(model, torch.jit.ScriptModule)):
         raise ArgumentError("cam", f"expected a torch.nn.Module for {cam}, found {type(model).__name__}")
-    return make(unwrapped(model), size, features)
+    try:
+        if make is None:
+            return cam_model(model, size, features=features, head=head, nwc=nwc)
+        return make(unwrapped(model), size, features)
+    except ArgumentError:
+        raise
+    except ValueError as error:
+        names = working(model, size) if isinstance(model, torch.nn.Module) else []
+        if not names:
+            raise
+        raise ValueError(f"{error}. --cam methods that work for it: {', '.join(names)}") from error
+
+
+def working(model: "torch.nn.Module", size: tuple[int, int] = (224, 224)) -> list[str]:
+    """The CAM methods that take a model, in the order of CAM_METHODS, each tried on images of noise.
+
+    Those of an optional library that is not installed have its extra behind their name.
+    """
+    from wsolkern.cams.heads import unwrapped
+    from wsolkern.cams.looks import cam_model
+
+    found: dict[str, str] = {}
+    for name, method in CAM_METHODS.items():
+        if method.like is not None:
+            if method.like in found:
+                found[name] = found[method.like]
+            continue
+        try:
+            if method.make is None:
+                cam_model(model, size)
+            else:
+                method.make(unwrapped(model), size, None)
+        except ImportError:
+            found[name] = f" (pip install 'wsolkern[{name}]')"
+        except Exception:  # whatever a model's code raises
+            continue
+        else:
+            found[name] = ""
+    return [name + extra for name, extra in found.items()]

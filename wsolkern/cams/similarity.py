@@ -5,11 +5,12 @@ Source: Zhou et al., MaskCLIP, arXiv 2112.01071, section 3.2: the last attention
 is its own value, and the classifier of the pooled feature is applied to it.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from wsolkern.cams.activation import Look
-from wsolkern.cams.extraction import NamedCams
 from wsolkern.cams.heads import is_head, logits_of
+from wsolkern.cams.looks import NamedCams
 from wsolkern.cams.tokens import TokenLayout, attentions, classifier_logits, find_tokens, with_last_tokens
 
 if TYPE_CHECKING:
@@ -48,23 +49,25 @@ class SimilarityCams(NamedCams):
             also = "the class token and " if self.layout.reads_class and self.layout.reads_patches else ""
             raise ValueError(
                 f"{type(self.model).__name__}: expected a head that reads the class token alone, found one that reads "
-                f"{also}{read}; --cam cam is for averaged patches, --cam gradcam for any head"
+                f"{also}{read}"
             )
         self._tail: list[str] = [] if hasattr(self.model, "similarity") else self._find_tail(images)
         self(images)  # so that what is wrong shows before the work
 
-    def _look(self, images: "torch.Tensor", classes: "torch.Tensor | None") -> Look:
+    def _looks(self, images: "torch.Tensor", classes: "Sequence[torch.Tensor | None]") -> list[Look]:
         import torch
 
         last = self.layout.num_layers - 1
         with attentions(self.model, weights=False, alone=(last, self.layout.num_prefix)):
             output, tokens = with_last_tokens(self.model, images, self.layout)
-        logits = logits_of(output)
-        classes = logits.argmax(1) if classes is None else torch.as_tensor(classes, device=logits.device)
+        logits, found = logits_of(output), []
         self._expect_head(tokens[:, 0], logits)
         scores = self._scores(tokens[:, self.layout.num_prefix :])
-        chosen = classes.long()[:, None, None].expand(-1, scores.shape[1], 1)
-        return Look(self.layout.as_map(scores.gather(2, chosen)[..., 0]), classes, logits)
+        for some in classes:
+            some = logits.argmax(1) if some is None else torch.as_tensor(some, device=logits.device)
+            chosen = some.long()[:, None, None].expand(-1, scores.shape[1], 1)
+            found.append(Look(self.layout.as_map(scores.gather(2, chosen)[..., 0]), some, logits))
+        return found
 
     def _find_tail(self, images: "torch.Tensor") -> list[str]:
         """The modules between the class token and the logits, in their order."""
@@ -114,5 +117,5 @@ class SimilarityCams(NamedCams):
         if found is None or found.shape != logits.shape or not ((found - logits).float().abs() <= bound).all():
             raise ValueError(
                 f"{name}: expected logits that {', '.join(self._tail) or 'similarity'} makes of the class token alone, "
-                "found others: there is more than one head, or something else between; --cam gradcam is for any head"
+                "found others: there is more than one head, or something else between"
             )

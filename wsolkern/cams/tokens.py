@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from wsolkern.cams.heads import Place, logits_of, record
+from wsolkern.cams.heads import logits_of
+from wsolkern.cams.places import Place, record
 
 if TYPE_CHECKING:
     import torch
 
 _MOST_PREFIX_TOKENS = 64  # class, distillation and register tokens
-_ADVICE = "--cam gradcam with --features takes any layer of any classifier"
 
 
 class Attention(NamedTuple):
@@ -183,7 +183,7 @@ def find_tokens(model: "torch.nn.Module", images: "torch.Tensor") -> TokenLayout
     if not layers or any(each.keys is None for each in layers):
         raise ValueError(
             f"{name}: found no self-attention that torch computes as scaled_dot_product_attention, MultiheadAttention, "
-            f"or softmax of a product; {_ADVICE}"
+            f"or softmax of a product"
         )
     shapes = {each.keys.shape[:2] for each in layers}
     length = layers[0].keys.shape[1]
@@ -191,7 +191,7 @@ def find_tokens(model: "torch.nn.Module", images: "torch.Tensor") -> TokenLayout
         found = ", ".join(str(list(each)) for each in sorted(shapes))
         raise ValueError(
             f"{name}: expected self-attention over one sequence of tokens an image, found keys of {found} for "
-            f"{len(images)} images, as of windows or stages; {_ADVICE}"
+            f"{len(images)} images, as of windows or stages"
         )
     fitting = {
         path: value.shape[2:]
@@ -202,7 +202,7 @@ def find_tokens(model: "torch.nn.Module", images: "torch.Tensor") -> TokenLayout
         found = [list(each.shape[1:]) for each in convolutions.values()]
         raise ValueError(
             f"{name}: found no convolution before the attention whose pixels are its {length} tokens, up to class and "
-            f"register tokens; convolutions: {found}; {_ADVICE}"
+            f"register tokens; convolutions: {found}"
         )
     path, (height, width) = list(fitting.items())[-1]
     prefix = length - height * width
@@ -211,7 +211,7 @@ def find_tokens(model: "torch.nn.Module", images: "torch.Tensor") -> TokenLayout
         if changed != [prefix + pixel]:
             raise ValueError(
                 f"{name}: expected pixel {pixel} of {path} to be token {prefix + pixel} of {length}, "
-                f"found that it changes tokens {changed}; {_ADVICE}"
+                f"found that it changes tokens {changed}"
             )
     last = [path for path, each in tokens.items() if each.shape[1] == length][-1]
     reads_class = reads_patches = None

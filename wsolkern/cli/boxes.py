@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wsolkern import machine
-from wsolkern.cli import options, streams, studying, terminal
+from wsolkern.cli import following, options, streams, studying, terminal
 from wsolkern.errors import ArgumentError
 from wsolkern.files import write_whole
 from wsolkern.targets import check_folder, check_targets
@@ -137,6 +137,7 @@ def boxes(
             found.to_dict,
             lambda: _print(found, out),
             lambda: _write(found, out, kind),
+            lambda: _say_next(found, maps, metadata, out, kind),
             lambda: studying.finish(num_all, found.problems, allow_missing),
         )
 
@@ -220,6 +221,16 @@ def _write(found: "Localizations", out: Path, kind: str) -> None:
     else:
         text = report.coco_text(found) if kind == "coco" else report.csv_text(found)
         write_whole(out, text.encode())
+
+
+def _say_next(found: "Localizations", maps: Path, metadata: Path, out: Path, kind: str) -> None:
+    """The picture of what was made: of pseudo boxes as the ground truth, else of these boxes beside the split's."""
+    how = ["--score-maps"] if found.normalization is None else ["-n", found.normalization]
+    if kind == "metadata":
+        following.say_next("show", maps, "--metadata", out, *how, "-o", f"{out}.png")
+    else:
+        picture = out.with_suffix(".png")
+        following.after_boxes(maps, metadata, *how, "--at", f"{found.threshold:g}", "-o", picture)
 
 
 def _print(found: "Localizations", out: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wsolkern import machine
-from wsolkern.cli import options, streams, studying, terminal
+from wsolkern.cli import following, options, streams, studying, terminal
 from wsolkern.cli.options import optional
 from wsolkern.functions import find_modules_here
 from wsolkern.targets import check_folder
@@ -70,8 +70,9 @@ def extract(
     cam: Annotated[
         str,
         typer.Option(
-            metavar="cam|gradcam|layercam|ts-cam|attention|rollout|similarity|pca|ncut",
-            help="How a map is made; which method is for which models: docs/models.md, 'CAM methods'.",
+            metavar="cam|linear|gradcam|layercam|ts-cam|attention|rollout|similarity|pca|ncut",
+            help="How a map is made; linear is for networks with more than a linear layer behind the average "
+            "(ConvNeXt, MobileNetV3). Which method is for which models: docs/models.md, 'CAM methods'.",
         ),
     ] = "cam",
     prompts: optional(
@@ -169,7 +170,7 @@ def extract(
             streams.stderr().print(f"interrupted: {error}; the same command goes on")
             raise typer.Exit(terminal.INTERRUPTED) from None
         if found is not None:
-            _finish(found, allow_missing)
+            _finish(found, metadata, allow_missing)
 
 
 def _source(model: str) -> "str | ModelSource":
@@ -181,7 +182,7 @@ def _source(model: str) -> "str | ModelSource":
     return trained(model) if is_run(model) else model
 
 
-def _finish(found: "Extraction", allow_missing: bool) -> None:
+def _finish(found: "Extraction", metadata: Path | None, allow_missing: bool) -> None:
     """Says what is there and what was left out.
 
     Raises:
@@ -193,5 +194,6 @@ def _finish(found: "Extraction", allow_missing: bool) -> None:
             text = f"{each.store}: {len(each.others):,} of them are of images that were not asked for now"
             streams.stderr().print(f"{text}, such as {each.others[0]!r}")
     terminal.list_problems(f"of {found.num_images:,} images were left out", found.problems)
+    following.after_maps(found.store, metadata)
     if found.problems and not allow_missing:
         raise typer.Exit(terminal.PROBLEMS)

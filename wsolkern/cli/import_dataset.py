@@ -5,14 +5,13 @@ metadata/NAME, masks, what was dropped and why, and the next command.
 Source: :mod:`wsolkern.datasets.importing`.
 """
 
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wsolkern.cli import options, streams, terminal
+from wsolkern.cli import following, options, streams, terminal
 from wsolkern.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -317,14 +316,6 @@ def _print(found: "Imported") -> None:
         for line in found.dropped.lines():
             streams.stderr().print(f"  {line}")
     name = "test" if "test" in found.splits else next(iter(found.splits))
-    words = ["wsolkern", "extract", "MODEL", "-a", f"num_classes={len(found.class_names)}"]
-    images = found.image_root or "DATA_ROOT"
-    words += [
-        "--images",
-        images,
-        "--metadata",
-        f"{found.folder}/{name}",
-        "-o",
-        f"runs/{Path(found.folder).name}-{name}",
-    ]
-    streams.say(f"next: {shlex.join(words)}")
+    model = ["MODEL", "-a", f"num_classes={len(found.class_names)}", "--images", found.image_root or "DATA_ROOT"]
+    store = f"runs/{Path(found.folder).name}-{name}"
+    following.say_next("extract", *model, "--metadata", f"{found.folder}/{name}", "-o", store)

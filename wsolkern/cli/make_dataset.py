@@ -4,13 +4,12 @@ In: sizes and a seed. Out: images, masks and metadata in the field's own layout.
 Source: :mod:`wsolkern.datasets.digits`.
 """
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from wsolkern.cli import streams, terminal
+from wsolkern.cli import following, streams, terminal
 from wsolkern.targets import check_folder
 
 _MOST = 100_000  # images of a split: their names have five digits
@@ -52,6 +51,6 @@ def digits(
             for kind in ("boxes", "masks"):
                 console.print(f"{kind}: {out / 'metadata' / f'digits-{kind}'}")
         masks = out / "masks"
-        words = ["wsolkern", "train", "--dataset", out / "images", "--metadata", out / "metadata" / "digits-boxes"]
+        words = ["train", "--dataset", out / "images", "--metadata", out / "metadata" / "digits-boxes"]
         words += ["--backbone", "tiny", "--method", "cam", "--resize-size", size, "--crop-size", size, "-o", "RUN"]
-        streams.stderr().print(f"next: {shlex.join(map(str, words))} (digits-masks: with --mask-root {masks})")
+        following.say_next(*words, note=f"digits-masks: with --mask-root {masks}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wsolkern.cli import options, streams, studying, terminal, transfer
+from wsolkern.cli import following, options, streams, studying, terminal, transfer
 from wsolkern.targets import check_folder, check_targets
 
 if TYPE_CHECKING:
@@ -71,6 +71,8 @@ def verify(
                 state = f"{len(found.damaged)} damaged, which held {found.num_lost:,} maps"
                 state += " and are taken out: the next run makes these maps again" if repair else ""
             streams.say(f"{path}: {found.num_maps:,} maps in {found.num_shards:,} shards, {state}")
+            if found.damaged and not repair:
+                following.say_next("store", "verify", "--repair", path)
             damaged |= {os.path.join(path, file): problem for file, problem in found.damaged.items()}
         studying.finish_shards("files are damaged", damaged)
 
@@ -94,6 +96,7 @@ def merge(
         with terminal.showing_progress("maps") as progress:
             found = merge(out, stores, progress=progress)
         streams.say(f"{out}: {found.num_maps:,} maps")
+        following.after_maps(out, None)
         studying.finish_shards("shards are damaged, their maps are left out", found.problems)
 
 

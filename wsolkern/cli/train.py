@@ -5,7 +5,6 @@ left out.
 Source: Choe et al., arXiv 2007.04178, section 5; names and defaults of settings: clovaai/wsolevaluation, config.py.
 """
 
-import shlex
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wsolkern import defaults, machine
-from wsolkern.cli import options, streams, studying, terminal
+from wsolkern.cli import following, options, streams, studying, terminal
 from wsolkern.cli.options import optional
 from wsolkern.functions import find_modules_here
 from wsolkern.targets import check_folder
@@ -136,9 +135,9 @@ def train(
         if outcome is not None:
             _finish(out, outcome, len(data.labels) + len(data.val.image_ids))
             split = next((each for each in ("test", "val") if (metadata / each / "image_ids.txt").is_file()), "val")
-            words = ["wsolkern", "extract", out, "--images", dataset, "--metadata", metadata / split]
+            words = ["extract", out, "--images", dataset, "--metadata", metadata / split]
             words += ["-o", f"{out}-{split}", *(["--any-image-size"] if any_image_size else [])]
-            streams.stderr().print(f"next: {shlex.join(map(str, words))}")
+            following.say_next(*words)
             if outcome.problems and not allow_missing:
                 raise typer.Exit(terminal.PROBLEMS)
 

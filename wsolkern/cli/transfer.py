@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from wsolkern.cli import options, streams, studying, terminal
+from wsolkern.cli import following, options, streams, studying, terminal
 from wsolkern.cli.options import optional
 from wsolkern.targets import check_folder
 
@@ -62,6 +62,7 @@ def import_(
                 progress=progress,
             )
         streams.say(f"{store}: {found.num_maps:,} maps")
+        following.after_maps(store, metadata, score_maps=score_maps)
         studying.finish_shards(f"of {found.num_all:,} maps were left out", found.problems)
 
 
@@ -91,4 +92,5 @@ def export(
         check_folder("OUT", out)
         with studying.running() as progress:
             found = export(store, out, normalization, size=options.parse_size(size), nwc=nwc, progress=progress)
+        following.after_maps(out, None, score_maps=normalization is not None)
         studying.finish_shards("shards are damaged, their maps are left out", found.problems)

@@ -4,7 +4,8 @@ In: images [N, 3, H, W], labels [N]. Out: a dict with logits [N, K] and the meth
 Source: Zhou et al., arXiv 1512.04150 (CAM); Zhang et al., 1804.06962 (ACoL) and 1807.08902 (SPG).
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -63,21 +64,34 @@ class Network(nn.Module):
         if nwc and not return_cam:
             raise ValueError("nwc: only CAMs can have negative weights clamped; expected return_cam=True")
         if not return_cam:
-            return self._respond(images, None if labels is None else self._checked(labels, images))[0]
+            labels = None if labels is None else self._checked(labels, images)
+            return self._respond(self._seen(images), labels)[0]
         found = self.look(images, labels, nwc)
         return found.nwc_cams if nwc else found.cams
 
     def look(self, images: torch.Tensor, labels: torch.Tensor | None = None, nwc: bool = False) -> Look:
         """Logits, CAMs and with ``nwc`` also NWC CAMs, without gradients, from one pass; see :meth:`forward`."""
-        if labels is not None:
-            labels = self._checked(labels, images)
-        with torch.no_grad():
-            outputs, evidence = self._respond(images, labels)
-            classes = outputs["logits"].argmax(1) if labels is None else labels
-            nwc_cams = _cams(evidence, classes, nwc=True) if nwc else None
-            return Look(_cams(evidence, classes, nwc=False), classes, outputs["logits"], nwc_cams)
+        return self.looks(images, [labels], nwc)[0]
 
-    def _respond(self, images, labels) -> tuple[dict[str, torch.Tensor], list[Evidence]]:
+    def looks(self, images: torch.Tensor, labels: Sequence[torch.Tensor | None], nwc: bool = False) -> list[Look]:
+        """Several looks, of the same images and other labels each; what does not depend on labels is computed once."""
+        labels = [None if each is None else self._checked(each, images) for each in labels]
+        found = []
+        with torch.no_grad():
+            seen = self._seen(images)
+            for some in labels:
+                outputs, evidence = self._respond(seen, some)
+                classes = outputs["logits"].argmax(1) if some is None else some
+                nwc_cams = _cams(evidence, classes, nwc=True) if nwc else None
+                found.append(Look(_cams(evidence, classes, nwc=False), classes, outputs["logits"], nwc_cams))
+        return found
+
+    def _seen(self, images: torch.Tensor) -> Any:
+        """What is made of images whatever their labels are."""
+        raise NotImplementedError
+
+    def _respond(self, seen: Any, labels: torch.Tensor | None) -> tuple[dict[str, torch.Tensor], list[Evidence]]:
+        """What is made of that for labels."""
         raise NotImplementedError
 
     def _checked(self, labels: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
@@ -114,8 +128,11 @@ class CamNetwork(Network):
 
     classifying_layer: str
 
-    def _respond(self, images, labels):
-        features, layer = self.trunk(images), getattr(self, self.classifying_layer)
+    def _seen(self, images):
+        return self.trunk(images)
+
+    def _respond(self, seen, labels):
+        features, layer = seen, getattr(self, self.classifying_layer)
         maps = layer(features) if isinstance(layer, nn.Conv2d) else None
         if self.tap_threshold is not None:
             logits = F.linear(tap.pool(features, self.tap_threshold), layer.weight.flatten(1), layer.bias)
@@ -137,9 +154,12 @@ class AcolNetwork(Network):
             layers = *convolution(channels, 1024), *convolution(1024, 1024), nn.Conv2d(1024, num_classes, 1)
             setattr(self, name, nn.Sequential(*layers))
 
-    def _respond(self, images, labels):
+    def _seen(self, images):
         features = self.trunk(images)
-        first = self._branch(self.classifier_A, features)
+        return features, self._branch(self.classifier_A, features)
+
+    def _respond(self, seen, labels):
+        features, first = seen
         logits = _average(first.maps)
         chosen = class_maps(first.maps.detach(), logits.argmax(1) if labels is None else labels)
         erased = acol.erase(features, min_max(chosen), self.acol_threshold)
@@ -173,8 +193,11 @@ class SpgNetwork(Network):
         self.SPG_B_shared = nn.Sequential(*convolution(hidden, hidden), nn.Conv2d(hidden, 1, 1))
         self.SPG_C = nn.Sequential(*convolution(last, 512), nn.Conv2d(512, 1, 1))
 
-    def _respond(self, images, labels):
-        first, second, features = self.stages(images)
+    def _seen(self, images):
+        return self.stages(images)
+
+    def _respond(self, seen, labels):
+        first, second, features = seen
         layer = getattr(self, self.classifying_layer)
         maps = layer(features)
         logits = _average(maps)

@@ -13,7 +13,7 @@ from typing import Any
 
 from wsolkern.cams import CamStore, CamWriter, Manifest, Ranks, check_cam, named_cams, outdated, shared_writer
 from wsolkern.cams import extract as extract_cams
-from wsolkern.cams.extraction import num_classes_of
+from wsolkern.cams.looks import num_classes_of
 from wsolkern.cams.prompts import prompted, read_prompts
 from wsolkern.datasets import ImageFolder, Preprocessing, class_folders, load_metadata
 from wsolkern.datasets.ids import check_image_ids
@@ -22,6 +22,8 @@ from wsolkern.errors import ArgumentError, PathError
 from wsolkern.models.loading import load_model
 from wsolkern.models.sources import ModelSource, model_source
 from wsolkern.studies.passes import Progress
+
+_MADE_OF = ("features", "head", "linearised")  # what maps say that they were made of, for the manifest
 
 
 @dataclass(frozen=True)
@@ -104,9 +106,9 @@ def extract(
         weights: File with the model's weights; None: a run's own.
         features, head: As for :class:`wsolkern.cams.PooledCams`.
         classes: "labels" or "predicted": which class of an image its CAM is of. "both": those of the labels go to
-            ``out``, those predicted to a second store beside it, ``out`` with ".predicted" behind its name; the CAMs of
-            :class:`wsolkern.cams.PooledCams` come from one forward pass. Either goes on from what is there, also of
-            runs with one of them alone.
+            ``out``, those predicted to a second store beside it, ``out`` with ".predicted" behind its name, from one
+            forward pass, but of functions and of methods that need a pass a class. Either goes on from what is there,
+            also of runs with one of them alone.
         nwc: Make NWC maps from the same pass; of the CAM method "cam" only.
         cam: The CAM method, a name in :data:`wsolkern.cams.CAM_METHODS`.
         prompts: File with a text a class, one a line, for a model such as CLIP whose classes are texts.
@@ -185,7 +187,7 @@ def extract(
                 **({"any_image_size": True} if any_image_size else {}),
                 **({} if cam == "cam" else {"cam": cam}),
                 **({} if texts is None else {"prompts": list(texts)}),
-                **{name: str(getattr(looker, name)) for name in ("features", "head") if hasattr(looker, name)},
+                **{name: str(getattr(looker, name)) for name in _MADE_OF if hasattr(looker, name)},
             },
             nwc=nwc,
         )
