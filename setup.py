@@ -4,17 +4,20 @@ Everything else is in pyproject.toml.
 """
 
 import copy
+import gzip
 import os
 import platform
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pybind11
 from pybind11.setup_helpers import Pybind11Extension
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.sdist import sdist
 from setuptools.errors import CompileError
 
 # No contraction into fused multiply-adds: results equal the published float64 arithmetic to the bit.
@@ -28,7 +31,7 @@ if platform.machine().lower() in ("x86_64", "amd64"):
     AVX2 = ["-mavx2", "-mbmi", "-mbmi2", "-mlzcnt", "-mpopcnt"]
     FLAGS["avx2"] = AVX2
     FLAGS["avx512"] = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"]
-    if SANITIZE and "avx512bw" not in Path("/proc/cpuinfo").read_text():
+    if SANITIZE and Path("/proc/cpuinfo").exists() and "avx512bw" not in Path("/proc/cpuinfo").read_text():
         del FLAGS["avx512"]  # what checks itself is for this computer, and building it takes a minute
 HEADERS = sorted(str(header) for header in Path("csrc").rglob("*.h"))
 
@@ -42,7 +45,9 @@ NEEDS_NVCC = "the CUDA toolkit 12.8 or newer, with nvcc on PATH or below CUDA_HO
 NEEDS_COMPILER = """wsolkern compiles its core, and found no C++ compiler (CXX, c++, g++ or clang++). Install one:
   Debian, Ubuntu:      apt-get install g++ python3-dev
   Fedora, Rocky Linux: dnf install gcc-c++ python3-devel
-  conda:               conda install -c conda-forge gxx"""
+  Alpine:              apk add g++ python3-dev
+  macOS:               xcode-select --install
+  conda:               conda install -c conda-forge cxx-compiler"""
 
 
 class BuildSideBySide(build_ext):
@@ -94,6 +99,27 @@ class BuildSideBySide(build_ext):
             raise CompileError(f"{' '.join(command)}:\n{done.stdout}\nCUDA is left out; it needs {NEEDS_NVCC}")
 
 
+class DatedSource(sdist):
+    """With SOURCE_DATE_EPOCH the archive has the same bytes wherever and whenever it is made; wheels have so anyway."""
+
+    def make_archive(self, base_name, format, root_dir=None, base_dir=None, owner=None, group=None):
+        epoch = os.environ.get("SOURCE_DATE_EPOCH")
+        if epoch is None or format != "gztar":
+            return super().make_archive(base_name, format, root_dir, base_dir, owner, group)
+
+        def dated(entry):
+            entry.mtime, entry.uid, entry.gid, entry.uname, entry.gname = int(epoch), 0, 0, "", ""
+            entry.mode = 0o755 if entry.isdir() or entry.mode & 0o100 else 0o644
+            return entry
+
+        path = f"{base_name}.tar.gz"
+        with open(path, "wb") as file, gzip.GzipFile("", "wb", fileobj=file, mtime=int(epoch)) as packed:
+            with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
+                for each in sorted(Path(base_dir).rglob("*")):
+                    archive.add(each, recursive=False, filter=dated)
+        return path
+
+
 def nvcc() -> "str | None":
     """Path of the CUDA compiler."""
     home = os.environ.get("CUDA_HOME")
@@ -140,7 +166,7 @@ def extension(isa: str) -> Pybind11Extension:
 
 
 if sys.platform == "win32":
-    raise SystemExit("wsolkern builds with GCC or Clang on Linux; on Windows use WSL")
+    raise SystemExit("wsolkern runs on Linux and macOS, built with GCC or Clang; on Windows use WSL")
 # WSOLKERN_CUDA: 1 must build the CUDA core, 0 must not; otherwise it is built where nvcc is found.
 wanted = os.environ.get("WSOLKERN_CUDA", "")
 if wanted == "1" and not nvcc():
@@ -150,4 +176,4 @@ if wanted != "0" and nvcc():
     sources = ["csrc/gpu/cuda.cu", "csrc/gpu/module.cpp"]
     how = {"include_dirs": ["csrc"], "depends": HEADERS, "language": "c++", "optional": wanted != "1"}
     extensions.append(Extension(CUDA, sources, **how))
-setup(ext_modules=extensions, cmdclass={"build_ext": BuildSideBySide})
+setup(ext_modules=extensions, cmdclass={"build_ext": BuildSideBySide, "sdist": DatedSource})

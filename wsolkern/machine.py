@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     import torch
 
 
+def num_cores() -> int:
+    """The cores that this process may run on; where a system does not say which (macOS), all that there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def use_threads(threads: int | None) -> None:
     """Lets the operations of this process use so many threads; None leaves it as it is."""
     if threads is not None:

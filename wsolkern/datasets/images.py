@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from wsolkern import machine
 from wsolkern.datasets.folders import nearest_files, path_below
 from wsolkern.datasets.pixels import read_rgb, to_rgb
 from wsolkern.errors import DatasetError
@@ -153,7 +154,7 @@ class ImageFolder:
         """Images read so far whose orientation tag may count or not."""
         self._num_warned = 0
         self._image_sizes = image_sizes or {}
-        self._num_readers = min(len(os.sched_getaffinity(0)), _MAX_READERS) if num_readers is None else num_readers
+        self._num_readers = min(machine.num_cores(), _MAX_READERS) if num_readers is None else num_readers
         if self._num_readers < 1:
             raise ValueError(f"num_readers: expected at least 1, found {num_readers}")
         if not self.root.is_dir():

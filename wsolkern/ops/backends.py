@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
+from wsolkern import machine
 from wsolkern.errors import BackendUnavailable, IsaUnavailable
 
 ISAS = ("avx512", "avx2", "generic")  # best first; each is a module wsolkern._native_<isa>
@@ -64,8 +65,7 @@ def num_threads() -> int:
     """
     wanted = os.environ.get("WSOLKERN_NUM_THREADS", "")
     if not wanted:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return min(cores, MAX_THREADS)
+        return min(machine.num_cores(), MAX_THREADS)
     if not (re.fullmatch("0*[0-9]{1,4}", wanted) and 1 <= int(wanted[-4:]) <= MAX_THREADS):
         raise ValueError(f"WSOLKERN_NUM_THREADS: expected an integer from 1 to {MAX_THREADS}, found {wanted[:80]!r}")
     return int(wanted[-4:])
