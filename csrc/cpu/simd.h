@@ -5,6 +5,8 @@
 // mask) are written with intrinsics, and each has a plain fallback that any other machine uses.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 
@@ -141,6 +143,21 @@ inline bool any(i64v v) {
   for (int lane = 0; lane < kLanes64; ++lane) bits |= v[lane];
   return bits != 0;
 #endif
+}
+
+// How many of p[0], ..., p[n - 1] are greater than `limit`.
+inline size_t count_greater(const int16_t* p, size_t n, int16_t limit) {
+  constexpr size_t kMostAtOnce = size_t(INT16_MAX) * kLanes16;  // each lane counts in 16 bits
+  const i16v least = splat(limit);
+  size_t count = 0, i = 0;
+  while (n - i >= size_t(kLanes16)) {
+    const size_t end = i + std::min(n - i, kMostAtOnce) / kLanes16 * kLanes16;
+    i16v counts{};
+    for (; i < end; i += kLanes16) counts -= load(p + i) > least;
+    for (int lane = 0; lane < kLanes16; ++lane) count += counts[lane];
+  }
+  for (; i < n; ++i) count += p[i] > limit;
+  return count;
 }
 
 // Whether any of p[0], ..., p[n - 1] is less than `limit`.
