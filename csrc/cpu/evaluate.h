@@ -15,6 +15,7 @@
 #include "cpu/resize.h"
 #include "cpu/stages.h"
 #include "cpu/tree/component_tree.h"
+#include "cpu/tree/foreground.h"
 #include "cpu/tree/rules.h"
 #include "shared/levels.h"
 
@@ -83,21 +84,20 @@ class Quantizer {
   // doubt.
   bool multiply(const double* from, int width, double offset, double scale) {
     constexpr double kWhole = 0x1.8p52, kNear = 1e-6;  // adding and subtracting kWhole rounds to the next whole number
+    f64v nearest = splat(1.0);                         // to a whole number
     const auto put = [&](const double* p, int x) {
       const f64v level = max(min((load(p) - offset) * scale, splat(255.5)), splat(0.5));
-      const f64v off = level - ((level + kWhole) - kWhole);
+      nearest = min(nearest, absolute(level - ((level + kWhole) - kWhole)));
       store(row_.data() + x, level);
-      return (off < kNear) & (off > -kNear);
     };
-    i64v doubtful{};
     int x = 0;
-    for (; x + kLanes64 <= width; x += kLanes64) doubtful |= put(from + x, x);
+    for (; x + kLanes64 <= width; x += kLanes64) put(from + x, x);
     if (x < width) {
       double rest[kLanes64];
       std::fill(std::copy(from + x, from + width, rest), rest + kLanes64, from[x]);
-      doubtful |= put(rest, x);
+      put(rest, x);
     }
-    return !any(doubtful);
+    return !any(nearest < kNear);
   }
 };
 
@@ -188,6 +188,12 @@ struct LevelProblem {
   std::vector<std::vector<double>> scores;  // per normalization: the least scores of the foregrounds asked for
   std::vector<int> which;                   // per threshold: of these scores
 
+  size_t num_foregrounds() const {  // at most
+    size_t number = normalizations.empty() ? num_thresholds : 0;
+    for (const std::vector<double>& each : scores) number += each.size();
+    return number;
+  }
+
   LevelProblem(size_t height, size_t width, std::span<const Ranks> normalizations, std::span<const double> thresholds,
                size_t num_thresholds)
       : height(height),
@@ -255,6 +261,10 @@ class Workspace {
   // Calls sink(normalization, threshold, the largest contour's box, number of contours) for each of them.
   template <class Sink>
   void localize(const LevelProblem& problem, const MapTask& task, Sink&& sink) {
+    if (problem.num_foregrounds() <= kFewForegrounds) {
+      localize_few(problem, task, sink);
+      return;
+    }
     const size_t num_pixels = problem.height * problem.width, num_bin_bytes = num_pixels * sizeof(int16_t);
     image_.resize(int(problem.height), int(problem.width));
     const auto find_all = [&] {
@@ -377,7 +387,7 @@ class Workspace {
 
   size_t bytes() const {
     return map.bytes() + rules.bytes() + (ious[0].capacity() + ious[1].capacity()) * 8 + image_.bytes() +
-           tree_.bytes() + digitizer_.bytes() + quantizer_.bytes() + histogram_.bytes() +
+           tree_.bytes() + foreground_.bytes() + digitizer_.bytes() + quantizer_.bytes() + histogram_.bytes() +
            (cuts_.capacity() + counts.capacity()) * 8 + (ranks_.capacity() + bins_.capacity()) * 2 +
            (hits_[0].capacity() + hits_[1].capacity()) * 4 + boxes_.capacity() * sizeof(Box) +
            num_contours_.capacity() * 4;
@@ -392,11 +402,13 @@ class Workspace {
   PixelHistogram histogram_;
   LevelImage image_;
   ComponentTree tree_;
+  Foreground foreground_;
   std::vector<uint32_t> hits_[2];  // per level of image_, and one more for an empty foreground
   std::vector<Box> boxes_;
   std::vector<int32_t> num_contours_;
 
-  static constexpr Box kNoBox{0, 0, 0, 0};  // of an empty foreground
+  static constexpr Box kNoBox{0, 0, 0, 0};      // of an empty foreground
+  static constexpr size_t kFewForegrounds = 6;  // found one by one in less time than by a tree
 
   static std::span<const double> scores_of_levels() {
     static const std::vector<double>& scores = *new std::vector<double>([] {  // never destroyed, as the pool
@@ -405,6 +417,45 @@ class Workspace {
       return all;
     }());
     return scores;
+  }
+
+  // `localize` without a tree.
+  template <class Sink>
+  void localize_few(const LevelProblem& problem, const MapTask& task, Sink&& sink) {
+    const size_t num_pixels = problem.height * problem.width;
+    boxes_.resize(kFewForegrounds);
+    num_contours_.resize(kFewForegrounds);
+    const auto find = [&](const double* map, double least, size_t place) {
+      Extent extent;
+      num_contours_[place] = foreground_.find(map, int(problem.height), int(problem.width), least, extent);
+      boxes_[place] = num_contours_[place] ? contour_box(extent, int(problem.width), int(problem.height)) : kNoBox;
+    };
+    if (problem.normalizations.empty()) {
+      expect_scores(task.cam, problem.height, problem.width, "cams", task.which);
+      const int top = int(find_extremes(task.cam, num_pixels).most * kScoreLevels);
+      task.degenerate[0] = 0;
+      for (size_t t = 0; t < problem.num_thresholds; ++t) {
+        find(task.cam, scores_of_levels()[threshold_level(problem.thresholds[t], top)], t);
+        sink(size_t(0), t, boxes_[t], num_contours_[t]);
+      }
+      clock.end_of(kTree, num_pixels * sizeof *task.cam);
+      return;
+    }
+    map.prepare(task.cam, task.resize, task.is_resized, num_pixels, 0, clock);
+    map.affines(problem.normalizations, affines_, clock);
+    for (size_t m = 0; m < affines_.size(); ++m) {
+      const bool is_degenerate = affines_[m].divisor == 0;
+      task.degenerate[std::ptrdiff_t(m) * task.degenerate_stride] = is_degenerate;
+      const std::vector<double>& scores = problem.scores[m];
+      cuts_.resize(scores.size());
+      cut_points(affines_[m], scores, cuts_.data());
+      for (size_t place = 0; place < scores.size(); ++place) find(map.values, cuts_[place], place);
+      for (size_t t = 0; t < problem.num_thresholds; ++t) {
+        const int place = problem.which[m * problem.num_thresholds + t];
+        is_degenerate ? sink(m, t, kNoBox, 0) : sink(m, t, boxes_[place], num_contours_[place]);
+      }
+    }
+    clock.end_of(kTree, num_pixels * sizeof *map.values);
   }
 
   void cut(std::span<const Affine> affines, std::span<const double> scores) {

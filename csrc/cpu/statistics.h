@@ -40,26 +40,30 @@ struct Extremes {
 };
 
 inline Extremes find_extremes(const double* map, size_t n) {
-  f64v least = splat(map[0]), most = least;
+  constexpr size_t kAtOnce = 4;  // of which none waits for another
+  f64v least[kAtOnce], most[kAtOnce];
+  std::fill(least, least + kAtOnce, splat(map[0]));
+  std::fill(most, most + kAtOnce, splat(map[0]));
   i64v nan{};
   size_t i = 0;
-  for (const size_t whole = n - n % kLanes64; i < whole; i += kLanes64) {
-    const f64v v = load(map + i);
-    least = min(v, least);
-    most = max(v, most);
-    nan |= v != v;
-  }
-  Extremes extremes{least[0], most[0], false};
+  for (; i + kAtOnce * kLanes64 <= n; i += kAtOnce * kLanes64)
+    for (size_t j = 0; j < kAtOnce; ++j) {
+      const f64v v = load(map + i + j * kLanes64);
+      least[j] = min(v, least[j]);
+      most[j] = max(v, most[j]);
+      nan |= v != v;
+    }
+  Extremes extremes{map[0], map[0], any(nan)};
   const auto add = [&](double v) {
     extremes.least = std::min(extremes.least, v);
     extremes.most = std::max(extremes.most, v);
     extremes.has_nan |= v != v;
   };
-  for (int lane = 0; lane < kLanes64; ++lane) {
-    add(least[lane]);
-    add(most[lane]);
-    extremes.has_nan |= nan[lane] != 0;
-  }
+  for (size_t j = 0; j < kAtOnce; ++j)
+    for (int lane = 0; lane < kLanes64; ++lane) {
+      add(least[j][lane]);
+      add(most[j][lane]);
+    }
   for (; i < n; ++i) add(map[i]);
   return extremes;
 }
