@@ -77,7 +77,7 @@ struct Grid {
   Grid() = default;
   // For so many cut points: few cells shall hold one, but the tables over the cells shall stay in the near caches.
   Grid(const Extremes& extremes, size_t num_cuts) : num_cells(kFewest), least(extremes.least) {
-    while (num_cells < kMost && size_t(num_cells) < 8 * num_cuts) num_cells *= 2;
+    while (num_cells < kMost && size_t(num_cells) < 4 * num_cuts) num_cells *= 2;
     scale = (num_cells - 1) / (extremes.most - least);
     if (extremes.degenerate() || !std::isfinite(extremes.most - least) || !std::isfinite(scale)) num_cells = 0;
   }
@@ -131,7 +131,7 @@ class OrderStatistics {
   static constexpr size_t kPiece = 32, kOneIn = 16;  // of pixels; the sample has one piece in so many
   static constexpr int kTurnsBySample = 6;           // then by halves, which ends for sure
   static constexpr double kBeyond = 2;               // values of the sample
-  static constexpr int kBlocks = 1 << 10;
+  static constexpr int kBlocks = 1 << 12;
   struct Group {  // the values of one block in which ranks are wanted
     int64_t before;
     size_t from, to;  // of `order_`: the wanted ranks
