@@ -25,6 +25,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from numbers import Real
 
 import numpy as np
@@ -179,16 +180,22 @@ def parse_all(normalizations: "str | Normalization | Iterable[str | Normalizatio
         return normalizations  # parsed before: an Evaluator passes them with every batch
     parsed: list[Normalization] = []
     for each in normalizations:
-        items = re.split(r"[,\s]+", each) if isinstance(each, str) else [each]
-        parsed += [Normalization.parse(one) for item in items if item != "" for one in _expand(item)]
+        parsed += _parse_text(str(each)) if isinstance(each, str) else [Normalization.parse(each)]
     if not parsed:
         raise ValueError("normalizations: expected at least one, found none")
     return tuple(parsed)
 
 
-def _expand(item: "str | Normalization") -> "list[str | Normalization]":
+@lru_cache(maxsize=1024)  # the same few texts come with every map that is evaluated alone
+def _parse_text(text: str) -> tuple[Normalization, ...]:
+    """The normalizations that a text names, maybe none."""
+    items = re.split(r"[,\s]+", text)
+    return tuple(Normalization.parse(one) for item in items if item != "" for one in _expand(item))
+
+
+def _expand(item: str) -> list[str]:
     """An item without its ranges: once for each value of the first, and so on."""
-    match = _RANGE.search(item) if isinstance(item, str) else None
+    match = _RANGE.search(item)
     if match is None:
         return [item]
     first, last, step = map(Decimal, match.groups())

@@ -63,10 +63,7 @@ class Digitizer {
     if (sorted_.size() - 1 <= kFewCuts)
       count_reached(map, n, out);
     else if (usable_)
-      for (size_t i = 0; i < n; ++i) {
-        const uint16_t end = end_[cells[i]];
-        out[i] = end & kOccupied ? compare(end & ~kOccupied, map[i]) : int16_t(end);
-      }
+      look_up(map, cells, n, out);
     else
       for (size_t i = 0; i < n; ++i) out[i] = map[i] == map[i] ? search(sorted_.size() - 1, map[i]) : int16_t(0);
   }
@@ -93,6 +90,25 @@ class Digitizer {
       const uint64_t sums = counts * kOnes, begins = sums - counts + before * kOnes;
       std::memcpy(cell, &begins, sizeof begins);
       before += sums >> 48;
+    }
+  }
+
+  // First the numbers of all cells; then those that are marked as occupied are found, as bits, and replaced: which ones
+  // they are cannot be predicted. Takes three quarters of the time of asking pixel by pixel.
+  void look_up(const double* map, const uint16_t* cells, size_t n, int16_t* out) const {
+    static constexpr int16_t kZeros[64] = {};
+    const uint16_t* const ends = end_.data();
+    for (size_t i = 0; i < n; ++i) out[i] = int16_t(ends[cells[i]]);
+    const auto settle = [&](size_t i) { out[i] = compare(uint16_t(out[i]) & ~kOccupied, map[i]); };
+    if (n < 64) {
+      for (size_t i = 0; i < n; ++i)
+        if (out[i] < 0) settle(i);
+      return;
+    }
+    for (size_t i = 0; i < n; i += 64) {
+      const size_t begin = std::min(i, n - 64);  // the last 64 pixels may be partly settled already
+      for (uint64_t bits = greater_bits64(kZeros, out + begin); bits; bits &= bits - 1)
+        settle(begin + std::countr_zero(bits));
     }
   }
 

@@ -5,6 +5,8 @@
 // mask) are written with intrinsics, and each has a plain fallback that any other machine uses.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 
@@ -53,8 +55,21 @@ inline i64v splat_int(int64_t x) { return i64v{} + x; }
 
 inline i16v max(i16v a, i16v b) { return a > b ? a : b; }
 inline i16v min(i16v a, i16v b) { return a < b ? a : b; }
+// As instructions, since GCC compares and blends instead: b where one is NaN.
+#if defined(__AVX512DQ__)
+inline f64v max(f64v a, f64v b) { return _mm512_max_pd(a, b); }
+inline f64v min(f64v a, f64v b) { return _mm512_min_pd(a, b); }
+#elif defined(__AVX2__)
+inline f64v max(f64v a, f64v b) { return _mm256_max_pd(a, b); }
+inline f64v min(f64v a, f64v b) { return _mm256_min_pd(a, b); }
+#elif defined(__SSE2__)
+inline f64v max(f64v a, f64v b) { return _mm_max_pd(a, b); }
+inline f64v min(f64v a, f64v b) { return _mm_min_pd(a, b); }
+#else
 inline f64v max(f64v a, f64v b) { return a > b ? a : b; }
 inline f64v min(f64v a, f64v b) { return a < b ? a : b; }
+#endif
+inline f64v absolute(f64v v) { return f64v(i64v(v) & splat_int(INT64_MAX)); }
 
 // Bit i of the result is a[i] > b[i], for i in [0, 64): 64 values at a time whatever the vector width.
 inline uint64_t greater_bits64(const int16_t* a, const int16_t* b) {
@@ -130,17 +145,43 @@ inline i16v first_lanes(int n) {
   return load(table.at + kLanes16 - n);
 }
 
-// Whether any lane of a comparison's result is set.
-inline bool any(i64v v) {
+// Bit i of the result says whether lane i of a comparison's result is set.
+inline unsigned lane_bits(i64v v) {
 #if defined(__AVX512DQ__)
-  return _mm512_movepi64_mask((__m512i)v) != 0;
+  return _mm512_movepi64_mask((__m512i)v);
 #elif defined(__AVX2__)
-  return _mm256_movemask_epi8((__m256i)v) != 0;
+  return unsigned(_mm256_movemask_pd((__m256d)v));
+#elif defined(__SSE2__)
+  return unsigned(_mm_movemask_pd((__m128d)v));
 #else
-  int64_t bits = 0;
-  for (int lane = 0; lane < kLanes64; ++lane) bits |= v[lane];
-  return bits != 0;
+  unsigned bits = 0;
+  for (int lane = 0; lane < kLanes64; ++lane) bits |= unsigned(v[lane] & 1) << lane;
+  return bits;
 #endif
+}
+inline bool any(i64v v) { return lane_bits(v) != 0; }
+
+// Bit i of the result is p[i] >= limit, for i in [0, 32).
+inline uint32_t at_least_bits32(const double* p, double limit) {
+  const f64v least = splat(limit);
+  uint32_t bits = 0;
+  for (int i = 0; i < 32; i += kLanes64) bits |= lane_bits(load(p + i) >= least) << i;
+  return bits;
+}
+
+// How many of p[0], ..., p[n - 1] are greater than `limit`.
+inline size_t count_greater(const int16_t* p, size_t n, int16_t limit) {
+  constexpr size_t kMostAtOnce = size_t(INT16_MAX) * kLanes16;  // each lane counts in 16 bits
+  const i16v least = splat(limit);
+  size_t count = 0, i = 0;
+  while (n - i >= size_t(kLanes16)) {
+    const size_t end = i + std::min(n - i, kMostAtOnce) / kLanes16 * kLanes16;
+    i16v counts{};
+    for (; i < end; i += kLanes16) counts -= load(p + i) > least;
+    for (int lane = 0; lane < kLanes16; ++lane) count += counts[lane];
+  }
+  for (; i < n; ++i) count += p[i] > limit;
+  return count;
 }
 
 // Whether any of p[0], ..., p[n - 1] is less than `limit`.

@@ -91,6 +91,13 @@ def test_localize(backend, name):
                 wanted = 0 if int(scores.max() * 255) == 0 else len(every)
                 assert num_contours[t] == wanted
                 np.testing.assert_array_equal(boxes[t][None], oracle.boxes(scores, threshold, True))
+    for m, normalization in enumerate(NORMALIZATIONS):  # few thresholds, without a tree
+        alone = ops.localize(CASES[name][None], normalization, OWN_THRESHOLDS[m], **how)
+        for part, whole in zip(alone, found, strict=True):
+            np.testing.assert_array_equal(part[0], whole[m])
+    many = ops.localize(scores_of(name), None, np.append(OWN_THRESHOLDS[1], THRESHOLDS), backend=backend)  # with one
+    for part, few in zip(many[:2], of_scores[:2], strict=True):
+        np.testing.assert_array_equal(part[:, :, : OWN_THRESHOLDS.shape[1]], few)
 
 
 def test_a_batch_gives_what_its_maps_give(backend, monkeypatch):

@@ -94,6 +94,27 @@ def test_normalize_and_affine(native, name):
         np.testing.assert_array_equal(found, wanted, err_msg=normalization)
     wanted = ops.affine(resized(name), MORE_NORMALIZATIONS, backend="reference")
     np.testing.assert_array_equal(ops.affine(resized(name), MORE_NORMALIZATIONS), wanted)
+    for m, alone in enumerate(MORE_NORMALIZATIONS):  # whose few order statistics are found another way
+        np.testing.assert_array_equal(ops.affine(resized(name), alone), wanted[:, m : m + 1])
+
+
+@pytest.mark.parametrize("size", [1, 7, 31, 32, 33, 500, 512, 513, 50_000])
+def test_order_statistics_of_values_that_lie_unevenly(native, size):
+    rng = np.random.default_rng(size)
+    kinds = {
+        "uniform": rng.random(size),
+        "steep": np.exp(rng.normal(0, 6, size)),
+        "heavy": rng.standard_cauchy(size) ** 3,
+        "three values": rng.choice([-1.0, 0.25, 3.0], size, p=[0.01, 0.98, 0.01]),
+        "one far away": np.append(rng.random(size - 1), 1e12),
+        "sorted": np.sort(rng.normal(0, 1, size)),
+        "mostly zero": np.where(rng.random(size) < 0.9, 0.0, rng.normal(0, 1, size)),
+    }
+    for kind, values in kinds.items():
+        f = values.reshape(1, 1, -1) if size <= 500 else np.resize(values, (1, -(-size // 250), 250))
+        for alone in ("ivr:0.45", "pas:0.5", "ivr:0.0", "pas:0.999", "ivr:0.1+pas:0.9"):
+            wanted = ops.affine(f, alone, backend="reference")
+            np.testing.assert_array_equal(ops.affine(f, alone), wanted, err_msg=f"{kind}, {alone}")
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -169,6 +190,9 @@ def test_box_hits(native, name):
         assert found.dtype == bool
         found = ops.box_hits(scores_of(name), truth * 2, None, **how)
         np.testing.assert_array_equal(found, of_scores[which], err_msg=contours)
+        for m, alone in enumerate(NORMALIZATIONS):  # whose levels are found another way
+            found = ops.box_hits(cam_of(name), truth, alone, size=size, **how)
+            np.testing.assert_array_equal(found[..., 0, :, :, :], of_cams[which][..., m, :, :, :], err_msg=contours)
 
 
 @pytest.mark.parametrize("name", CASES)

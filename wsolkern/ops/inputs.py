@@ -323,10 +323,11 @@ def check_boxes(value: Iterable[Any], num_maps: int) -> tuple[np.ndarray, np.nda
     if len(per_map) != num_maps:
         raise ValueError(f"boxes: expected one array a map, {num_maps} of them, found {len(per_map)}")
     for index, boxes in enumerate(per_map):
-        try:
-            boxes = per_map[index] = _array(boxes, "boxes")
-        except ArgumentError as error:
-            raise MapError("boxes", index, error.reason) from error
+        if type(boxes) is not np.ndarray:
+            try:
+                boxes = per_map[index] = _array(boxes, "boxes")
+            except ArgumentError as error:
+                raise MapError("boxes", index, error.reason) from error
         if boxes.ndim != 2 or boxes.shape[1] != 4 or len(boxes) == 0:
             raise MapError("boxes", index, f"expected [n, 4] with n >= 1, found shape {boxes.shape}")
         if boxes.dtype.kind not in "iu":
@@ -342,9 +343,9 @@ def check_boxes(value: Iterable[Any], num_maps: int) -> tuple[np.ndarray, np.nda
         return np.empty((0, 4), np.int32), offsets
     np.cumsum([len(boxes) for boxes in per_map], out=offsets[1:])
     together = np.concatenate(per_map, dtype=np.int64, casting="unsafe")
-    wrong = (together[:, 2] < together[:, 0]) | (together[:, 3] < together[:, 1])
-    wrong |= (together.max(axis=1) > MAX_COORDINATE) | (together.min(axis=1) < -MAX_COORDINATE)
-    if wrong.any():
+    end_early = together[:, 2:] < together[:, :2]
+    if end_early.any() or together.max() > MAX_COORDINATE or together.min() < -MAX_COORDINATE:
+        wrong = end_early.any(axis=1) | ((together > MAX_COORDINATE) | (together < -MAX_COORDINATE)).any(axis=1)
         row = int(np.flatnonzero(wrong)[0])
         index = int(np.searchsorted(offsets, row, side="right")) - 1
         raise MapError(

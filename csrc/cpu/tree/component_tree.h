@@ -7,7 +7,6 @@
 
 #include <array>
 
-#include "cpu/tree/euler.h"
 #include "cpu/tree/largest.h"
 #include "cpu/tree/sweep.h"
 
@@ -132,22 +131,17 @@ class ComponentTree {
       ++num_contours[branches_.at[b].join + 1];
       --num_contours[branches_.at[b].peak + 1];
     }
-    const bool are_few = image.top <= kFewLevels;
-    if (!are_few) {
-      grow_holes(image);
-      for (const uint32_t b : branches_.order) {  // level j of the inverted image is k = top + 1 - j
-        ++num_contours[image.top + 1 - branches_.at[b].peak];
-        --num_contours[image.top + 1 - branches_.at[b].join];
-      }
+    grow_holes(image);
+    for (const uint32_t b : branches_.order) {  // level j of the inverted image is k = top + 1 - j
+      ++num_contours[image.top + 1 - branches_.at[b].peak];
+      --num_contours[image.top + 1 - branches_.at[b].join];
     }
     std::partial_sum(num_contours, num_contours + image.top + 1, num_contours);
-    for (int k = 1; are_few && k <= image.top; ++k)  // holes are components less the Euler number
-      num_contours[k] = int32_t(2 * num_contours[k] - euler_number(image, k, row_));
   }
 
   size_t bytes() const {
     return inverted_.bytes() + runs_.bytes() + basins_.bytes() + branches_.bytes() + silhouettes_.bytes() +
-           pieces_.bytes() + areas_.bytes() + sweep_.bytes() + outer_hits_.capacity() * 4 + row_.capacity() * 8 +
+           pieces_.bytes() + areas_.bytes() + sweep_.bytes() + outer_hits_.capacity() * 4 +
            (matches_[0].capacity() + matches_[1].capacity() + matches_[2].capacity()) * sizeof(Match);
   }
 
@@ -162,14 +156,12 @@ class ComponentTree {
   LargestSweep sweep_;
   std::vector<uint32_t> outer_hits_;
   static constexpr size_t kManyBranches = 500;  // about 5 times those of a CAM: following all costs less than a search
-  static constexpr int kFewLevels = 4;          // whose Euler numbers cost less than a tree of the holes
   static constexpr std::array<double, 3> kRounds = {1. / 4, 1. / 64, 0};
   struct Match {
     uint32_t branch;
     double most_iou;
   };
   std::vector<Match> matches_[kRounds.size()];  // scratch
-  std::vector<uint64_t> row_;                   // scratch
 
   // A hole's border runs through the pixels around it; holes never reach the edge, so it stays inside.
   static Extent hole_border(const Extent& e) { return {e.x0 - 1, e.y0 - 1, e.x1 + 1, e.y1 + 1}; }
@@ -228,8 +220,7 @@ class ComponentTree {
     }
   }
 
-  // visit(lowest, highest, extent) for the largest component, with the ranges covering 1 ... image.top. Of a single
-  // level no silhouettes are needed: its components are measured where they may be the largest.
+  // visit(lowest, highest, extent) for the largest component, with the ranges covering 1 ... image.top.
   template <class Visit>
   void largest_extents(const LevelImage& image, Visit&& visit) {
     grow_outer(image);
@@ -237,8 +228,7 @@ class ComponentTree {
       sweep_.find(image, runs_, basins_, branches_, visit);
       return;
     }
-    walk_outer(
-        image, [&](const Extent&) { return image.top > 1; }, [](int, int, const Extent&) -> uint32_t { return 0; });
+    walk_outer(image, [](const Extent&) { return true; }, [](int, int, const Extent&) -> uint32_t { return 0; });
     if (image.top)
       LargestSearch(image, runs_, basins_, branches_, pieces_, areas_)
           .find(1, image.top, false,

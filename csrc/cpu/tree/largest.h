@@ -48,7 +48,7 @@ class LargestSearch {
 
   // Calls settle(lowest, highest, piece) until every level of [lowest, highest] has got the piece that is largest
   // there. Where only `hits` matter, ranges in which all contenders agree on them are settled without a measurement;
-  // where not, no piece of more than one level may be loose. Ranges must be asked for from the highest down.
+  // where not, no piece may be loose. Ranges must be asked for from the highest down.
   template <class Settle>
   void find(int lowest, int highest, bool only_hits_matter, Settle&& settle) {
     std::vector<uint32_t> contenders;
@@ -157,7 +157,6 @@ class LargestSearch {
         });
     }
     if (contenders.size() == 1) {
-      if (!only_hits_matter) tighten(contenders[0]);
       settle_all(contenders[0], lowest, highest, settle);
     } else if (lowest == highest) {
       uint32_t winner = contenders[0];
@@ -167,7 +166,6 @@ class LargestSearch {
         if (area > most || (area == most && is_later(i, winner, highest))) winner = i, most = area;
       }
       floor_ = std::max(floor_, most);
-      if (!only_hits_matter) tighten(winner);
       settle_all(winner, lowest, highest, settle);
     } else {
       const int middle = lowest + (highest - lowest) / 2;
