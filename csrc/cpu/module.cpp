@@ -15,6 +15,7 @@
 
 #include <optional>
 
+#include "cpu/energy.h"
 #include "cpu/evaluate.h"
 #include "shared/gil.h"
 
@@ -540,6 +541,30 @@ void rule_localize(const Array<int16_t>& bins, const Array<int16_t>& ranks, cons
   });
 }
 
+// affine: of each map and normalization offset and divisor, 0 where there is no score map. sums: on the object, and
+// all.
+void energies(const Array<double>& maps, const Array<double>& affine, const Array<uint8_t>& parts, Array<int64_t>& sums,
+              int threads) {
+  expect_shape("maps", maps, {-1, -1, -1});
+  const py::ssize_t num_maps = maps.shape(0);
+  expect_shape("affine", affine, {num_maps, -1, 2});
+  expect_shape("parts", parts, {num_maps, maps.shape(1), maps.shape(2)});
+  const size_t num_normalizations = affine.shape(1), size = maps.shape(1) * maps.shape(2);
+  expect_shape("sums", sums, {py::ssize_t(num_normalizations), num_maps, 2});
+  const double *const from = maps.data(), *const how = affine.data();
+  const uint8_t* const of = parts.data();
+  int64_t* const to = sums.mutable_data();
+  parallel(num_maps, threads, [&](Workspace&, size_t n) {
+    for (size_t m = 0; m < num_normalizations; ++m) {
+      const double *const each = how + (n * num_normalizations + m) * 2, divisor = each[1];
+      const Energy found = divisor == 0 ? Energy{} : energy_of(from + n * size, of + n * size, size, each[0], divisor);
+      int64_t* const out = to + (m * num_maps + n) * 2;
+      out[0] = found.object;
+      out[1] = found.all;
+    }
+  });
+}
+
 // (name, nanoseconds, bytes, maps) of every stage; most threads at once; int64 [S, 4] of which stage, which thread,
 // begin and end in nanoseconds since the profile began; how many such spans there were, S or more.
 py::tuple stop_stages() {
@@ -614,6 +639,8 @@ PYBIND11_MODULE(WSOLKERN_MODULE, module) {
              arg("box_offsets").noconvert(), arg("rule"), arg("contours"), arg("ious").noconvert(), arg("threads"));
   module.def("rule_localize", &rule_localize, arg("bins").noconvert(), arg("ranks").noconvert(), arg("rule"),
              arg("boxes").noconvert(), arg("num_contours").noconvert(), arg("threads"));
+  module.def("energies", &energies, arg("maps").noconvert(), arg("affine").noconvert(), arg("parts").noconvert(),
+             arg("sums").noconvert(), arg("threads"));
   module.def("pixel_histograms", &pixel_histograms, arg("maps").noconvert(), arg("size"), arg("ranks").noconvert(),
              arg("thresholds").noconvert(), arg("masks").noconvert(), arg("out").noconvert(), arg("total").noconvert(),
              arg("degenerate").noconvert(), arg("threads"));

@@ -103,6 +103,15 @@ def rule_resize(maps: np.ndarray, size: tuple[int, int], rule: BoxRule) -> np.nd
     return np.asarray(_resized(maps, size, rule), np.float64)
 
 
+def inclusive_corners(boxes: np.ndarray, size: tuple[int, int], rule: BoxRule) -> np.ndarray:
+    """Boxes of a rule, int [..., 4], as the first and the last of their pixels: x1 and y1 of half-open ones less 1.
+
+    What is beyond the map is cut off. Widths of the IoU say what x1 is: a box of "ts-cam" holds the pixels at x1.
+    """
+    ends = np.minimum(boxes[..., 2:] - (not rule.inclusive), (size[1] - 1, size[0] - 1))
+    return np.concatenate([boxes[..., :2], np.maximum(ends, boxes[..., :2])], axis=-1)
+
+
 def _score_maps(
     maps: np.ndarray, normalizations: tuple[Normalization, ...], size: tuple[int, int], rule: BoxRule
 ) -> Iterator[tuple[int, slice, np.ndarray, Any]]:
