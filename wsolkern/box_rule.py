@@ -119,6 +119,10 @@ class BoxRule:
     def __str__(self) -> str:
         return self.name
 
+    def reaches(self, ious: Any, iou_thresholds: Any) -> Any:
+        """Which IoUs are hits at IoU thresholds: arrays, or numbers, that broadcast."""
+        return ious >= iou_thresholds if self.hit == ">=" else ious > iou_thresholds
+
     def to_dict(self) -> dict[str, Any]:
         """All fields as JSON can hold them; :meth:`from_dict` reads them."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}

@@ -15,6 +15,7 @@
 
 #include <optional>
 
+#include "cpu/energy.h"
 #include "cpu/evaluate.h"
 #include "shared/gil.h"
 
@@ -447,26 +448,25 @@ void pixel_histograms(const Array<double>& maps, std::pair<int, int> size, const
 
 // The best IoU by another rule than the published evaluation's, of every contours' way, map and threshold: ious
 // [C, N, T]. The foreground of threshold t is {bins >= ranks[n, t]}, and ranks are at least 1.
-void rule_ious(const Array<int16_t>& bins, const Array<int16_t>& ranks, const Array<int32_t>& boxes,
-               const Array<int64_t>& box_offsets, int largest, bool first_of_ties, int connectivity, bool hole_borders,
-               int far_edge, bool inclusive, std::array<int, 4> empty, int contours, Array<double>& ious, int threads) {
-  expect_shape("bins", bins, {-1, -1, -1});
+// A box rule as Python names its fields, in this order.
+using RuleFields = std::tuple<int, bool, int, bool, int, bool, std::array<int, 4>>;
+
+BoxRule rule_of(const RuleFields& fields) {
+  const auto& [largest, first_of_ties, connectivity, hole_borders, far_edge, inclusive, empty] = fields;
+  return {Largest(largest),
+          first_of_ties,
+          connectivity == 8 ? Connectivity::eight : Connectivity::four,
+          hole_borders,
+          FarEdge(far_edge),
+          inclusive,
+          {empty[0], empty[1], empty[2], empty[3]}};
+}
+
+// Calls visit(workspace, n) for every map; workspace.rules.image has its levels.
+template <class Visit>
+void each_level_image(const Array<int16_t>& bins, int threads, Visit&& visit) {
   const py::ssize_t num_maps = bins.shape(0), height = bins.shape(1), width = bins.shape(2);
-  expect_shape("ranks", ranks, {num_maps, -1});
-  const py::ssize_t num_thresholds = ranks.shape(1);
-  expect_boxes(boxes, box_offsets, num_maps);
-  expect_shape("ious", ious, {contours == kWantBoth ? 2 : 1, num_maps, num_thresholds});
-  const BoxRule rule{Largest(largest),
-                     first_of_ties,
-                     connectivity == 8 ? Connectivity::eight : Connectivity::four,
-                     hole_borders,
-                     FarEdge(far_edge),
-                     inclusive,
-                     {empty[0], empty[1], empty[2], empty[3]}};
-  const std::span<const int64_t> offsets = span_of(box_offsets);
-  const Box* const truth = reinterpret_cast<const Box*>(boxes.data());
-  const int16_t *const levels = bins.data(), *const wanted = ranks.data();
-  double* const out = ious.mutable_data();
+  const int16_t* const levels = bins.data();
   parallel(num_maps, threads, [&](Workspace& workspace, size_t n) {
     LevelImage& image = workspace.rules.image;
     image.resize(int(height), int(width));
@@ -476,19 +476,92 @@ void rule_ious(const Array<int16_t>& bins, const Array<int16_t>& ranks, const Ar
     }
     image.find_top();
     workspace.clock.end_of(kDigitizing, size_t(height) * width * 2 * sizeof(int16_t));
-    for (auto& each : workspace.ious) each.resize(image.top + 2);
+    visit(workspace, n);
+  });
+}
+
+void rule_ious(const Array<int16_t>& bins, const Array<int16_t>& ranks, const Array<int32_t>& boxes,
+               const Array<int64_t>& box_offsets, const RuleFields& fields, int contours, Array<double>& ious,
+               int threads) {
+  expect_shape("bins", bins, {-1, -1, -1});
+  const py::ssize_t num_maps = bins.shape(0);
+  expect_shape("ranks", ranks, {num_maps, -1});
+  const py::ssize_t num_thresholds = ranks.shape(1);
+  expect_boxes(boxes, box_offsets, num_maps);
+  expect_shape("ious", ious, {contours == kWantBoth ? 2 : 1, num_maps, num_thresholds});
+  const BoxRule rule = rule_of(fields);
+  const std::span<const int64_t> offsets = span_of(box_offsets);
+  const Box* const truth = reinterpret_cast<const Box*>(boxes.data());
+  const int16_t* const wanted = ranks.data();
+  double* const out = ious.mutable_data();
+  const size_t num_pixels = size_t(bins.shape(1)) * bins.shape(2);
+  each_level_image(bins, threads, [&](Workspace& workspace, size_t n) {
+    const int top = workspace.rules.image.top;
+    for (auto& each : workspace.ious) each.resize(top + 2);
     double* const by_largest = contours & kWantLargest ? workspace.ious[0].data() : nullptr;
     double* const by_all = contours & kWantAll ? workspace.ious[1].data() : nullptr;
     workspace.rules.best_ious(rule, {truth + offsets[n], size_t(offsets[n + 1] - offsets[n])}, by_largest, by_all);
-    workspace.clock.end_of(kTree, size_t(height) * width * sizeof(int16_t));
+    workspace.clock.end_of(kTree, num_pixels * sizeof(int16_t));
     double* to = out + n * num_thresholds;
     for (const double* from : {by_largest, by_all}) {
       if (!from) continue;
       for (py::ssize_t t = 0; t < num_thresholds; ++t)
-        to[t] = from[std::clamp<int>(wanted[n * num_thresholds + t], 1, image.top + 1)];
+        to[t] = from[std::clamp<int>(wanted[n * num_thresholds + t], 1, top + 1)];
       to += num_maps * num_thresholds;
     }
     workspace.clock.end_of(kGathering, num_thresholds * (sizeof *wanted + sizeof *to));
+  });
+}
+
+void rule_localize(const Array<int16_t>& bins, const Array<int16_t>& ranks, const RuleFields& fields,
+                   Array<int32_t>& boxes, Array<int32_t>& num_contours, int threads) {
+  expect_shape("bins", bins, {-1, -1, -1});
+  const py::ssize_t num_maps = bins.shape(0);
+  expect_shape("ranks", ranks, {num_maps, -1});
+  const py::ssize_t num_thresholds = ranks.shape(1);
+  expect_shape("boxes", boxes, {num_maps, num_thresholds, 4});
+  expect_shape("num_contours", num_contours, {num_maps, num_thresholds});
+  const BoxRule rule = rule_of(fields);
+  const int16_t* const wanted = ranks.data();
+  Box* const out_boxes = reinterpret_cast<Box*>(boxes.mutable_data());
+  int32_t* const out_numbers = num_contours.mutable_data();
+  const size_t num_pixels = size_t(bins.shape(1)) * bins.shape(2);
+  each_level_image(bins, threads, [&](Workspace& workspace, size_t n) {
+    const int top = workspace.rules.image.top;
+    std::vector<Box> found(top + 2);
+    std::vector<int32_t> numbers(top + 2);
+    workspace.rules.localize(rule, found.data(), numbers.data());
+    workspace.clock.end_of(kTree, num_pixels * sizeof(int16_t));
+    for (py::ssize_t t = 0; t < num_thresholds; ++t) {
+      const int level = std::clamp<int>(wanted[n * num_thresholds + t], 1, top + 1);
+      out_boxes[n * num_thresholds + t] = found[level];
+      out_numbers[n * num_thresholds + t] = numbers[level];
+    }
+    workspace.clock.end_of(kGathering, num_thresholds * (sizeof *wanted + sizeof(Box)));
+  });
+}
+
+// affine: of each map and normalization offset and divisor, 0 where there is no score map. sums: on the object, and
+// all.
+void energies(const Array<double>& maps, const Array<double>& affine, const Array<uint8_t>& parts, Array<int64_t>& sums,
+              int threads) {
+  expect_shape("maps", maps, {-1, -1, -1});
+  const py::ssize_t num_maps = maps.shape(0);
+  expect_shape("affine", affine, {num_maps, -1, 2});
+  expect_shape("parts", parts, {num_maps, maps.shape(1), maps.shape(2)});
+  const size_t num_normalizations = affine.shape(1), size = maps.shape(1) * maps.shape(2);
+  expect_shape("sums", sums, {py::ssize_t(num_normalizations), num_maps, 2});
+  const double *const from = maps.data(), *const how = affine.data();
+  const uint8_t* const of = parts.data();
+  int64_t* const to = sums.mutable_data();
+  parallel(num_maps, threads, [&](Workspace&, size_t n) {
+    for (size_t m = 0; m < num_normalizations; ++m) {
+      const double *const each = how + (n * num_normalizations + m) * 2, divisor = each[1];
+      const Energy found = divisor == 0 ? Energy{} : energy_of(from + n * size, of + n * size, size, each[0], divisor);
+      int64_t* const out = to + (m * num_maps + n) * 2;
+      out[0] = found.object;
+      out[1] = found.all;
+    }
   });
 }
 
@@ -563,9 +636,11 @@ PYBIND11_MODULE(WSOLKERN_MODULE, module) {
   module.def("threshold_boxes", &threshold_boxes, arg("score_maps").noconvert(), arg("thresholds").noconvert(),
              arg("largest"), arg("threads"));
   module.def("rule_ious", &rule_ious, arg("bins").noconvert(), arg("ranks").noconvert(), arg("boxes").noconvert(),
-             arg("box_offsets").noconvert(), arg("largest"), arg("first_of_ties"), arg("connectivity"),
-             arg("hole_borders"), arg("far_edge"), arg("inclusive"), arg("empty"), arg("contours"),
-             arg("ious").noconvert(), arg("threads"));
+             arg("box_offsets").noconvert(), arg("rule"), arg("contours"), arg("ious").noconvert(), arg("threads"));
+  module.def("rule_localize", &rule_localize, arg("bins").noconvert(), arg("ranks").noconvert(), arg("rule"),
+             arg("boxes").noconvert(), arg("num_contours").noconvert(), arg("threads"));
+  module.def("energies", &energies, arg("maps").noconvert(), arg("affine").noconvert(), arg("parts").noconvert(),
+             arg("sums").noconvert(), arg("threads"));
   module.def("pixel_histograms", &pixel_histograms, arg("maps").noconvert(), arg("size"), arg("ranks").noconvert(),
              arg("thresholds").noconvert(), arg("masks").noconvert(), arg("out").noconvert(), arg("total").noconvert(),
              arg("degenerate").noconvert(), arg("threads"));

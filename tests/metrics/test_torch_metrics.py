@@ -268,16 +268,32 @@ POINTED_BOXES = [np.concatenate([box, box + [-3, 9, 0, 9]])[: 1 + index % 2] for
 POINTED_MASKS = np.random.default_rng(23).choice(np.array([0, 1, 255], np.uint8), (60, *SIZE), p=[0.91, 0.04, 0.05])
 
 
+def points_near(resized, truth, tolerance):
+    """Whether a map's first largest pixel is so near to the object, pixel by pixel of that."""
+    if np.isnan(resized).any() or resized.min() == resized.max():
+        return False
+    y, x = np.argwhere(resized == resized.max())[0].tolist()
+    if truth.ndim == 2 and truth.shape[1] == 4:
+        objects = [(px, py) for x0, y0, x1, y1 in truth for px in range(x0, x1 + 1) for py in range(y0, y1 + 1)]
+    else:
+        objects = [(px, py) for py, px in np.argwhere(truth == 1)]
+    return min((px - x) ** 2 + (py - y) ** 2 for px, py in objects) <= tolerance**2
+
+
 @pytest.mark.parametrize("truth", ["boxes", "masks"])
 @pytest.mark.parametrize("tolerance", [0, 1, 4])
 def test_the_pointing_game_is_that_of_single_images(truth, tolerance):
-    points, exists = pointing.maxima(resize(POINTS, SIZE, backend="reference"))
-    if truth == "boxes":
-        held, distances = POINTED_BOXES, pointing.distances_to_boxes(points, POINTED_BOXES)
-    else:
-        held, distances = POINTED_MASKS, pointing.distances_to_pixels(points, POINTED_MASKS == 1)
-    hits = exists & (distances <= tolerance**2)
+    held = POINTED_BOXES if truth == "boxes" else POINTED_MASKS
+    resized = resize(POINTS, SIZE, backend="reference")
+    hits = np.array([points_near(*each, tolerance) for each in zip(resized, held, strict=True)])
+    points, exists = pointing.maxima(resized)
     assert 0 < hits.sum() < exists.sum() < 60
+    near = pointing.near_boxes if truth == "boxes" else pointing.near_pixels
+    objects = held if truth == "boxes" else held == 1
+    np.testing.assert_array_equal(near(points, objects, tolerance), hits)
+    tensors = pointing.maxima(torch.from_numpy(resized))
+    np.testing.assert_array_equal(tensors[0].numpy(), points)
+    np.testing.assert_array_equal(tensors[1].numpy(), exists)
     metric = metrics.PointingGame(truth, tolerance=tolerance, size=SIZE)
     for start in range(0, 60, 25):
         part = slice(start, start + 25)

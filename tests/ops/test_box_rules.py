@@ -13,7 +13,7 @@ from cases import CASES, evaluation_size, smooth, truth_boxes
 from wsolkern import BackendUnavailable
 from wsolkern.box_rule import BOX_RULES, CHOE, BoxRule
 from wsolkern.demo import demo_cams
-from wsolkern.ops import DEFAULT_THRESHOLDS, box_hits, count_box_hits, threshold_boxes
+from wsolkern.ops import DEFAULT_THRESHOLDS, box_hits, box_ious, count_box_hits, localize, threshold_boxes
 from wsolkern.ops.resizing import resize_linear
 
 IOU_THRESHOLDS = np.arange(1, 20) / 20
@@ -69,6 +69,11 @@ def test_a_published_rule_equals_its_transcription(name, num_maps):
         )
         expected = box_rule_oracle.hits(name, cam, size, truth, thresholds, IOU_THRESHOLDS)
         np.testing.assert_array_equal(found[0, 0], expected)
+        boxes = localize(cam[None], rule.normalization, thresholds, size=size, rule=name).boxes[0, 0].tolist()
+        assert boxes == [list(box_rule_oracle.BOXES[name](cam, size, tau)) for tau in thresholds.tolist()]
+        ious = box_ious(cam[None], [truth], rule.normalization, thresholds, contours="largest", size=size, rule=name)
+        one = int(rule.inclusive)
+        assert ious[0, 0].tolist() == [max(box_rule_oracle.iou(a, b, one) for b in truth.tolist()) for a in boxes]
 
 
 @pytest.mark.slow
@@ -119,6 +124,19 @@ def test_native_equals_reference_for_any_rule(num_rules, native):
         counts, degenerate = count_box_hits(cams, boxes, normalizations, **how, rule=rule)
         np.testing.assert_array_equal(counts, found[0].sum(axis=2))
         assert degenerate.shape == (2, 2)
+        about = {"size": size, "rule": rule}
+        ious = [
+            box_ious(cams, boxes, normalizations, thresholds, contours="both", **about, backend=backend)
+            for backend in ("reference", "cpu")
+        ]
+        np.testing.assert_array_equal(ious[1], ious[0], err_msg=repr(rule))
+        np.testing.assert_array_equal(rule.reaches(ious[0][..., None, :], IOU_THRESHOLDS[:, None]), found[0])
+        of_each = np.stack([thresholds, thresholds[::-1]])
+        for found_here, expected in zip(
+            *(localize(cams, normalizations, of_each, **about, backend=backend) for backend in ("cpu", "reference")),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(found_here, expected, err_msg=repr(rule))
 
 
 def test_the_fields_of_the_default_rule_say_what_the_default_does(rng):
@@ -138,6 +156,17 @@ def test_the_fields_of_the_default_rule_say_what_the_default_does(rng):
         expected = box_hits(*about, **how)
         for backend in ("cpu", "reference"):
             np.testing.assert_array_equal(box_hits(*about, **how, rule=same, backend=backend), expected)
+            thresholds = how["thresholds"]
+            ious = {"thresholds": thresholds, "contours": "both", "size": size}
+            np.testing.assert_array_equal(
+                box_ious(*about, **ious, rule=same, backend=backend), box_ious(*about, **ious)
+            )
+            places = [
+                localize(about[0], about[2], thresholds, size=size, rule=rule, backend=backend)
+                for rule in (same, "choe")
+            ]
+            for one, other in zip(*places, strict=True):
+                np.testing.assert_array_equal(one, other)
 
 
 def test_linear_resize_equals_opencv():
@@ -232,6 +261,12 @@ def test_what_a_rule_cannot_do_is_said():
     cams, boxes = np.eye(5)[None], [np.array([[0, 0, 2, 2]])]
     with pytest.raises(BackendUnavailable, match="expected box rule choe, found sat, which runs on the CPU"):
         box_hits(cams, boxes, "minmax", rule="sat", backend="cuda")
+    with pytest.raises(BackendUnavailable, match="expected box rule choe, found psol, which runs on the CPU"):
+        localize(cams, "minmax", [0.5], rule="psol", backend="cuda")
+    with pytest.raises(ValueError, match="thresholds: expected at most 32,766 for box rule bas"):
+        localize(cams, "minmax", np.arange(0, 1, 1e-5), rule="bas")
+    with pytest.raises(ValueError, match="expected a score map with values in"):
+        box_ious(cams * 2, boxes, None, rule="ts-cam")
     with pytest.raises(ValueError, match="thresholds: expected at most 32,766 for box rule sat"):
         box_hits(cams, boxes, "minmax", np.arange(0, 1, 1e-5), rule="sat")
     with pytest.raises(ValueError, match="expected a score map with values in"):

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from wsolkern.box_rule import CHOE, BoxRule
+
 CATEGORIES = ("right", "classification", "several", "whole_part", "part", "more", "other")
 """Right; classification error; several objects; a part that lies whole in the object; part of the object; more than the
 object; other. In the order in which they are tried, but for the first, which a wrong class precedes."""
@@ -20,7 +22,7 @@ class ErrorRule:
     """What tells the categories apart.
 
     With I the pixels that a box shares with a ground-truth box: IoG is I over the pixels of the ground-truth box, IoP
-    is I over those of the predicted one. Widths are inclusive, as for the IoU.
+    is I over those of the predicted one. Widths are those of the box rule's IoU.
     """
 
     right: float = 0.5
@@ -44,25 +46,27 @@ class ErrorRule:
         ious: np.ndarray,
         truth: Sequence[np.ndarray],
         misclassified: np.ndarray,
+        box_rule: BoxRule = CHOE,
     ) -> np.ndarray:
         """The category of each box.
 
         Args:
-            boxes: int [M, N, 4], x0 y0 x1 y1, inclusive corners.
-            found: Which of them a contour has, bool [M, N]: the box 0 0 0 0 of an empty foreground is none.
+            boxes: int [M, N, 4], x0 y0 x1 y1.
+            found: Which of them a contour has, bool [M, N]: the box of an empty foreground is none.
             ious: Their IoU with the nearest ground truth, float64 [M, N].
             truth: Ground truth per map, int [N_i, 4] each.
             misclassified: Whether another class was predicted, bool [N]; False where that is not known.
+            box_rule: What boxes were made by: it has the widths, and says which IoUs are hits.
 
         Returns:
             int8 [M, N], places in ``CATEGORIES``.
         """
         result = np.empty(ious.shape, np.int8)
         for n, own in enumerate(truth):
-            per_object, per_box = _shares(boxes[:, n], np.asarray(own))
+            per_object, per_box = _shares(boxes[:, n], np.asarray(own), box_rule.inclusive)
             conditions = (
                 np.full(len(boxes), misclassified[n]),
-                ious[:, n] >= self.right,
+                box_rule.reaches(ious[:, n], self.right),
                 ~found[:, n],
                 (per_object > self.several).sum(axis=1) >= 2,
                 (per_box == 1).any(axis=1),
@@ -75,14 +79,15 @@ class ErrorRule:
         return result
 
 
-def _shares(boxes: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """IoG and IoP of boxes [M, 4] with ground truth [n, 4], float64 [M, n] each; 0 where a box has no pixel."""
+def _shares(boxes: np.ndarray, truth: np.ndarray, one: int) -> tuple[np.ndarray, np.ndarray]:
+    """IoG and IoP of boxes [M, 4] with ground truth [n, 4], float64 [M, n] each; 0 where a box has no pixel.
+    Widths are x1 - x0 + ``one``."""
     a, b = boxes[:, None].astype(np.int64), truth[None].astype(np.int64)
-    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]) + 1
+    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]) + one
     shared = np.maximum(sides, 0).prod(axis=-1)
 
     def share(of: np.ndarray) -> np.ndarray:
-        pixels = np.maximum(of[..., 2:] - of[..., :2] + 1, 0).prod(axis=-1)
+        pixels = np.maximum(of[..., 2:] - of[..., :2] + one, 0).prod(axis=-1)
         return np.asarray(np.where(pixels > 0, shared / np.maximum(pixels, 1), 0.0))
 
     return share(b), share(a)

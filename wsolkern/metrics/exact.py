@@ -22,16 +22,17 @@ class ExactSums:
     """
 
     def __init__(self, shape: tuple[int, ...]):
-        self.digits = np.zeros((_NUM_DIGITS, *shape), np.int64)
+        self.digits = np.zeros((_NUM_DIGITS, *shape), np.int64)  # never changed: another array takes its place
 
     def add(self, values: np.ndarray, axis: int) -> None:
         """Adds values, float64 in [0, 1], summed over one more axis than the sums have."""
-        rest = values
+        rest, digits = values, []
         for digit in self.digits:
             rest = rest * float(1 << _BITS)
             whole = np.floor(rest)
-            digit += whole.astype(np.int64).sum(axis=axis)
+            digits.append(digit + whole.astype(np.int64).sum(axis=axis))
             rest = rest - whole
+        self.digits = np.stack(digits)
 
     def means(self, num: int) -> np.ndarray:
         """The sums divided by a number, float64 of the sums' shape, each the float64 nearest to the exact quotient."""

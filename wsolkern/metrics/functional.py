@@ -15,6 +15,7 @@ import torch
 from wsolkern import defaults
 from wsolkern.box_rule import BoxRule
 from wsolkern.errors import ArgumentError
+from wsolkern.metrics import pointing
 from wsolkern.metrics.classification import TOP
 from wsolkern.metrics.evaluator import Evaluator
 from wsolkern.metrics.localization import At, SelectedThresholds, check_at
@@ -218,26 +219,14 @@ def point(
     """
     maps = resize(inputs.plain(cams, "cams"), size, backend=backend)
     maps = maps if isinstance(maps, torch.Tensor) else torch.from_numpy(maps)
-    flat, device, (height, width) = maps.flatten(1), maps.device, size
-    exists = ~flat.isnan().any(1) & (flat.amin(1) != flat.amax(1))
-    place = flat.argmax(1)
-    x, y, every = place % width, place // width, torch.arange(len(maps), device=device)
+    points, _ = pointing.maxima(maps)
+    near: torch.Tensor
     if boxes is not None:
-        rows, offsets = inputs.check_boxes(boxes, len(maps))
-        x0, y0, x1, y1 = inputs.to_device(rows, device).long().T
-        owner = inputs.to_device(np.repeat(np.arange(len(maps)), np.diff(offsets)), device)
-        across = torch.maximum(x0 - x[owner], x[owner] - x1).clamp(min=0)
-        down = torch.maximum(y0 - y[owner], y[owner] - y1).clamp(min=0)
-        near = (across**2 + down**2 <= tolerance**2).long()
-        return exists & (torch.zeros_like(every).scatter_add(0, owner, near) > 0)
-    objects = inputs.to_device(inputs.check_masks(masks, len(maps), size), device) == 1
-    ys, xs = np.mgrid[-tolerance : tolerance + 1, -tolerance : tolerance + 1]
-    disc = inputs.to_device(np.stack([xs, ys])[:, xs**2 + ys**2 <= tolerance**2].astype(np.int64), device)
-    xs, ys = x[:, None] + disc[0], y[:, None] + disc[1]  # [N, pixels of the disc]
-    inside = (xs >= 0) & (xs < width) & (ys >= 0) & (ys < height)
-    on_object = objects[every[:, None], ys.clamp(0, height - 1), xs.clamp(0, width - 1)]
-    pointed: torch.Tensor = exists & (on_object & inside).any(1)
-    return pointed
+        near = pointing.near_boxes(points, boxes, tolerance)
+    else:
+        objects = inputs.to_device(inputs.check_masks(masks, len(maps), size), maps.device) == 1
+        near = pointing.near_pixels(points, objects, tolerance)
+    return near
 
 
 def check_tolerance(tolerance: int) -> None:

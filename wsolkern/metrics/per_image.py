@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from wsolkern.box_rule import CHOE
 from wsolkern.datasets.metadata import original_boxes
 from wsolkern.errors import ArgumentError, ImageError, MapError
 from wsolkern.metrics import formulas, pointing
@@ -22,6 +23,8 @@ from wsolkern.metrics.protocol import GroundTruth, Protocol, check_batch
 from wsolkern.metrics.result import SCORE_MAPS, NormalizationResult
 from wsolkern.normalization import Normalization
 from wsolkern.ops import affine, box_ious, inputs, localize, pixel_histograms, resize
+from wsolkern.ops.energies import BESIDE, NOT_COUNTED, ON_OBJECT, energies
+from wsolkern.ops.rules import check_num_thresholds, inclusive_corners, rule_resize
 
 CONTOURS = ("largest", "all")
 """The axis of what there is for the largest contour (MaxBoxAcc) and for all contours (MaxBoxAccV2)."""
@@ -231,6 +234,8 @@ class PerImageEvaluator:
         self._curve = ExactSums((len(self._contours), num_rows, num_thresholds))
         self._best = ExactSums((len(self._contours), num_rows))
         self._at_chosen, self._energy = ExactSums((num_rows,)), ExactSums((num_rows,))
+        self._exact = {"curve": self._curve, "best": self._best, "at_chosen": self._at_chosen, "energy": self._energy}
+        # These arrays, as the digits of exact sums, are never changed: others take their places.
         self._categories = np.zeros((num_rows, len(CATEGORIES)), np.int64)
         self._overlap = np.zeros((2, num_rows, num_thresholds), np.int64)
         self._pointed: Counter[int] = Counter()
@@ -255,6 +260,7 @@ class PerImageEvaluator:
         if self.truth.masks is not None and len(thresholds) > len(grid):
             order = np.argsort(thresholds)  # histograms want them in order
             thresholds, places = thresholds[order], np.argsort(order)[places]
+        check_num_thresholds(self.protocol.box_rule, thresholds)
         return inputs.check_thresholds(thresholds), places
 
     def update(self, cams: Any, image_ids: Sequence[Any]) -> None:
@@ -268,12 +274,14 @@ class PerImageEvaluator:
             ValueError: As from there; nothing of the batch is added or handed on then.
         """
         cams, image_ids = check_batch(self.protocol, self.truth, cams, image_ids)
-        size, normalizations = self.protocol.size, self.protocol.normalizations
-        maps: Any = cams
-        if normalizations is not None:
+        size, rule = self.protocol.size, self.protocol.box_rule
+        maps: Any
+        if self.protocol.normalizations is None:
+            maps = np.asarray(inputs.on_host(cams), np.float64)
+        elif rule == CHOE:
             maps = inputs.on_host(resize(cams, size, backend=self.backend))
         else:
-            maps = np.asarray(inputs.on_host(cams), np.float64)
+            maps = rule_resize(inputs.check_maps(cams, "cams"), size, rule)
         try:
             rows, add = self._boxes(maps, image_ids) if self.truth.boxes is not None else self._masks(maps, image_ids)
         except MapError as error:
@@ -284,7 +292,8 @@ class PerImageEvaluator:
 
     def _boxes(self, maps: np.ndarray, image_ids: list[Any]) -> tuple[ImageRows, Callable[[], None]]:
         truth = [np.asarray(inputs.on_host(each)) for each in self.truth.boxes_of(image_ids)]
-        how: dict[str, Any] = {"size": self.protocol.size, "backend": self.backend}
+        rule = self.protocol.box_rule
+        how: dict[str, Any] = {"size": self.protocol.size, "rule": rule, "backend": self.backend}
         normalizations, grid = self.protocol.normalizations, self.protocol.thresholds
         ious: Any = box_ious(maps, truth, normalizations, self._thresholds, contours="both", **how)  # [2, M, N, T']
         found = localize(maps, normalizations, self._thresholds[self._places[:, :1]], **how)
@@ -295,18 +304,17 @@ class PerImageEvaluator:
         iou = at[0][..., 0]  # [M, N]
         deltas = self.protocol.iou_thresholds
         hits = {
-            "hit": iou[..., None] >= deltas,
-            "max_box_acc": at[1][..., 1 : 1 + num_deltas] >= deltas,
-            "max_box_acc_v2": at[2][..., 1 + num_deltas :] >= deltas,
+            "hit": rule.reaches(iou[..., None], deltas),
+            "max_box_acc": rule.reaches(at[1][..., 1 : 1 + num_deltas], deltas),
+            "max_box_acc_v2": rule.reaches(at[2][..., 1 + num_deltas :], deltas),
         }
         objects = pointing.painted(truth, self.protocol.size)
         common, points, energy, labels, predicted, _ = self._common(maps, image_ids, objects, None)
-        distances = pointing.distances_to_boxes(points, truth)
         misclassified = (labels != predicted) & (labels >= 0) & (predicted >= 0)
-        categories = self.errors.categories(boxes, num_contours > 0, iou, truth, misclassified)
+        categories = self.errors.categories(boxes, num_contours > 0, iou, truth, misclassified, rule)
         over_grid = ious[..., : len(grid)]
         best, where = over_grid.max(axis=-1), over_grid.argmax(axis=-1)  # [2, M, N]
-        pointed = (points[:, 0] >= 0) & (distances <= self.tolerance**2)
+        pointed: Any = pointing.near_boxes(points, truth, self.tolerance)
         in_image = self._in_image(boxes, num_contours > 0, image_ids)
         columns: dict[str, Any] = common | {
             "num_boxes": np.array([len(each) for each in truth]),
@@ -338,8 +346,10 @@ class PerImageEvaluator:
             self._at_chosen.add(iou, axis=1)
             self._energy.add(energy, axis=1)
             self._point(labels, pointed)
+            found_here = np.empty_like(self._categories)
             for category in range(len(CATEGORIES)):
-                self._categories[:, category] += (categories == category).sum(axis=1)
+                found_here[:, category] = (categories == category).sum(axis=1)
+            self._categories = self._categories + found_here
 
         return self._rows(columns, len(image_ids)), add
 
@@ -358,8 +368,7 @@ class PerImageEvaluator:
         best, where = over_grid.max(axis=-1), over_grid.argmax(axis=-1)
         objects = masks == 1
         common, points, energy, labels, _, degenerate = self._common(maps, image_ids, objects, masks != 255)
-        distances = pointing.distances_to_pixels(points, objects)
-        pointed = (points[:, 0] >= 0) & (distances <= self.tolerance**2)
+        pointed: Any = pointing.near_pixels(points, objects, self.tolerance)
         columns: dict[str, Any] = common | {
             "threshold": np.array([each.threshold for each in self.chosen])[:, None],
             "object_pixels": objects.sum(axis=(1, 2)),
@@ -382,7 +391,9 @@ class PerImageEvaluator:
             self._at_chosen.add(iou, axis=1)
             self._energy.add(energy, axis=1)
             self._point(labels, pointed)
-            self._overlap += np.stack([shared[..., in_grid].sum(axis=1), union[..., in_grid].sum(axis=1)])
+            self._overlap = self._overlap + np.stack(
+                [shared[..., in_grid].sum(axis=1), union[..., in_grid].sum(axis=1)]
+            )
 
         return self._rows(columns, len(image_ids)), add
 
@@ -391,11 +402,14 @@ class PerImageEvaluator:
     ) -> tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """The first columns, where maps point, int64 [N, 2], energies, float64 [M, N], labels and predicted classes,
         int64 [N] each, and which maps are degenerate, bool [M, N]."""
-        points, _ = pointing.maxima(maps)
+        points: Any = pointing.maxima(maps)[0]
         divisors: Any = np.broadcast_to([0.0, 1.0], (len(maps), 1, 2))  # score maps are what they are
         if self.protocol.normalizations is not None:
             divisors = np.asarray(affine(maps, self.protocol.normalizations, backend=self.backend))
-        energy = pointing.energies(maps, divisors, objects, counted)
+        parts = np.where(objects, np.uint8(ON_OBJECT), np.uint8(BESIDE))
+        if counted is not None:
+            parts[~counted] = NOT_COUNTED
+        energy = energies(maps, divisors, parts, backend=self.backend)
         labels, predicted = (
             np.array([classes.get(each, -1) for each in image_ids], np.int64)
             for classes in (self._labels, self._predicted)
@@ -421,7 +435,8 @@ class PerImageEvaluator:
         known_sizes = np.array([each in self._image_sizes for each in image_ids])
         sizes = np.array([self._image_sizes.get(each, (1, 1)) for each in image_ids])
         all_sizes = np.broadcast_to(sizes, (len(boxes), *sizes.shape)).reshape(-1, 2)
-        in_image = original_boxes(boxes.reshape(-1, 4), all_sizes, self.protocol.size).reshape(boxes.shape)
+        corners = inclusive_corners(boxes, self.protocol.size, self.protocol.box_rule)
+        in_image = original_boxes(corners.reshape(-1, 4), all_sizes, self.protocol.size).reshape(boxes.shape)
         in_image = np.where(found[..., None], in_image, 0)
         return np.where(known_sizes[:, None], in_image, -1)
 
@@ -445,26 +460,27 @@ class PerImageEvaluator:
         }
 
     def sums(self) -> dict[str, np.ndarray]:
-        """A copy of all sums of now: int64 arrays by name; those by class are [classes, 3], all others add up."""
+        """All sums of now, which never change: int64 arrays by name; those by class are [classes, 3], others add up."""
         labels = sorted(self._seen)
         return {
             "num_images": np.array([self.num_images], np.int64),
             "by_class": np.array([[k, self._seen[k], self._pointed[k]] for k in labels], np.int64).reshape(-1, 3),
-            **{name: each.copy() for name, each in self._added().items()},
+            **self._added(),
         }
 
     def add_sums(self, sums: Mapping[str, np.ndarray]) -> None:
         """Adds what :meth:`sums` gave of other images, under the same settings."""
-        for name, each in self._added().items():
-            each += sums[name]
+        for name, each in self._exact.items():
+            each.digits = each.digits + sums[name]
+        self._categories = self._categories + sums["categories"]
+        self._overlap = self._overlap + sums["overlap"]
         for label, seen, pointed in sums["by_class"].tolist():
             self._seen[label] += seen
             self._pointed[label] += pointed
         self.num_images += int(sums["num_images"][0])
 
     def _added(self) -> dict[str, np.ndarray]:
-        exact = {"curve": self._curve, "best": self._best, "at_chosen": self._at_chosen, "energy": self._energy}
-        digits = {name: each.digits for name, each in exact.items()}
+        digits = {name: each.digits for name, each in self._exact.items()}
         return {**digits, "categories": self._categories, "overlap": self._overlap}
 
     def compute(self) -> tuple[ImageSummary, ...]:

@@ -1,22 +1,24 @@
-"""Where a map points, and how much of it lies on the object: the pointing game and the energy pointing game.
+"""Where a map points: the pointing game.
 
-In: maps or score maps at the evaluation size, ground-truth boxes or masks. Out: points, squared distances, fractions.
-Source: pointing game: Zhang et al., arXiv 1608.00507 (Excitation Backprop); energy: Wang et al., arXiv 1910.01279
-(Score-CAM).
+In: maps or score maps at the evaluation size, ground-truth boxes or masks; numpy arrays or torch tensors. Out: points,
+and which are on the object, of the same kind.
+Source: Zhang et al., arXiv 1608.00507 (Excitation Backprop).
 """
 
+import sys
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+
+from wsolkern.ops import inputs
+from wsolkern.ops.inputs import Array
 
 TOLERANCE = 15
 """The margin around the object that Zhang et al. allow, in pixels."""
 
-_SCALE = float(1 << 36)  # of a score in the integers whose sums are energies
-_NOWHERE = np.iinfo(np.int64).max
 
-
-def maxima(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def maxima(maps: Array) -> tuple[Array, Array]:
     """Where each map is largest.
 
     Args:
@@ -26,68 +28,45 @@ def maxima(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         (points, exists): int64 [N, 2], x y of the first pixel in raster order that has the maximum, and bool [N]: a map
         that is constant or holds a NaN has no such point, which is -1 -1 then.
     """
-    flat = maps.reshape(len(maps), -1)
-    place = flat.argmax(axis=1)  # that of a NaN, if there is one
-    highest = flat[np.arange(len(flat)), place]
-    exists = np.asarray(~np.isnan(highest) & (flat.min(axis=1) != highest))
-    points = np.stack([place % maps.shape[2], place // maps.shape[2]], axis=1)
-    return np.where(exists[:, None], points, -1), exists
+    library, flat = _library(maps), maps.reshape(len(maps), maps.shape[1] * maps.shape[2])
+    highest = library.amax(flat, 1)  # NaN, if there is one
+    exists = (highest == highest) & (library.amin(flat, 1) != highest)
+    place, width = flat.argmax(1), maps.shape[2]
+    points = library.stack([place % width, place // width], 1)
+    return library.where(exists[:, None], points, -1), exists
 
 
-def distances_to_boxes(points: np.ndarray, boxes: Sequence[np.ndarray]) -> np.ndarray:
-    """Squared distances of points, int64 [N, 2], to the nearest of each map's boxes, inclusive corners: int64 [N]."""
-    found = []
-    for (x, y), own in zip(points.tolist(), boxes, strict=True):
-        x0, y0, x1, y1 = np.asarray(own, np.int64).T
-        across, down = np.maximum(0, np.maximum(x0 - x, x - x1)), np.maximum(0, np.maximum(y0 - y, y - y1))
-        found.append(int((across**2 + down**2).min()))
-    return np.array(found, np.int64)
-
-
-def distances_to_pixels(points: np.ndarray, objects: np.ndarray) -> np.ndarray:
-    """Squared distances of points, int64 [N, 2], to the nearest pixel of objects, bool [N, H, W]: int64 [N]."""
-    found = []
-    for (x, y), mask in zip(points.tolist(), objects, strict=True):
-        ys, xs = np.nonzero(mask)
-        found.append(int(((xs - x) ** 2 + (ys - y) ** 2).min()) if len(xs) else _NOWHERE)
-    return np.array(found, np.int64)
-
-
-def energies(
-    maps: np.ndarray, affine: np.ndarray, objects: np.ndarray, counted: np.ndarray | None = None
-) -> np.ndarray:
-    """The part of each score map's sum that lies on the object, for every normalization.
-
-    A score counts as ``int(score * 2**36)``, so that sums are integers: the same for any order and number of threads.
+def near_boxes(points: Array, boxes: Sequence[Any], tolerance: int) -> Array:
+    """Which points are at most so many pixels from one of their map's boxes.
 
     Args:
-        maps: float64 [N, H, W].
-        affine: What makes scores of them, ``clip((map - offset) / divisor, 0, 1)``: float64 [N, M, 2], offset and
-            divisor, both 0 where there is no score map; as from :func:`wsolkern.ops.affine`.
-        objects: Which pixels are the object's, bool [N, H, W].
-        counted: Which pixels count at all, bool [N, H, W]; None: all.
+        points: int64 [N, 2], as from :func:`maxima`; -1 -1 is no point and near to nothing.
+        boxes: Per map integers [N_i, 4], x0 y0 x1 y1, inclusive.
+        tolerance: See above.
 
     Returns:
-        float64 [M, N], fractions; 0 for a score map whose counted scores are all zero.
+        bool [N].
+
+    Raises:
+        MapError: A box is not as above.
     """
-    found = np.zeros(affine.shape[1::-1])
-    for n, (each, inside) in enumerate(zip(maps, objects, strict=True)):
-        outside = ~inside if counted is None else counted[n] & ~inside
-        pixels = np.concatenate([each[inside], each[outside]])  # the object's first
-        num_inside = int(np.count_nonzero(inside))
-        scores, whole = np.empty_like(pixels), np.empty(len(pixels), np.int64)
-        for m, (offset, divisor) in enumerate(affine[n].tolist()):
-            if divisor == 0:
-                continue
-            np.subtract(pixels, offset, out=scores)
-            np.divide(scores, divisor, out=scores)
-            np.clip(scores, 0, 1, out=scores)
-            np.multiply(scores, _SCALE, out=scores)
-            np.copyto(whole, scores, casting="unsafe")
-            on_object = whole[:num_inside].sum()
-            total = on_object + whole[num_inside:].sum()
-            found[m, n] = on_object / total if total else 0.0
-    return found
+    rows, offsets = inputs.check_boxes(boxes, len(points))
+    owner = _like(points, np.repeat(np.arange(len(points)), np.diff(offsets)))
+    library, (x0, y0, x1, y1) = _library(points), _like(points, rows.T.astype(np.int64))
+    x, y = points[owner, 0], points[owner, 1]
+    across = library.clip(library.maximum(x0 - x, x - x1), 0, None)
+    down = library.clip(library.maximum(y0 - y, y - y1), 0, None)
+    near = across**2 + down**2 <= tolerance**2
+    each: Array = ((owner == _like(points, np.arange(len(points)))[:, None]) & near).any(1) & (points[:, 0] >= 0)
+    return each
+
+
+def near_pixels(points: Array, objects: Array, tolerance: int) -> Array:
+    """Which points, as for :func:`near_boxes`, are that near to a pixel of their map's object, bool [N, H, W]."""
+    xs, ys = (_like(points, np.arange(side)) for side in (objects.shape[2], objects.shape[1]))
+    squares = ((ys - points[:, 1:]) ** 2)[:, :, None] + ((xs - points[:, :1]) ** 2)[:, None, :]
+    near: Array = ((squares <= tolerance**2) & objects).any(1).any(1) & (points[:, 0] >= 0)
+    return near
 
 
 def painted(boxes: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:
@@ -97,3 +76,13 @@ def painted(boxes: Sequence[np.ndarray], size: tuple[int, int]) -> np.ndarray:
         for x0, y0, x1, y1 in np.asarray(own).tolist():
             out[max(y0, 0) : y1 + 1, max(x0, 0) : x1 + 1] = True
     return pixels
+
+
+def _library(value: Array) -> Any:
+    """What has the functions for it: their names, and what they do, are the same in numpy and torch."""
+    return sys.modules["torch"] if inputs.is_tensor(value) else np
+
+
+def _like(value: Array, array: np.ndarray) -> Array:
+    """A numpy array as it is, or as a tensor where ``value`` is one."""
+    return inputs.to_device(array, value.device) if inputs.is_tensor(value) else array

@@ -6,7 +6,7 @@ Source: MaxBoxAcc and MaxBoxAccV2, Choe et al., arXiv 2007.04178, section 4.2; c
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ from wsolkern.ops.inputs import Array, Normalizations
 from wsolkern.ops.normalizing import normalize_reference
 from wsolkern.ops.operation import Operation
 from wsolkern.ops.resizing import resize_reference
-from wsolkern.ops.rules import backend_for, check_num_thresholds, rule_hits
+from wsolkern.ops.rules import backend_for, check_num_thresholds, rule_hits, rule_ious, rule_localize
 from wsolkern.ops.sharing import per_threshold
 
 
@@ -112,19 +112,20 @@ def box_ious(
     *,
     contours: str = "all",
     size: tuple[int, int] = (224, 224),
+    rule: str | BoxRule = "choe",
     backend: str = "auto",
 ) -> Array:
     """How well each threshold localizes the object, for every normalization at once.
 
-    The best IoU of any contour's box with any ground-truth box: ``box_ious(...) >= delta`` is ``box_hits`` for delta.
+    The best IoU of any contour's box with any ground-truth box: where that reaches delta is ``box_hits`` for delta.
 
     Args:
-        cams, boxes, normalizations, thresholds, contours, size: As for ``box_hits``.
+        cams, boxes, normalizations, thresholds, contours, size, rule: As for ``box_hits``.
         backend: "auto", "reference" or "cpu". There is no kernel for a device: what is there is computed on the host.
 
     Returns:
         float64 [M, N, T] on the device of ``cams``, fractions; [2, M, N, T] for both contours. Where nothing is above a
-        threshold it is the IoU of the box 0 0 0 0.
+        threshold it is the IoU of the rule's empty box, 0 0 0 0 for "choe".
 
     Raises:
         ValueError: As ``box_hits``.
@@ -132,12 +133,14 @@ def box_ious(
 
     Source: Choe et al., arXiv 2007.04178, section 4.2; normalizations: Kim et al., arXiv 2107.13221, equations 3-6.
     """
-    backend, run = _BOX_IOUS.choose(backend, cams)
+    rule = BoxRule.parse(rule)
+    backend, run = _chosen(_BOX_IOUS, rule_ious, rule, backend, cams)
     maps, parsed, size = inputs.check_evaluation(cams, normalizations, size, backend)
     rows, offsets = inputs.check_boxes(boxes, len(maps))
     fractions = inputs.check_thresholds(thresholds)
     inputs.check_contours(contours)
-    if backend != "cpu" and not parsed:
+    check_num_thresholds(rule, fractions)
+    if (backend != "cpu" or rule != CHOE) and not parsed:
         inputs.check_scores(maps, "cams")
     ious, _ = run(maps, rows, offsets, parsed, fractions, contours, size)
     return inputs.same_kind(cams)(ious if contours == "both" else ious[0])
@@ -147,10 +150,12 @@ class Localization(NamedTuple):
     """Where the object is, for each normalization, map and threshold; arrays of the kind of the CAMs."""
 
     boxes: Array
-    """int32 [M, N, T, 4]: x0 y0 x1 y1 of the largest contour (MaxBoxAcc's), in pixels of the resized map. x1 and y1 are
-    one past the last pixel unless the frame clips them; 0 0 0 0 where nothing is above the threshold."""
+    """int32 [M, N, T, 4]: x0 y0 x1 y1 of the largest contour (MaxBoxAcc's), in pixels of the resized map. By rule
+    "choe" x1 and y1 are one past the last pixel unless the frame clips them, and it is 0 0 0 0 where nothing is above
+    the threshold; other rules say it in ``far_edge`` and ``empty``."""
     num_contours: Array
-    """int32 [M, N, T]: contours at the threshold, outer and hole borders; 0 where nothing is above it."""
+    """int32 [M, N, T]: contours at the threshold, outer borders and, if the rule counts them, those of holes; 0 where
+    nothing is above it."""
     degenerate: Array
     """bool [M, N]: maps that have no score map, as ``count_box_hits`` says."""
 
@@ -161,6 +166,7 @@ def localize(
     thresholds: Any,
     *,
     size: tuple[int, int] = (224, 224),
+    rule: str | BoxRule = "choe",
     backend: str = "auto",
 ) -> Localization:
     """The box of the largest contour at each threshold, for every normalization at once.
@@ -172,6 +178,7 @@ def localize(
         thresholds: Fractions of a map's maximum level, in [0, 1), in any order; float64 [T], or [M, T]: each
             normalization its own.
         size: Height and width, in pixels, that CAMs are resized to.
+        rule: The box rule, or the name of a published one such as "ts-cam"; "choe" is the field's.
         backend: "auto", "reference" or "cpu". There is no kernel for a device: what is there is computed on the host.
 
     Returns:
@@ -183,10 +190,12 @@ def localize(
 
     Source: Choe et al., arXiv 2007.04178, section 4.2; normalizations: Kim et al., arXiv 2107.13221, equations 3-6.
     """
-    backend, run = _LOCALIZE.choose(backend, cams)
+    rule = BoxRule.parse(rule)
+    backend, run = _chosen(_LOCALIZE, rule_localize, rule, backend, cams)
     maps, parsed, size = inputs.check_evaluation(cams, normalizations, size, backend)
     fractions = inputs.check_thresholds_of_each(thresholds, max(len(parsed), 1))
-    if backend != "cpu" and not parsed:
+    check_num_thresholds(rule, fractions[0])
+    if (backend != "cpu" or rule != CHOE) and not parsed:
         inputs.check_scores(maps, "cams")
     return Localization(*map(inputs.same_kind(cams), run(maps, parsed, fractions, size)))
 
@@ -344,7 +353,7 @@ def _evaluate(
 ) -> tuple[Array, Array]:
     """Checks, and runs a backend; returns hits, or counts over the maps, and which maps are degenerate."""
     rule = BoxRule.parse(rule)
-    backend, run = _BOX_HITS.choose(backend if rule == CHOE else backend_for(rule, backend), cams)
+    backend, run = _chosen(_BOX_HITS, rule_hits, rule, backend, cams)
     maps, parsed, size = inputs.check_evaluation(cams, normalizations, size, backend)
     rows, offsets = inputs.check_boxes(boxes, len(maps))
     fractions, deltas = inputs.check_thresholds(thresholds), inputs.check_iou_thresholds(iou_thresholds)
@@ -353,13 +362,21 @@ def _evaluate(
     if (backend != "cpu" or rule != CHOE) and not parsed:
         inputs.check_scores(maps, "cams")
     how, kind = (parsed, fractions, deltas, contours, size), inputs.same_kind(cams)
-    if rule != CHOE:
-        run = partial(rule_hits, rule=rule, backend=backend)
     if grouped is None:
         result, degenerate = run(maps, rows, offsets, *how, summed)
         return kind(result if contours == "both" else result[0]), kind(degenerate)
     result, degenerate = _in_groups(run, backend, maps, rows, offsets, how, *grouped)  # [G, C, M, D, T]
     return kind(result if contours == "both" else result[:, 0]), kind(degenerate)
+
+
+def _chosen(
+    operation: Operation, by_rule: Callable[..., Any], rule: BoxRule, backend: str, cams: Array
+) -> tuple[str, Callable[..., Any]]:
+    """The backend that runs, and what it runs: an operation, or what does the same by another rule than "choe"."""
+    if rule == CHOE:
+        return operation.choose(backend, cams)
+    backend = backend_for(rule, backend)
+    return backend, partial(by_rule, rule=rule, backend=backend)
 
 
 def _in_groups(

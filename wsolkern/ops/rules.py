@@ -1,13 +1,14 @@
-"""Which thresholds localize the object by another rule than the published evaluation's.
+"""Which thresholds localize the object by another rule than the published evaluation's, how well, and where it is.
 
-In: CAMs [N, h, w] with normalizations, or score maps; ground-truth boxes; a BoxRule. Out: hits [C, M, N, D, T].
+In: CAMs [N, h, w] with normalizations, or score maps; ground-truth boxes; a BoxRule. Out: hits [C, M, N, D, T], IoUs
+[C, M, N, T], boxes [M, N, T, 4].
 Source: of each rule its own, see :mod:`wsolkern.box_rule`.
 
 The native core takes any rule: levels become integers, thresholds ranks among them, and one component tree a
 normalization gives the boxes of all thresholds. The resize and the normalization before it are numpy's.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,6 @@ from wsolkern.ops.resizing import resize_cpu, resize_linear
 _MAPS_AT_ONCE = 64  # so that what is made of them on the way stays small
 _LARGEST = ("contour area", "pixel count", "box area")  # as the native core counts them
 _FAR_EDGES = ("clipped", "past", "last")
-
-Ious = Callable[..., np.ndarray]
 
 
 def rule_hits(
@@ -42,7 +41,6 @@ def rule_hits(
     backend: str,
 ) -> tuple[np.ndarray, np.ndarray]:  # bool [C, M, N, D, T], or int64 [C, M, D, T]; bool [M, N]: degenerate maps
     """As :func:`wsolkern.ops.box_hits`, whose arguments these are once they are checked."""
-    ious_of: Ious = _ious_reference if backend == "reference" else _ious_cpu
     num_ways, num_rows = (2 if contours == "both" else 1), max(len(normalizations), 1)
     shape = len(deltas), len(thresholds)
     if summed:
@@ -50,24 +48,100 @@ def rule_hits(
     else:
         out = np.empty((num_ways, num_rows, len(maps), *shape), bool)
     degenerate = np.zeros((num_rows, len(maps)), bool)
+    for m, some, ious, flat in _ious(maps, rows, offsets, normalizations, thresholds, contours, size, rule, backend):
+        hits = rule.reaches(ious[:, :, None], deltas[:, None])
+        degenerate[m, some] = flat
+        if summed:
+            out[:, m] += hits.sum(axis=1)
+        else:
+            out[:, m, some] = hits
+    return out, degenerate
+
+
+def rule_ious(
+    maps: np.ndarray,  # float64 [N, h, w]
+    rows: np.ndarray,  # int32 [B, 4]
+    offsets: np.ndarray,  # int64 [N + 1]
+    normalizations: tuple[Normalization, ...],  # M of them
+    thresholds: np.ndarray,  # float64 [T]
+    contours: str,
+    size: tuple[int, int],
+    *,
+    rule: BoxRule,
+    backend: str,
+) -> tuple[np.ndarray, np.ndarray]:  # float64 [C, M, N, T]; bool [M, N]: degenerate maps
+    """As :func:`wsolkern.ops.box_ious`, whose arguments these are once they are checked."""
+    shape = max(len(normalizations), 1), len(maps)
+    out, degenerate = np.empty((2 if contours == "both" else 1, *shape, len(thresholds))), np.zeros(shape, bool)
+    for m, some, ious, flat in _ious(maps, rows, offsets, normalizations, thresholds, contours, size, rule, backend):
+        out[:, m, some], degenerate[m, some] = ious, flat
+    return out, degenerate
+
+
+def rule_localize(
+    maps: np.ndarray,  # float64 [N, h, w]
+    normalizations: tuple[Normalization, ...],  # M of them
+    thresholds: np.ndarray,  # float64 [M, T]
+    size: tuple[int, int],
+    *,
+    rule: BoxRule,
+    backend: str,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # int32 [M, N, T, 4], int32 [M, N, T], bool [M, N]: see Localization
+    """As :func:`wsolkern.ops.localize`, whose arguments these are once they are checked."""
+    shape = len(thresholds), len(maps), thresholds.shape[1]
+    boxes, num_contours = np.empty((*shape, 4), np.int32), np.empty(shape, np.int32)
+    degenerate = np.zeros(shape[:2], bool)
+    find = _localize_reference if backend == "reference" else _localize_cpu
+    for m, some, scores, flat in _score_maps(maps, normalizations, size, rule):
+        boxes[m, some], num_contours[m, some] = find(*_levels_and_cuts(scores, thresholds[m], rule), rule)
+        degenerate[m, some] = flat
+    return boxes, num_contours, degenerate
+
+
+def rule_resize(maps: np.ndarray, size: tuple[int, int], rule: BoxRule) -> np.ndarray:
+    """As the rule resizes: float64 [N, H, W], from float64 [N, h, w]; of maps of that size the rule makes the same."""
+    return np.asarray(_resized(maps, size, rule), np.float64)
+
+
+def inclusive_corners(boxes: np.ndarray, size: tuple[int, int], rule: BoxRule) -> np.ndarray:
+    """Boxes of a rule, int [..., 4], as the first and the last of their pixels: x1 and y1 of half-open ones less 1.
+
+    What is beyond the map is cut off. Widths of the IoU say what x1 is: a box of "ts-cam" holds the pixels at x1.
+    """
+    ends = np.minimum(boxes[..., 2:] - (not rule.inclusive), (size[1] - 1, size[0] - 1))
+    return np.concatenate([boxes[..., :2], np.maximum(ends, boxes[..., :2])], axis=-1)
+
+
+def _score_maps(
+    maps: np.ndarray, normalizations: tuple[Normalization, ...], size: tuple[int, int], rule: BoxRule
+) -> Iterator[tuple[int, slice, np.ndarray, Any]]:
+    """Of some maps after the other, and of each normalization: its place, theirs, score maps, which are degenerate."""
     for start in range(0, len(maps), _MAPS_AT_ONCE):
         some = slice(start, min(start + _MAPS_AT_ONCE, len(maps)))
         resized = _resized(maps[some], size, rule)
+        if not normalizations:
+            yield 0, some, resized, False
+        for m, normalization in enumerate(normalizations):
+            yield m, some, *normalize_reference(resized, normalization)
+
+
+def _ious(
+    maps: np.ndarray,
+    rows: np.ndarray,
+    offsets: np.ndarray,
+    normalizations: tuple[Normalization, ...],
+    thresholds: np.ndarray,
+    contours: str,
+    size: tuple[int, int],
+    rule: BoxRule,
+    backend: str,
+) -> Iterator[tuple[int, slice, np.ndarray, Any]]:
+    """As :func:`_score_maps`, with IoUs, float64 [C, n, T], in place of score maps."""
+    ious_of = _ious_reference if backend == "reference" else _ious_cpu
+    for m, some, scores, flat in _score_maps(maps, normalizations, size, rule):
         begin = offsets[some.start : some.stop + 1]
         boxes, begin = rows[begin[0] : begin[-1]], begin - begin[0]
-        for m, normalization in enumerate(normalizations or (None,)):
-            if normalization is None:
-                scores = resized
-            else:
-                scores, degenerate[m, some] = normalize_reference(resized, normalization)
-            levels, cuts = _levels_and_cuts(scores, thresholds, rule)
-            ious = ious_of(levels, cuts, boxes, begin, contours, rule)[:, :, None]  # [C, n, 1, T]
-            hits = ious >= deltas[:, None] if rule.hit == ">=" else ious > deltas[:, None]
-            if summed:
-                out[:, m] += hits.sum(axis=1)
-            else:
-                out[:, m, some] = hits
-    return out, degenerate
+        yield m, some, ious_of(*_levels_and_cuts(scores, thresholds, rule), boxes, begin, contours, rule), flat
 
 
 def backend_for(rule: BoxRule, backend: str) -> str:
@@ -120,23 +194,59 @@ def _levels_and_cuts(
     return levels, (thresholds.astype(number) * reference.astype(number)[:, None]).astype(np.float64)
 
 
-def _ious_cpu(
-    levels: np.ndarray, cuts: np.ndarray, boxes: np.ndarray, offsets: np.ndarray, contours: str, rule: BoxRule
-) -> np.ndarray:  # float64 [C, N, T]
-    if rule.levels == "8-bit":  # the foreground is "level + 1 >= rank"
+def _bins_and_ranks(levels: np.ndarray, cuts: np.ndarray, rule: BoxRule) -> tuple[np.ndarray, np.ndarray]:
+    """int16 [N, H, W] and [N, T], for the native core: the foreground is where a bin is at least the rank."""
+    if rule.levels == "8-bit":
         bins = levels.astype(np.int16) + np.int16(1)
         ranks = (np.floor(cuts) + 2 if rule.comparison == ">" else np.ceil(cuts) + 1).astype(np.int16)
     else:
         at_least = np.nextafter(cuts, np.inf) if rule.comparison == ">" else cuts
         bins, ranks = np.empty(levels.shape, np.int16), np.empty(cuts.shape, np.int16)
         native().digitize(np.ascontiguousarray(levels, np.float64), at_least, bins, ranks, num_threads())
+    return bins, ranks
+
+
+def _fields(rule: BoxRule) -> tuple[object, ...]:
+    """The rule as the native core takes it."""
+    return (
+        *(_LARGEST.index(rule.largest), rule.ties == "first", rule.connectivity, rule.hole_borders),
+        *(_FAR_EDGES.index(rule.far_edge), rule.inclusive, rule.empty),
+    )
+
+
+def _ious_cpu(
+    levels: np.ndarray, cuts: np.ndarray, boxes: np.ndarray, offsets: np.ndarray, contours: str, rule: BoxRule
+) -> np.ndarray:  # float64 [C, N, T]
     ious = np.empty((2 if contours == "both" else 1, *cuts.shape))
-    native().rule_ious(
-        bins, ranks, boxes, offsets, _LARGEST.index(rule.largest), rule.ties == "first", rule.connectivity,
-        rule.hole_borders, _FAR_EDGES.index(rule.far_edge), rule.inclusive, rule.empty, CONTOURS[contours], ious,
-        num_threads(),
-    )  # fmt: skip
+    about = *_bins_and_ranks(levels, cuts, rule), boxes, offsets, _fields(rule)
+    native().rule_ious(*about, CONTOURS[contours], ious, num_threads())
     return ious
+
+
+def _localize_cpu(
+    levels: np.ndarray, cuts: np.ndarray, rule: BoxRule
+) -> tuple[np.ndarray, np.ndarray]:  # int32 [N, T, 4] and [N, T]
+    boxes, num_contours = np.empty((*cuts.shape, 4), np.int32), np.empty(cuts.shape, np.int32)
+    about = *_bins_and_ranks(levels, cuts, rule), _fields(rule)
+    native().rule_localize(*about, boxes, num_contours, num_threads())
+    return boxes, num_contours
+
+
+def _localize_reference(
+    levels: np.ndarray, cuts: np.ndarray, rule: BoxRule
+) -> tuple[np.ndarray, np.ndarray]:  # int32 [N, T, 4] and [N, T]
+    """One map and one threshold after the other."""
+    boxes, num_contours = np.empty((*cuts.shape, 4), np.int32), np.empty(cuts.shape, np.int32)
+    for n, (values, cuts_of_map) in enumerate(zip(levels.astype(np.float64), cuts, strict=True)):
+        for t, cut in enumerate(cuts_of_map):
+            found = _boxes_reference(_foreground(values, cut, rule), rule)
+            boxes[n, t] = found["largest"][0] if len(found["largest"]) else rule.empty
+            num_contours[n, t] = len(found["all"])
+    return boxes, num_contours
+
+
+def _foreground(values: np.ndarray, cut: float, rule: BoxRule) -> np.ndarray:
+    return np.asarray(values > cut if rule.comparison == ">" else values >= cut)
 
 
 def _ious_reference(
@@ -149,12 +259,12 @@ def _ious_reference(
         truth = boxes[offsets[n] : offsets[n + 1]]
         known: dict[int, list[float]] = {}  # foregrounds of one map are nested: their number of pixels tells them apart
         for t, cut in enumerate(cuts_of_map):
-            foreground = values > cut if rule.comparison == ">" else values >= cut
+            foreground = _foreground(values, cut, rule)
             num_pixels = int(np.count_nonzero(foreground))
             if num_pixels not in known:
                 found = _boxes_reference(foreground, rule)
                 known[num_pixels] = [
-                    float(_ious(found[way], truth, rule.inclusive).max()) if num_pixels else _of_empty(truth, rule)
+                    float(_of_boxes(found[way], truth, rule.inclusive).max()) if num_pixels else _of_empty(truth, rule)
                     for way in ways
                 ]
             ious[:, n, t] = known[num_pixels]
@@ -162,7 +272,7 @@ def _ious_reference(
 
 
 def _of_empty(truth: np.ndarray, rule: BoxRule) -> float:
-    return float(_ious(np.array([rule.empty]), truth, rule.inclusive).max())
+    return float(_of_boxes(np.array([rule.empty]), truth, rule.inclusive).max())
 
 
 def _boxes_reference(foreground: np.ndarray, rule: BoxRule) -> dict[str, np.ndarray]:
@@ -215,8 +325,8 @@ def _edges(spans: list[tuple[int, int, int, int]], foreground: np.ndarray, rule:
     return boxes
 
 
-def _ious(a: np.ndarray, b: np.ndarray, inclusive: bool) -> np.ndarray:
-    """float64 [A, B]; 0 where both boxes are empty."""
+def _of_boxes(a: np.ndarray, b: np.ndarray, inclusive: bool) -> np.ndarray:
+    """IoUs, float64 [A, B]; 0 where both boxes are empty."""
     a, b = a[:, None].astype(np.int64), b[None].astype(np.int64)
 
     def area(low: Any, high: Any) -> Any:

@@ -62,6 +62,32 @@ class RuleTree {
           [&](int lowest, int highest, const Extent& extent) { raise(all, lowest, highest, extent); });
   }
 
+  // Per level k = 1 ... image.top, and for image.top + 1: the largest component's box, and how many contours there are.
+  void localize(const BoxRule& rule, Box* boxes, int32_t* num_contours) {
+    boxes[image.top + 1] = rule.empty;
+    std::fill(num_contours, num_contours + image.top + 2, 0);
+    const auto count = [&](int lowest, int highest, const Extent&) {
+      for (int k = lowest; k <= highest; ++k) ++num_contours[k];
+    };
+    if (rule.largest == Largest::contour_area)
+      tree_.extents(
+          image, true,
+          [&](int lowest, int highest, const Extent& extent) {
+            std::fill(boxes + lowest, boxes + highest + 1, box_of(rule, extent));
+          },
+          [](int, int, const Extent&) {});
+    rule.connectivity == Connectivity::eight ? walk<Connectivity::eight>() : walk<Connectivity::four>();
+    for (const Walked& each : walked_) count(each.lowest, each.highest, each.extent);
+    if (rule.largest != Largest::contour_area) {
+      find_winners(rule);
+      for (const Walked& each : walked_)
+        for (int k = each.lowest; k <= each.highest; ++k)
+          if (winner_[k] == each.branch) boxes[k] = box_of(rule, each.extent);
+    }
+    if (rule.hole_borders)  // last: it walks the tree's own inverted image
+      tree_.extents(image, false, [](int, int, const Extent&) {}, count);
+  }
+
   size_t bytes() const {
     return image.bytes() + tree_.bytes() + runs_.bytes() + basins_.bytes() + branches_.bytes() + silhouettes_.bytes() +
            walked_.capacity() * sizeof(Walked) + (counts_.capacity() + most_.capacity()) * 8 +
