@@ -295,7 +295,8 @@
     const curve = drawn("svg", { viewBox: "0 0 1000 260", class: "curve", role: "img", preserveAspectRatio: "none" });
     const caption = element("figcaption");
     const list = element("details", {}, element("summary"), element("ol"));
-    figure.append(element("h3", { textContent: run.name }), stage, caption, curve, list);
+    const about = element("p", { className: "hint", textContent: "IoU (0 to 1) over the threshold (0 to 1); across: the IoU thresholds; dashed: the thresholds chosen for them" });
+    figure.append(element("h3", { textContent: run.name }), stage, caption, curve, about, list);
     return { run, figure, stage, picture, overlay, boxes, curve, caption, list };
   }
 
