@@ -75,9 +75,9 @@ def run(data: Path, store: Path, *arguments, code: int = 0, model: str = f"{THIS
 
 
 def told(*arguments, **options) -> str:
-    """What it says on standard error, without the bar."""
+    """What it says on standard error, without the bar and the command that comes next."""
     lines = run(*arguments, **options).stderr.splitlines(keepends=True)
-    return "".join(line for line in lines if not line.startswith("extracting"))
+    return "".join(line for line in lines if not line.startswith(("extracting", "next: ")))
 
 
 @pytest.fixture(autouse=True)

@@ -32,7 +32,7 @@ _NO_SEPARATORS = bytes(sorted(set(range(256)) - set(b",\n")))
 class Problems:
     """What is wrong with some files: the first problems in words, the others as a number."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.num = 0
         """All of them."""
         self.listed: list[str] = []

@@ -30,6 +30,7 @@ from wsolkern.studies.counting import SplitCount, evaluator_for, fingerprint, ma
 from wsolkern.studies.evaluation import check_kind, evaluate
 from wsolkern.studies.images import chosen_thresholds
 from wsolkern.studies.passes import NothingCounted, Progress, about_maps, alone, run_pass
+from wsolkern.studies.picking import Agreement, pick, wanted_images
 
 NUM_SHOWN = 8  # images, where nothing else is said
 _LONGEST = 512  # pixels of an image's longer side that are kept to be drawn
@@ -88,19 +89,6 @@ class Localized:
     """Width over height of the original image, where that is known."""
     group: str = ""
     """Why it is shown: what it has in common with its neighbours."""
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """On how many images two normalizations localize the object, each at its own threshold."""
-
-    first: str
-    second: str
-    iou_threshold: float
-    both: int
-    only_first: int
-    only_second: int
-    neither: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,7 +204,7 @@ def show(
     Source: Kim et al., arXiv 2107.13221, figure 3; Choe et al., arXiv 2007.04178, section 4.
     """
     started = time.perf_counter()
-    wanted = _wanted(split, image_ids, worst, best, between, num)
+    wanted = wanted_images(split, image_ids, worst, best, between, num)
     if between is not None:
         normalizations = parse_all([*between])
         if len(normalizations) != 2 or normalizations[0] == normalizations[1]:
@@ -238,13 +226,36 @@ def show(
     else:
         chosen = chosen_thresholds(at, protocol, split.kind)
         where = f"fixed at {at:g}" if isinstance(at, float) else f"chosen on other images ({at.metric})"
-    lookup, problems, warnings = _look(maps, split, protocol, truth, chosen, wanted, mask_root, nwc, progress)
+    are_scores = protocol.normalizations is None
+    about, store = about_maps(maps, "score maps" if are_scores else "CAMs", nwc)
+    if store is not None:
+        check_kind(maps, store.manifest.content, are_scores)
+        store.check_split(split)
+    opened = maps if store is None else store
+    lookup = _Lookup(protocol, truth, chosen)
+    counting = SplitCount(
+        lookup,
+        wanted,
+        fingerprint(split, mask_root, about),
+        mask_files=mask_files_of(split, mask_root),
+    )
+    with alone(None, {os.fspath(maps): split}, mask_root):
+        looked = run_pass(
+            counting,
+            lambda remaining: open_maps(opened, remaining, siblings=split.image_ids, nwc=nwc),
+            "looking",
+            state=None,
+            device=None,
+            progress=progress,
+            scaled=None if are_scores else os.fspath(maps),
+        )
+    problems, warnings = dict(looked.problems), list(looked.warnings)
     if not lookup.image_ids:
         raise NothingCounted(maps, problems, len(split.image_ids))
-    groups, agreement = _pick(lookup, protocol, wanted, image_ids, worst, best, between, num)
+    names, ious = lookup.in_order(wanted)
+    groups, agreement = pick(names, ious, protocol, lookup.of_boxes, image_ids, worst, best, between, num)
     picked = [each for _, ids in groups for each in ids]
-    _, store = about_maps(maps, "", nwc)
-    source = open_maps(maps if store is None else store, picked, siblings=split.image_ids, nwc=nwc)
+    source = open_maps(opened, picked, siblings=split.image_ids, nwc=nwc)
     cams = {name: cam for names, batch in source.batches() for name, cam in zip(names, batch, strict=True)}
     drawn = []
     for group, ids in groups:
@@ -385,113 +396,6 @@ class _Lookup:
     def take_over(self, content: bytes, num_images: int) -> None:
         """Not there; see :meth:`moment`."""
         raise ValueError("what was looked at cannot be gone on with")
-
-
-def _wanted(
-    split: Metadata,
-    image_ids: Sequence[str],
-    worst: int,
-    best: int,
-    between: object,
-    num: int,
-) -> tuple[str, ...]:
-    """The images that have to be looked at before it is known which are shown."""
-    given = {"image_ids": bool(image_ids), "worst": worst != 0, "best": best != 0, "between": between is not None}
-    if given["image_ids"] + given["between"] + (given["worst"] or given["best"]) > 1:
-        raise ArgumentError(tuple(name for name, is_given in given.items() if is_given), "expected one of them")
-    for name, value in (("worst", worst), ("best", best), ("num", num - 1)):
-        if value < 0:
-            raise ArgumentError(name, f"expected a number of images, found {value}")
-    if image_ids:
-        known = set(split.image_ids)
-        for each in image_ids:
-            if each not in known:
-                example = split.image_ids[0]
-                raise ArgumentError(
-                    "image_ids", f"expected images of {split.folder}, such as {example}, found {each!r}"
-                )
-        return tuple(dict.fromkeys(image_ids))
-    if any(given.values()):
-        return split.image_ids
-    places = np.linspace(0, len(split.image_ids) - 1, min(num, len(split.image_ids))).round().astype(int)
-    return tuple(split.image_ids[place] for place in places)
-
-
-def _look(
-    maps: str | os.PathLike[str],
-    split: Metadata,
-    protocol: Protocol,
-    truth: GroundTruth,
-    chosen: Sequence[Chosen],
-    wanted: tuple[str, ...],
-    mask_root: str | os.PathLike[str] | None,
-    nwc: bool,
-    progress: Progress | None,
-) -> tuple[_Lookup, dict[str, str], list[str]]:
-    """The IoUs of the wanted images; image id -> why it was left out; warnings."""
-    are_scores = protocol.normalizations is None
-    about, store = about_maps(maps, "score maps" if are_scores else "CAMs", nwc)
-    if store is not None:
-        check_kind(maps, store.manifest.content, are_scores)
-        store.check_split(split)
-    lookup = _Lookup(protocol, truth, chosen)
-    counting = SplitCount(
-        lookup, wanted, fingerprint(split, mask_root, about), mask_files=mask_files_of(split, mask_root)
-    )
-    with alone(None, {os.fspath(maps): split}, mask_root):
-        found = run_pass(
-            counting,
-            lambda remaining: open_maps(maps if store is None else store, remaining, siblings=split.image_ids, nwc=nwc),
-            "looking",
-            state=None,
-            device=None,
-            progress=progress,
-            scaled=None if are_scores else os.fspath(maps),
-        )
-    return lookup, dict(found.problems), list(found.warnings)
-
-
-def _pick(
-    lookup: _Lookup,
-    protocol: Protocol,
-    wanted: Sequence[str],
-    image_ids: Sequence[str],
-    worst: int,
-    best: int,
-    between: object,
-    num: int,
-) -> tuple[list[tuple[str, list[str]]], Agreement | None]:
-    """(why, image ids) of those that are shown, in order; and how two normalizations agree."""
-    names, ious = lookup.in_order(wanted)
-    if image_ids:
-        have = set(names)
-        return [("images that were named", [each for each in dict.fromkeys(image_ids) if each in have])], None
-    if between is not None:
-        deltas = protocol.iou_thresholds.tolist() if lookup.of_boxes else [0.5]
-        place = deltas.index(0.5) if 0.5 in deltas else 0
-        delta = deltas[place]
-        first, second = ious[:, 0, place], ious[:, 1, place]
-        hits = first >= delta, second >= delta
-        a, b = protocol.names
-        groups = []
-        for one, name, other, sign in ((hits[0] & ~hits[1], a, b, 1), (hits[1] & ~hits[0], b, a, -1)):
-            order = np.argsort(sign * (second - first), kind="stable")
-            ids = [names[index] for index in order if one[index]][:num]
-            groups.append((f"{name} localizes, {other} does not (IoU {delta:g}): {int(one.sum()):,} images", ids))
-        both, neither = int((hits[0] & hits[1]).sum()), int((~hits[0] & ~hits[1]).sum())
-        only_a, only_b = int((hits[0] & ~hits[1]).sum()), int((hits[1] & ~hits[0]).sum())
-        return groups, Agreement(a, b, delta, both, only_a, only_b, neither)
-    if worst or best:
-        order = np.argsort(ious[:, 0].mean(axis=1), kind="stable")
-        of = f"{'mean IoU' if lookup.of_boxes else 'IoU'} under {protocol.names[0]}"
-        groups = []
-        if worst:
-            groups.append((f"lowest {of}", [names[index] for index in order[:worst]]))
-        if best:
-            order = np.argsort(-ious[:, 0].mean(axis=1), kind="stable")
-            groups.append((f"highest {of}", [names[index] for index in order[:best]]))
-        return groups, None
-    return [("images at even distances in the split", names)], None
 
 
 def _pixels(root: str | os.PathLike[str], image_id: str, split: Metadata) -> np.ndarray:

@@ -8,9 +8,10 @@ import hashlib
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -55,17 +56,17 @@ class Choices:
     several: str = "largest"
     """What becomes of an image with objects of several classes: "largest": it has the class whose objects are the
     largest together, and the others' are dropped; "drop": it is dropped, as OpenImages30k was chosen."""
-    class_of: str | os.PathLike | None = None
+    class_of: str | os.PathLike[str] | None = None
     """CSV with the columns image and class: the class of these images, before any other rule."""
-    classes: str | os.PathLike | None = None
+    classes: str | os.PathLike[str] | None = None
     """Names of the classes, a line each (or class_names.txt of an import): their order gives the numbers, and what is
     of another class is dropped. None: those of the source if it lists them; else class_names.txt of the folder that is
     written to, unless that is overwritten; else all names in alphabetical order."""
-    ids: str | os.PathLike | None = None
+    ids: str | os.PathLike[str] | None = None
     """image_ids.txt of the images to take, in its order; others are left out. None: all."""
-    images: str | os.PathLike | None = None
+    images: str | os.PathLike[str] | None = None
     """Folder that image ids start from: sizes are read from the images, and those that are not there are dropped."""
-    masks: str | os.PathLike | None = None
+    masks: str | os.PathLike[str] | None = None
     """Folder to write masks to, which then localize the objects instead of boxes."""
     strict: bool = False
     """Nothing may be dropped."""
@@ -107,7 +108,7 @@ class Imported:
     mask_root: str | None
     """The folder that mask paths start from; None for boxes."""
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
         splits = {
             name: {"images": len(each.image_ids), "localization": each.kind} for name, each in self.splits.items()
@@ -134,12 +135,12 @@ class _Kept:
 
 def assemble(
     pictures: Iterable[Picture],
-    out: str | os.PathLike,
+    out: str | os.PathLike[str],
     choices: Choices,
     *,
     dropped: Dropped | None = None,
     class_names: Sequence[str] | None = None,
-    image_root: str | os.PathLike | None = None,
+    image_root: str | os.PathLike[str] | None = None,
     check_images: bool = False,
     progress: Progress | None = None,
     total: int = 0,
@@ -212,7 +213,7 @@ def assemble(
 def _one(
     picture: Picture,
     choices: Choices,
-    root: str | os.PathLike | None,
+    root: str | os.PathLike[str] | None,
     check_images: bool,
     known: set[str] | None,
     dropped: Dropped,
@@ -228,21 +229,26 @@ def _one(
                 # A photograph may be listed as it is displayed: turned by its orientation tag.
                 if size is not None and sorted(size) != sorted(stored):
                     listed = f"{size[0]} x {size[1]} listed, {stored[0]} x {stored[1]} stored"
-                    return dropped.add("images of another size than listed", f"{here}: {listed}")
+                    dropped.add("images of another size than listed", f"{here}: {listed}")
+                    return None
                 size = stored if size is None else size
             elif not os.path.exists(file):
                 raise FileNotFoundError
         except FileNotFoundError:
-            return dropped.add("images whose file is not there", here)
+            dropped.add("images whose file is not there", here)
+            return None
         except (OSError, ValueError) as error:
-            return dropped.add("images whose file cannot be read", f"{here}: {error}")
+            dropped.add("images whose file cannot be read", f"{here}: {error}")
+            return None
     if not picture.located:
         if picture.category is None or (known is not None and picture.category not in known):
-            return dropped.add("images of no known class", here)
+            dropped.add("images of no known class", here)
+            return None
         staging.link(picture.file, picture.image_id)
         return _Kept(picture, size, picture.category)
     if size is None:
-        return dropped.add("images of unknown size (give the folder of the images)", here)
+        dropped.add("images of unknown size (give the folder of the images)", here)
+        return None
 
     found = list(_usable(picture, size, choices, known, dropped))
     areas: Counter[str] = Counter()
@@ -250,16 +256,20 @@ def _one(
         if not instance.ignored:
             areas[instance.category] += _area(shape)
     if not areas:
-        return dropped.add("images without an object", here)
+        dropped.add("images without an object", here)
+        return None
     name = picture.category
     if name is None:
         if len(areas) > 1 and choices.several == "drop":
-            return dropped.add("images with objects of several classes", here)
+            dropped.add("images with objects of several classes", here)
+            return None
         name = min(areas, key=lambda each: (-areas[each], each))
     if known is not None and name not in known:
-        return dropped.add("images of no known class", here)
+        dropped.add("images of no known class", here)
+        return None
     if name not in areas:
-        return dropped.add("images without an object of their class", f"{here}: {name}")
+        dropped.add("images without an object of their class", f"{here}: {name}")
+        return None
     one = _Kept(picture, size, name)
     ignored = np.zeros(size[::-1], bool) if choices.masks is not None else None
     for instance, shape in found:
@@ -277,7 +287,9 @@ def _one(
     return one
 
 
-def _usable(picture: Picture, size: tuple[int, int], choices: Choices, known: set[str] | None, dropped: Dropped):
+def _usable(
+    picture: Picture, size: tuple[int, int], choices: Choices, known: set[str] | None, dropped: Dropped
+) -> Iterator[tuple[Instance, np.ndarray]]:
     """Objects with their box in whole pixels, int64 [4], or their mask, bool [H, W]; what is no such is dropped."""
     for instance in picture.instances:
         if known is not None and instance.category not in known and not instance.ignored:
@@ -318,10 +330,10 @@ def _box_problem(instance: Instance, size: tuple[int, int], choices: Choices) ->
     """Why a box cannot be taken; None if it can."""
     if instance.box is None:
         return "objects without a box"
-    numbers = [number(each) for each in instance.box]
-    if len(numbers) != 4 or None in numbers:
+    numbers = [found for found in map(number, instance.box) if found is not None]
+    if len(numbers) != 4 or len(instance.box) != 4:
         return "boxes that are not four finite numbers"
-    if choices.box_format != "xyxy" and min(numbers[2:]) <= 0:  # type: ignore
+    if choices.box_format != "xyxy" and min(numbers[2:]) <= 0:
         return "boxes without width or height"
     corners = _corners(instance, size, choices)
     if box_formats.is_backwards(corners).any():
@@ -387,7 +399,7 @@ def _shared_out(images: list[_Kept], choices: Choices) -> dict[str, str]:
     return split_of
 
 
-def _class_names(choices: Choices, out: str | os.PathLike, given: Sequence[str] | None) -> list[str] | None:
+def _class_names(choices: Choices, out: str | os.PathLike[str], given: Sequence[str] | None) -> list[str] | None:
     """The names of the classes by number, if they are settled before the images are read."""
     path = choices.classes
     if path is None and given is None and Path(out, CLASS_NAMES).exists() and not choices.overwrite:
@@ -429,13 +441,13 @@ def _expect_same_numbers(out: Path, names: Sequence[str], splits: Iterable[str])
             )
 
 
-def _read_class_of(path: str | os.PathLike | None) -> dict[str, str]:
+def _read_class_of(path: str | os.PathLike[str] | None) -> dict[str, str]:
     if path is None:
         return {}
     return {record["image"]: record["class"] for _, record in read_csv(path, ("image", "class"))}
 
 
-def _read_ids(path: str | os.PathLike | None) -> tuple[str, ...] | None:
+def _read_ids(path: str | os.PathLike[str] | None) -> tuple[str, ...] | None:
     if path is None:
         return None
     problems = Problems()

@@ -19,11 +19,11 @@ SPLITS = ("train", "val", "valid", "validation", "test")
 
 
 def import_imagefolder(
-    folder: str | os.PathLike,
-    out: str | os.PathLike,
+    folder: str | os.PathLike[str],
+    out: str | os.PathLike[str],
     choices: Choices | None = None,
     *,
-    boxes: str | os.PathLike | None = None,
+    boxes: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Imported:
     """Imports a folder that has a folder a class, or these in folders that are called train, val and test.
@@ -52,15 +52,15 @@ def import_imagefolder(
             folder, f"expected folders of classes, or of splits alone, found both: {', '.join(sorted(names))}"
         )
     classes: dict[str, tuple[str, str | None]] = {}
-    for split in splits or [None]:  # type: ignore
+    for split in splits or (None,):
         for image_id in class_folders(root / split if split else root):
             name = {"valid": "val", "validation": "val"}.get(split, split) if split else None
             classes[f"{split}/{image_id}" if split else image_id] = image_id.split("/")[0], name
     dropped = Dropped()
-    found = {} if boxes is None else read_boxes(boxes, choices.box_format, {})
+    found, file = ({}, "") if boxes is None else (read_boxes(boxes, choices.box_format, {}), os.fspath(boxes))
     for image_id, some in found.items():
         if image_id not in classes:
-            dropped.add("boxes of no image", f"{os.fspath(boxes)}, line {some[0][0]}: {image_id}")  # type: ignore
+            dropped.add("boxes of no image", f"{file}, line {some[0][0]}: {image_id}")
 
     def pictures() -> Iterator[Picture]:
         for image_id, (name, split) in classes.items():

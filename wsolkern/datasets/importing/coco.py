@@ -18,8 +18,8 @@ from wsolkern.errors import PathError
 
 
 def import_coco(
-    file: str | os.PathLike,
-    out: str | os.PathLike,
+    file: str | os.PathLike[str],
+    out: str | os.PathLike[str],
     choices: Choices | None = None,
     *,
     progress: Progress | None = None,
@@ -51,7 +51,7 @@ def import_coco(
         names[_key(each, "id", f"categories[{place}]", file)] = each["name"].strip()
     if len(set(names.values())) != len(categories):
         raise PathError(file, "categories: expected distinct ids and names")
-    of_image: dict[Any, list[tuple[int, dict]]] = {}
+    of_image: dict[Any, list[tuple[int, dict[str, Any]]]] = {}
     ids = {_key(each, "id", f"images[{place}]", file) for place, each in enumerate(images)}
     if len(ids) != len(images):
         raise PathError(file, "images: expected distinct ids")
@@ -81,7 +81,7 @@ def import_coco(
     )  # fmt: skip
 
 
-def _instance(annotation: dict, size: tuple[int, int], place: int, names: dict[Any, str]) -> Instance:
+def _instance(annotation: dict[str, Any], size: tuple[int, int], place: int, names: dict[Any, str]) -> Instance:
     box = annotation.get("bbox")
     segmentation = annotation.get("segmentation")
     return Instance(
@@ -94,14 +94,14 @@ def _instance(annotation: dict, size: tuple[int, int], place: int, names: dict[A
     )
 
 
-def _list(content: Any, name: str, file: str | os.PathLike) -> list[dict]:
+def _list(content: Any, name: str, file: str | os.PathLike[str]) -> list[dict[str, Any]]:
     found = content.get(name) if isinstance(content, dict) else None
     if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
         raise PathError(file, f"expected a list of records in {name!r}, as COCO's instances have it")
     return found
 
 
-def _key(record: dict, name: str, where: str, file: str | os.PathLike) -> Any:
+def _key(record: dict[str, Any], name: str, where: str, file: str | os.PathLike[str]) -> Any:
     found = record.get(name)
     if isinstance(found, bool) or not isinstance(found, (int, str)):
         raise PathError(file, f"{where}: expected {name}, a number or a text, found {found!r:.60}")

@@ -6,6 +6,7 @@ Source: none; the names of columns are those in common use.
 
 import os
 from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 from wsolkern.datasets.importing.assembly import Choices, Imported, Progress, assemble
 from wsolkern.datasets.importing.records import Instance, Picture, expect_id, expect_size
@@ -26,8 +27,8 @@ BOXES = {
 
 
 def import_csv(
-    file: str | os.PathLike,
-    out: str | os.PathLike,
+    file: str | os.PathLike[str],
+    out: str | os.PathLike[str],
     choices: Choices | None = None,
     *,
     progress: Progress | None = None,
@@ -54,8 +55,8 @@ def import_csv(
 
 
 def read_boxes(
-    file: str | os.PathLike, box_format: str, class_of: Mapping[str, str] | None = None
-) -> dict[str, list[tuple[int, dict]]]:
+    file: str | os.PathLike[str], box_format: str, class_of: Mapping[str, str] | None = None
+) -> dict[str, list[tuple[int, dict[str, Any]]]]:
     """Image id -> line and fields under their own names: "class", "split", "size" and "box", None where there is none.
 
     Args:
@@ -63,20 +64,21 @@ def read_boxes(
         box_format: Which columns are the box.
         class_of: The classes of the images, if they are known: then the file has none.
     """
-    found: dict[str, list[tuple[int, dict]]] = {}
-    columns: dict[str, object] = {}
+    found: dict[str, list[tuple[int, dict[str, Any]]]] = {}
+    columns: _Columns | None = None
     for line, record in read_csv(file):
-        if not columns:
+        if columns is None:
             columns = _columns(list(record), file, box_format, class_of is None)
         where = f"{os.fspath(file)}, line {line}"
-        image_id = expect_id(record[columns["image"]], where)  # type: ignore
-        box = tuple(record[each] for each in columns["box"])  # type: ignore
+        image_id = expect_id(record[columns.image], where)
+        box = tuple(record[each] for each in columns.box)
         size = None
-        if columns["size"]:
-            size = expect_size(*(record[each] for each in columns["size"]), where)  # type: ignore
-        fields = {
-            "class": record[columns["class"]] if columns["class"] else None,  # type: ignore
-            "split": (record[columns["split"]] or None) if columns["split"] else None,  # type: ignore
+        if columns.size is not None:
+            width, height = columns.size
+            size = expect_size(record[width], record[height], where)
+        fields: dict[str, Any] = {
+            "class": None if columns.category is None else record[columns.category],
+            "split": None if columns.split is None else record[columns.split] or None,
             "size": size,
             "box": box if any(box) else None,
         }
@@ -94,7 +96,9 @@ def read_boxes(
     return found
 
 
-def instances_of(some: list[tuple[int, dict]], file: str | os.PathLike, category: str | None = None) -> list[Instance]:
+def instances_of(
+    some: list[tuple[int, dict[str, Any]]], file: str | os.PathLike[str], category: str | None = None
+) -> list[Instance]:
     """The objects of an image's lines; ``category`` is its class where the file has none."""
     return [
         Instance(category or fields["class"], f"{os.path.basename(file)}:{line}", fields["box"], name=str(line))
@@ -103,36 +107,43 @@ def instances_of(some: list[tuple[int, dict]], file: str | os.PathLike, category
     ]
 
 
-def _pictures(found: dict[str, list[tuple[int, dict]]], file: str | os.PathLike) -> Iterator[Picture]:
+def _pictures(found: dict[str, list[tuple[int, dict[str, Any]]]], file: str | os.PathLike[str]) -> Iterator[Picture]:
     for image_id, some in found.items():
         line, first = some[0]
         where = f"{os.path.basename(file)}:{line}"
         yield Picture(image_id, where, instances_of(some, file), first["size"], split=first["split"])
 
 
-def _columns(header: list[str], file: str | os.PathLike, box_format: str, with_class: bool) -> dict[str, object]:
+class _Columns(NamedTuple):
+    """What each thing's columns are called in a file."""
+
+    image: str
+    box: tuple[str, ...]
+    category: str | None
+    split: str | None
+    size: tuple[str, str] | None
+
+
+def _columns(header: list[str], file: str | os.PathLike[str], box_format: str, with_class: bool) -> _Columns:
     """What each thing's columns are called in this file."""
     known = {each.lower(): each for each in header}
 
     def one(names: tuple[str, ...]) -> str | None:
         return next((known[each] for each in names if each in known), None)
 
-    found = {"image": one(IMAGE), "class": one(CLASS), "split": one(("split", "set"))}
-    found["box"] = next(
-        (tuple(known[each] for each in names) for names in BOXES[box_format] if all(each in known for each in names)),
-        None,
-    )
-    if found["box"] is None and box_format != "xyxy":  # width and height may be the box's
+    image, category, split = one(IMAGE), one(CLASS), one(("split", "set"))
+    boxes = (tuple(known[each] for each in names) for names in BOXES[box_format] if known.keys() >= {*names})
+    box = next(boxes, None)
+    if box is None and box_format != "xyxy":  # width and height may be the box's
         for x, y in (names[:2] for names in BOXES[box_format]):
             if {x, y, "width", "height"} <= set(known):
-                found["box"] = tuple(known[each] for each in (x, y, "width", "height"))
+                box = tuple(known[each] for each in (x, y, "width", "height"))
                 break
     width, height = one(WIDTH), one(HEIGHT)
-    is_size = width and height and width not in (found["box"] or ())
-    found["size"] = (width, height) if is_size else None
-    missing = [each for each in ("image", "class", "box") if found[each] is None and (each != "class" or with_class)]
-    if missing:
-        need = {"image": IMAGE, "class": CLASS, "box": BOXES[box_format][0]}
-        said = "; ".join(f"{each} (such as {', '.join(need[each][:4])})" for each in missing)
+    size = (width, height) if width and height and width not in (box or ()) else None
+    if image is None or box is None or (category is None and with_class):
+        need = [("image", IMAGE, image), ("box", BOXES[box_format][0], box)]
+        need[1:1] = [("class", CLASS, category)] if with_class else []
+        said = "; ".join(f"{each} (such as {', '.join(names[:4])})" for each, names, found in need if not found)
         raise PathError(file, f"line 1: expected names of columns for {said}, found {', '.join(header)[:120]}")
-    return found
+    return _Columns(image, box, category, split, size)

@@ -7,7 +7,7 @@ end at the last pixel.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,8 +18,8 @@ from wsolkern.errors import ArgumentError, PathError
 
 
 def import_cub(
-    folder: str | os.PathLike,
-    out: str | os.PathLike,
+    folder: str | os.PathLike[str],
+    out: str | os.PathLike[str],
     choices: Choices | None = None,
     *,
     progress: Progress | None = None,
@@ -67,7 +67,7 @@ def import_cub(
     )  # fmt: skip
 
 
-def _table(path: Path, names: str, of: dict | None = None) -> dict[str, tuple[int, list[str]]]:
+def _table(path: Path, names: str, of: Collection[str] | None = None) -> dict[str, tuple[int, list[str]]]:
     """First field -> line and other fields; ``of`` are the first fields that there must be."""
     found: dict[str, tuple[int, list[str]]] = {}
     for line, (key, *fields) in read_words(path, names.split()):

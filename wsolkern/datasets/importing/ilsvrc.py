@@ -25,11 +25,11 @@ _IMAGE = re.compile(r"ILSVRC2012_val_[0-9]{8}", re.ASCII)
 
 
 def import_ilsvrc(
-    folder: str | os.PathLike,
-    out: str | os.PathLike,
+    folder: str | os.PathLike[str],
+    out: str | os.PathLike[str],
     choices: Choices | None = None,
     *,
-    v2_boxes: str | os.PathLike | None = None,
+    v2_boxes: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
 ) -> Imported:
     """Imports ILSVRC 2012 and ImageNetV2: the published metadata's ids, classes, sizes and boxes.
@@ -136,7 +136,7 @@ def _synsets(root: Path) -> list[str] | None:
     return None
 
 
-def _v2(path: str | os.PathLike | None, synsets: list[str]) -> Iterator[Picture]:
+def _v2(path: str | os.PathLike[str] | None, synsets: list[str]) -> Iterator[Picture]:
     """ImageNetV2: its folders are called by the number of the class."""
     if path is None:
         return

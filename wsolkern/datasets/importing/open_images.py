@@ -32,8 +32,8 @@ _BOX = ("ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax", "IsGroupOf")
 
 
 def import_openimages(
-    folder: str | os.PathLike,
-    out: str | os.PathLike,
+    folder: str | os.PathLike[str],
+    out: str | os.PathLike[str],
     choices: Choices | None = None,
     *,
     progress: Progress | None = None,
@@ -65,8 +65,9 @@ def import_openimages(
 
     def pictures() -> Iterator[Picture]:
         for name, split in SETS.items():
-            if tables[name] is not None:
-                yield from _of_set(root, name, split, tables[name], files)  # type: ignore
+            table = tables[name]
+            if table is not None:
+                yield from _of_set(root, name, split, table, files)
 
     return assemble(pictures(), out, choices, image_root=choices.masks, progress=progress)
 
@@ -80,13 +81,13 @@ def _of_set(root: Path, name: str, split: str, table: Path, files: dict[str, str
                 table, f"line {line}: expected a mask's file and a box's id, found {record['MaskPath']!r:.60}"
             )
         segments.setdefault(record["ImageID"], []).append((line, record))
-    boxes: dict[str, list[tuple[int, dict[str, str]]]] = {}
+    boxes: dict[str, list[tuple[str, dict[str, str]]]] = {}
     box_table = _find(root, f"*{name}-annotations-bbox.csv")
     if box_table is not None:
         for line, record in read_csv(box_table, _BOX):
             if record["ImageID"] in segments:
                 _expect_names(box_table, line, record)
-                boxes.setdefault(record["ImageID"], []).append((line, record))
+                boxes.setdefault(record["ImageID"], []).append((f"{box_table.name}:{line}", record))
     for image, some in segments.items():
         label = some[0][1]["LabelName"].removeprefix("/m/")
         image_id, file = f"{split}/{label}/{image}.jpg", files.get(f"{name}/{image}.jpg")
@@ -99,14 +100,13 @@ def _of_set(root: Path, name: str, split: str, table: Path, files: dict[str, str
         except (OSError, ValueError):
             size = (1, 1)  # the file is looked at again, and the image is dropped
         instances = [_segment(table, line, record, files, size) for line, record in some]
-        masked = {each["LabelName"]: [] for _, each in some}  # type: dict[str, list]
+        masked: dict[str, list[list[float | None]]] = {each["LabelName"]: [] for _, each in some}
         for _, each in some:
             masked[each["LabelName"]].append(_corners(each, "Box"))
-        for line, each in boxes.get(image, ()):
+        for here, each in boxes.get(image, ()):
             known = masked.get(each["LabelName"])
             if known is not None and (each["IsGroupOf"] == "1" or not _has(known, _corners(each))):
                 draw = partial(_filled, _corners(each), size)
-                here = f"{box_table.name}:{line}"  # type: ignore
                 instances.append(Instance(each["LabelName"].removeprefix("/m/"), here, None, draw, ignored=True))
         yield Picture(image_id, where, instances, size, split=split, file=file)
 
@@ -147,7 +147,7 @@ def _corners(record: dict[str, str], prefix: str = "") -> list[float | None]:
 
 def _has(known: list[list[float | None]], box: list[float | None]) -> bool:
     return any(
-        None not in each and None not in box and np.abs(np.subtract(each, box)).max() <= _SAME  # type: ignore
+        all(a is not None and b is not None and abs(a - b) <= _SAME for a, b in zip(each, box, strict=True))
         for each in known
     )
 

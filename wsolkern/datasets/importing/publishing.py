@@ -10,7 +10,6 @@ import shutil
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -31,14 +30,15 @@ class Staging:
         OSError: There is no place for them.
     """
 
-    def __init__(self, out: str | os.PathLike, mask_root: str | os.PathLike | None, overwrite: bool):
+    def __init__(self, out: str | os.PathLike[str], mask_root: str | os.PathLike[str] | None, overwrite: bool):
         self._out, self._overwrite = Path(out), overwrite
         self._mask_root = None if mask_root is None else Path(mask_root)
         self._made: list[Path] = []
 
     def __enter__(self) -> "Staging":
         self.folder = self._beside(self._out)
-        self._masks = None if self._mask_root is None else self._beside(self._mask_root)
+        # Where masks are made, and where they go to.
+        self._masks = None if self._mask_root is None else (self._beside(self._mask_root), self._mask_root)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -67,7 +67,9 @@ class Staging:
 
     def add_file(self, path: str, content: bytes) -> str:
         """Writes a file below the mask root; returns its path."""
-        target = self._masks / path  # type: ignore
+        if self._masks is None:
+            raise ValueError(f"{path}: there is no place for masks")
+        target = self._masks[0] / path
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():
             raise DatasetError(f"{path}: two objects have this mask file")
@@ -78,7 +80,7 @@ class Staging:
         """Puts an image below the mask root under its id, as a hard link where the disk has them; None is nothing."""
         if file is None or self._masks is None:
             return
-        target = self._masks / image_id
+        target = self._masks[0] / image_id
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(os.path.realpath(file), target)
@@ -91,20 +93,19 @@ class Staging:
         Raises:
             DatasetError: Something is there and is not to be replaced; nothing was renamed.
         """
-        masks = (
-            []
-            if self._masks is None
-            else [Path(at, name).relative_to(self._masks) for at, _, names in os.walk(self._masks) for name in names]
-        )
+        masks: list[tuple[Path, Path]] = []  # each where it is and where it goes
+        if self._masks is not None:
+            made, root = self._masks
+            found = [Path(at, name) for at, _, names in os.walk(made) for name in names]
+            masks = sorted((each, root / each.relative_to(made)) for each in found)
         if not self._overwrite:
-            there: list[Any] = [self._out / name for name in splits if (self._out / name).exists()]
-            there += [self._mask_root / each for each in masks if (self._mask_root / each).exists()]  # type: ignore
+            there = [self._out / name for name in splits if (self._out / name).exists()]
+            there += [target for _, target in masks if target.exists()]
             if there:
                 raise DatasetError(f"{there[0]}: is there already: name another folder, or overwrite (--overwrite)")
-        for each in sorted(masks):
-            target = self._mask_root / each  # type: ignore
+        for made_there, target in masks:
             target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(self._masks / each, target)  # type: ignore
+            os.replace(made_there, target)
         self._out.mkdir(parents=True, exist_ok=True)
         old = self.folder / ".replaced"
         old.mkdir()

@@ -6,7 +6,7 @@ Source: none.
 
 import os
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -74,7 +74,7 @@ class Dropped:
         """A line a reason, for people."""
         return [f"{count:,} {reason}: {'; '.join(self.examples[reason])}" for reason, count in self.counts.items()]
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Reason -> number and first examples."""
         return {reason: {"count": count, "examples": self.examples[reason]} for reason, count in self.counts.items()}
 
@@ -109,15 +109,15 @@ def expect_size(width: object, height: object, where: str) -> tuple[int, int]:
     Raises:
         DatasetError: They are none.
     """
-    found = number(width), number(height)
-    if None in found or any(side != int(side) or not 1 <= side <= MAX_SIDE for side in found):  # type: ignore
+    found = [side for side in (number(width), number(height)) if side is not None]
+    if len(found) < 2 or any(side != int(side) or not 1 <= side <= MAX_SIDE for side in found):
         raise DatasetError(
             f"{where}: expected a width and a height of 1 to {MAX_SIDE} pixels, found {width!r:.40}, {height!r:.40}"
         )
-    return int(found[0]), int(found[1])  # type: ignore
+    return int(found[0]), int(found[1])
 
 
-def image_size(path: str | os.PathLike) -> tuple[int, int]:
+def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """Width and height of an image file as it is stored; only its header is read.
 
     Raises:

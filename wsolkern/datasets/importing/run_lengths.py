@@ -78,15 +78,16 @@ def _polygons(polygons: Sequence[Any], size: tuple[int, int]) -> np.ndarray:
     if not polygons:
         raise ValueError("expected polygons, found none")
     for each in polygons:
-        numbers = [number(value) for value in each] if isinstance(each, list) else []
-        if len(numbers) < 6 or len(numbers) % 2 or None in numbers:
+        values = each if isinstance(each, list) else []
+        numbers = [found for found in map(number, values) if found is not None]
+        if len(numbers) < 6 or len(numbers) % 2 or len(numbers) < len(values):
             raise ValueError(f"expected polygons of three or more corners x, y, found {str(each)[:60]}")
         # pycocotools takes room for every pixel along an edge.
-        if min(numbers) < -1 or max(numbers[::2]) > width + 1 or max(numbers[1::2]) > height + 1:  # type: ignore
+        if min(numbers) < -1 or max(numbers[::2]) > width + 1 or max(numbers[1::2]) > height + 1:
             raise ValueError(f"expected a polygon inside its image of {width} x {height}, found {str(each)[:60]}")
     try:
         from pycocotools import mask
     except ImportError as error:
         raise ImportError(f"{error}; polygons are drawn by pycocotools: pip install 'wsolkern[coco]'") from error
     runs = mask.frPyObjects([[float(value) for value in each] for each in polygons], height, width)
-    return mask.decode(mask.merge(runs)).astype(bool)
+    return np.asarray(mask.decode(mask.merge(runs)), bool)

@@ -19,7 +19,7 @@ _MAX_XML_BYTES = 1 << 22
 _MAX_XML_DEPTH = 50
 
 
-def read_words(path: str | os.PathLike, names: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+def read_words(path: str | os.PathLike[str], names: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
     """Line and fields of a file of fields between spaces; the last one takes what is left of the line.
 
     Raises:
@@ -33,7 +33,7 @@ def read_words(path: str | os.PathLike, names: Sequence[str]) -> Iterator[tuple[
             yield line, [each.strip() for each in fields]
 
 
-def read_csv(path: str | os.PathLike, needed: Sequence[str] = ()) -> Iterator[tuple[int, dict[str, str]]]:
+def read_csv(path: str | os.PathLike[str], needed: Sequence[str] = ()) -> Iterator[tuple[int, dict[str, str]]]:
     """Line and record of a CSV file with a header line; it is read as it is asked for.
 
     Raises:
@@ -62,7 +62,7 @@ def read_csv(path: str | os.PathLike, needed: Sequence[str] = ()) -> Iterator[tu
         raise PathError(path, "no such file") from None
 
 
-def read_json(path: str | os.PathLike) -> Any:
+def read_json(path: str | os.PathLike[str]) -> Any:
     """What a JSON file holds.
 
     Raises:
@@ -105,7 +105,7 @@ class Node:
         return node.text.strip()
 
 
-def read_xml(path: str | os.PathLike) -> Node:
+def read_xml(path: str | os.PathLike[str]) -> Node:
     """The root element of an XML file.
 
     Raises:
@@ -147,7 +147,7 @@ def read_xml(path: str | os.PathLike) -> Node:
     return top.children[0]
 
 
-def _text(path: str | os.PathLike) -> str:
+def _text(path: str | os.PathLike[str]) -> str:
     try:
         return read_regular(path).decode("utf-8-sig")
     except UnicodeDecodeError as error:

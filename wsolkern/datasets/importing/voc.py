@@ -24,8 +24,8 @@ SETS = ("train", "val", "test")
 
 
 def import_voc(
-    folder: str | os.PathLike,
-    out: str | os.PathLike,
+    folder: str | os.PathLike[str],
+    out: str | os.PathLike[str],
     choices: Choices | None = None,
     *,
     first_pixel: int = 1,
@@ -117,6 +117,6 @@ def _mask(path: Path, value: int) -> np.ndarray:
             image = Image.open(file)
             if image.mode not in ("P", "L"):
                 raise ValueError(f"{path.name}: expected a palette image, found the mode {image.mode}")
-            return np.asarray(image) == value
+            return np.asarray(np.asarray(image) == value)
     except OSError as error:
         raise ValueError(f"{path.name}: {error.strerror or error}") from None
