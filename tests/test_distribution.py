@@ -43,8 +43,9 @@ def build(folder: Path, *what: str, **environment: str) -> Path:
     """One archive, by setuptools' own backend, as pip and build call it, with what is installed here."""
     out = folder / "dist"
     out.mkdir(exist_ok=True)
-    how = {**os.environ, "WSOLKERN_CUDA": "0", "CFLAGS": "-g0 -O0", "SOURCE_DATE_EPOCH": EPOCH, **environment}
-    how.pop("PYTHONPATH", None)
+    how = {**os.environ, "WSOLKERN_CUDA": "0", "SOURCE_DATE_EPOCH": EPOCH, **environment}
+    for each in ("CFLAGS", "PYTHONPATH"):  # with CFLAGS pybind11 keeps debug information
+        how.pop(each, None)
     code = f"import setuptools.build_meta as b; print(b.{what[0]}({str(out)!r}))"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=folder, env=how, capture_output=True, text=True, timeout=900
