@@ -171,4 +171,5 @@ def _print(found: "Report", out: Path) -> None:
         for one in each:
             low, high = one.interval
             streams.say(f"  {one.first}: {one.figure:+.2f} [{low:+.2f}, {high:+.2f}]")
-    streams.say(f"{out}: open it in a browser; wsolkern verify {out} makes its figures again")
+    of_second = ", with --run 2 those of the second run" if found.is_comparison else ""
+    streams.say(f"{out}: open it in a browser; wsolkern verify {out} makes its figures again{of_second}")
