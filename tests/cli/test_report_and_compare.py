@@ -57,58 +57,59 @@ def scripts(path) -> dict[str, dict]:
     return {name: json.loads(text) for name, text in found}
 
 
-def test_a_report_holds_its_result_and_verify_makes_it_again(world, tmp_path):
-    out = tmp_path / "report.html"
-    done = report(world, out, "--json", tmp_path / "report.json")
-    assert f"{out}: open it in a browser; wsolkern verify {out} makes its figures again" in done.output.replace(
-        "\n", " "
-    )
-    content = json.loads((tmp_path / "report.json").read_text())
+@pytest.fixture(scope="module")
+def written(world, tmp_path_factory):
+    """A page of each kind, and what was printed: name -> (page, JSON, output)."""
+    folder, found = tmp_path_factory.mktemp("pages"), {}
+    for name, make, more in (
+        ("boxes", report, {}),
+        ("masks", report, {"store": "OpenImages-test", "split": "OpenImages/test"}),
+        ("two", compare, {"code": 1}),
+    ):
+        out, content = folder / f"{name}.html", folder / f"{name}.json"
+        options = ["--mask-root", world] if name == "masks" else ["--title", "<script>alert(1)</script>"]
+        done = make(world, out, "--json", content, *options, **more)
+        found[name] = out, json.loads(content.read_text()), " ".join(done.output.split())
+    return found
+
+
+def test_a_report_holds_its_result_and_verify_makes_it_again(written, tmp_path):
+    out, content, printed = written["boxes"]
+    assert f"{out}: open it in a browser; wsolkern verify {out} makes its figures again" in printed
     (held,) = scripts(out).values()
     assert held == {name: each for name, each in content["runs"][0]["result"].items() if name != "seconds"}
     assert [row["normalization"] for row in held["normalizations"]] == ["minmax", "ivr:0.3", "ivr:0.1", "ivr:0.2"]
     assert "holds" in run("verify", out).output
-    out.write_text(out.read_text().replace('"num_images": 40', '"num_images": 39'))
-    assert "does not hold" in run("verify", out, code=1).output
+    copy = tmp_path / "changed.html"
+    copy.write_text(out.read_text().replace('"num_images": 40', '"num_images": 39'))
+    assert "does not hold" in run("verify", copy, code=1).output
 
 
-def test_two_reports_are_the_same_bytes(world, tmp_path):
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        report(world, tmp_path / name / "report.html")
-    assert (tmp_path / "a/report.html").read_bytes() == (tmp_path / "b/report.html").read_bytes()
+def test_two_reports_are_the_same_bytes(world, written, tmp_path):
+    report(world, tmp_path / "again.html", "--title", "<script>alert(1)</script>")
+    assert (tmp_path / "again.html").read_bytes() == written["boxes"][0].read_bytes()
 
 
 @pytest.mark.parametrize("kind", ["boxes", "masks", "two"])
-def test_a_page_loads_nothing(world, tmp_path, kind):
-    out = tmp_path / "page.html"
-    if kind == "two":
-        compare(world, out, "--allow-missing")
-    elif kind == "masks":
-        report(world, out, "--mask-root", world, store="OpenImages-test", split="OpenImages/test")
-        assert "The objects of this split are masks." in out.read_text()
-    else:
-        report(world, out, "--title", "<script>alert(1)</script>")
-        assert "<script>alert(1)" not in out.read_text()
-    text = out.read_text()
+def test_a_page_loads_nothing(written, kind):
+    text = written[kind][0].read_text()
+    assert ("The objects of this split are masks." in text) == (kind == "masks")
+    assert "<script>alert(1)" not in text and (kind == "masks") != ("&lt;script&gt;alert(1)" in text)
     assert text[:15].lower() == "<!doctype html>"
-    assert not re.search(
-        r"<(?:script|img|link|iframe|source|object|embed)[^>]*(?:src|href|data)\s*=\s*[\"']?(?!data:)\w", text
-    )
+    loading = r"<(?:script|img|link|iframe|source|object|embed)[^>]*\s(?:src|href|data)\s*=\s*[\"']?(?!data:)\w"
+    assert not re.search(loading, text)
     assert not re.search(r"@import|url\(\s*[\"']?https?:|fetch\(|XMLHttpRequest|WebSocket", text)
 
 
-def test_a_comparison_is_of_the_images_of_both(world, tmp_path):
-    done = compare(world, tmp_path / "compare.html", "--json", tmp_path / "compare.json", code=1)
-    assert "other: 2 maps were left out, the first is CUB-test-0.jpg" in done.output.replace("\n", " ")
-    content = json.loads((tmp_path / "compare.json").read_text())
+def test_a_comparison_is_of_the_images_of_both(written):
+    out, content, printed = written["two"]
+    assert "other: 2 maps were left out, the first is CUB-test-0.jpg" in printed
     assert content["num_images"] == 38 and [each["name"] for each in content["runs"]] == ["CUB-test", "other"]
     for each in content["differences"]["MaxBoxAccV2"]:
         low, high = each["interval"]
-        assert f"{each['first']}: {each['figure']:+.2f} [{low:+.2f}, {high:+.2f}]" in done.output
-    assert [*scripts(tmp_path / "compare.html")] == ["result", "result-2"]
-    compare(world, tmp_path / "compare.html", "--allow-missing")
-    assert "holds" in run("verify", tmp_path / "compare.html", "--run", 2).output
+        assert f"{each['first']}: {each['figure']:+.2f} [{low:+.2f}, {high:+.2f}]" in printed
+    assert [*scripts(out)] == ["result", "result-2"]
+    assert "holds" in run("verify", out, "--run", 2).output
 
 
 def test_names_of_classes_come_from_beside_the_split(world, tmp_path):
@@ -127,14 +128,20 @@ def test_names_of_classes_come_from_beside_the_split(world, tmp_path):
 def test_a_notebook_shows_the_page_itself(world):
     split = split_of(world, "CUB/test")
     how = {"size": (SIZE, SIZE), "num_resamples": 50, "confidence": 0.9, "candidates": None}
-    for metadata in (split, world / "metadata/CUB/test"):
-        found = notebook.widget(world / "CUB-test", metadata, "minmax", height=300, **how)
-        assert found.html == pages.html_of(studies.report(world / "CUB-test", split, "minmax", **how))
+    found = notebook.widget(world / "CUB-test", world / "metadata/CUB/test", "minmax", height=300, **how)
+    assert found.html == pages.html_of(studies.report(world / "CUB-test", split, "minmax", **how))
     shown = found._repr_html_()
     assert shown.startswith("<iframe") and 'srcdoc="&lt;!' in shown and shown.count("<") == 2
     assert "allow-same-origin" not in shown and "height: 300px" in shown
-    two = notebook.widget(world / "CUB-test", split, "minmax", second=world / "other", **how)
-    assert two.report.is_comparison
+
+
+@pytest.mark.slow
+def test_a_notebook_compares_two_runs(world, tmp_path):
+    how = {"size": (SIZE, SIZE), "num_resamples": 50, "confidence": 0.9, "candidates": None}
+    found = notebook.widget(world / "CUB-test", split_of(world, "CUB/test"), "minmax", second=world / "other", **how)
+    assert found.report.is_comparison
+    found.save(tmp_path / "two.html")
+    assert (tmp_path / "two.html").read_text() == found.html
 
 
 BAD = {
