@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 sys.path.append(str(Path(__file__).parents[1] / "studies"))
@@ -133,6 +134,19 @@ def test_a_notebook_shows_the_page_itself(world):
     shown = found._repr_html_()
     assert shown.startswith("<iframe") and 'srcdoc="&lt;!' in shown and shown.count("<") == 2
     assert "allow-same-origin" not in shown and "height: 300px" in shown
+
+
+def test_images_that_cannot_be_read_are_told(world, tmp_path):
+    for number, each in enumerate(split_of(world, "CUB/test").image_ids[:38]):
+        Image.new("RGB", (60, 48), (number, 0, 0)).save(tmp_path / each)
+    done = report(world, tmp_path / "page.html", "--images", tmp_path)
+    told = f"{tmp_path}: 2 of 40 images cannot be read, the first is CUB-test-38.jpg; the viewer shows their maps alone"
+    assert told in " ".join(done.output.split())
+    text = (tmp_path / "page.html").read_text()
+    assert len(re.findall(r'"/9j/[^"]*"', text)) == 38  # JPEG in base64
+    report(world, tmp_path / "links.html", "--images", tmp_path, "--no-thumbnails")
+    assert '"/9j/' not in (tmp_path / "links.html").read_text()
+    assert '"CUB-test-0.jpg"' in (tmp_path / "links.html").read_text()
 
 
 @pytest.mark.slow

@@ -99,6 +99,7 @@ def make_page(
         from wsolkern import studies
         from wsolkern.datasets.thumbnails import small_image
         from wsolkern.report import pages
+        from wsolkern.report.page import render
 
         machine.use_threads(threads)
         pages.check_extra()
@@ -130,7 +131,7 @@ def make_page(
                 progress=progress,
                 **how,
             )
-            page = pages.html_of(
+            page = pages.page_of(
                 found,
                 images=images,
                 with_thumbnails=not no_thumbnails,
@@ -138,13 +139,18 @@ def make_page(
                 title=title,
                 progress=progress,
             )
+        text = render(page)
         for run in found.runs:
             studying.warn(run.evaluation.counted.warnings)
+        unread = [each for each, small in zip(page.ids, page.thumbnails or (), strict=False) if small is None]
+        if unread:
+            of_all = f"{len(unread):,} of {len(page.ids):,} images cannot be read, the first is {unread[0]}"
+            studying.warn([f"{images}: {of_all}; the viewer shows their maps alone"])
         terminal.deliver_result(
             json_file,
             found.to_dict,
             lambda: _print(found, out),
-            lambda: write_whole(out, page.encode()),
+            lambda: write_whole(out, text.encode()),
             lambda: studying.finish_stores(
                 {run.name: run.evaluation.counted.problems for run in found.runs}, "maps", allow_missing
             ),
