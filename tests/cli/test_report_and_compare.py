@@ -5,8 +5,10 @@ Source: the studies, which are tested where they are.
 """
 
 import json
+import os
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -191,6 +193,44 @@ def test_what_is_wrong_is_said_before_the_work(world, tmp_path, monkeypatch, com
     message = " ".join(done.output.split())
     assert "error: " in message and text in message and "Traceback" not in message
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("option", ["--out", "--json"])
+def test_targets_are_checked_before_the_work(world, tmp_path, monkeypatch, option):
+    monkeypatch.chdir(tmp_path)
+    for study in (evaluation, reporting):
+        monkeypatch.setattr(study, "run_pass", lambda *_, **__: pytest.fail("it began"))
+    name = {"--out": "a.html", "--json": "a.json"}[option]
+    os.mkfifo(f"fifo{name}")
+    Path(f"folder{name}").mkdir()
+    Path(f"link{name}").symlink_to("/dev/null")
+    before = sorted(os.listdir())
+    for target, text in (
+        (f"missing/{name}", "no such folder"),
+        (f"fifo{name}", "expected a regular file, found a FIFO"),
+        (f"folder{name}", "expected a regular file, found a folder"),
+        (f"link{name}", "expected a regular file, found a device"),
+    ):
+        done = report(world, "page.html", option, target, code=2)
+        assert f"error: {option}: {target}: {text}" in " ".join(done.output.split())
+        assert sorted(os.listdir()) == before
+
+
+def test_a_full_disk_costs_no_table_and_no_old_file(world, tmp_path):
+    """Everything that is written to a file of more than ten bytes fails."""
+    for name in ("page.html", "page.json"):
+        (tmp_path / name).write_text("old")
+    full = "resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))"
+    code = f"import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); {full}"
+    files = ["-o", tmp_path / "page.html", "--json", tmp_path / "page.json"]
+    arguments = ["report", world / "CUB-test", "--metadata", world / "metadata/CUB/test", *files, *SOME]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    command = [sys.executable, "-c", f"{code}\nfrom wsolkern.cli import main; main()", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, env=environment)
+    assert done.returncode == 2 and "ivr:0.3" in done.stdout and "Traceback" not in done.stderr
+    for name in ("page.html", "page.json"):
+        assert f"{tmp_path / name}: File too large" in " ".join(done.stderr.split())
+        assert (tmp_path / name).read_text() == "old"
 
 
 def test_stores_that_are_not_there_or_of_other_images(world, tmp_path):
