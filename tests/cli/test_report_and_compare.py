@@ -125,7 +125,7 @@ def test_names_of_classes_come_from_beside_the_split(world, tmp_path):
     assert "sparrow" in text and "<i>wren" not in text and "&lt;i&gt;wren" in text
     (tmp_path / "names.txt").write_text("only one\n")
     done = run(*arguments, "--classes", tmp_path / "names.txt", code=2)
-    assert "expected a name for each class up to 2, found 1" in done.output
+    assert "--classes: expected a name for each class up to 2, found 1" in " ".join(done.output.split())
 
 
 def test_a_notebook_shows_the_page_itself(world):

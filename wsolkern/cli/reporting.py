@@ -53,6 +53,7 @@ Contours = Annotated[
 Classes = Annotated[
     Path | None,
     typer.Option(
+        "--classes",
         metavar="FILE",
         help="Names of the classes, a line each; default: class_names.txt beside the folder of the split, if there.",
     ),
@@ -76,7 +77,7 @@ def make_page(
     score_maps: bool,
     sweep: str,
     contours: str,
-    classes: Path | None,
+    class_names: Path | None,
     title: str,
     num_bootstrap: int,
     seed: int,
@@ -106,7 +107,7 @@ def make_page(
         if out.suffix.lower() not in (".html", ".htm"):
             raise ValueError(f"--out: expected a name that ends in .html, found {out}")
         targets = {"--out": out, "--json": json_file}
-        check_targets(targets, (*maps, metadata, images, classes))
+        check_targets(targets, (*maps, metadata, images, class_names))
         if score_maps and normalizations:
             raise ValueError("--normalizations: score maps are normalized already; leave it or --score-maps out")
         how: dict[str, Any] = options.evaluation(size, iou_thresholds, interval)
@@ -124,7 +125,7 @@ def make_page(
                 num_resamples=num_bootstrap,
                 seed=seed,
                 confidence=confidence,
-                class_names=_class_names(classes, split),
+                class_names=_class_names(class_names, split),
                 mask_root=mask_root,
                 nwc=nwc,
                 device=device,
