@@ -262,6 +262,20 @@ def test_a_wrong_second_run_is_said_before_the_first_is_counted(world, tmp_path,
         studies.compare(world / "CUB-test", broken, split, NAMES, **MORE)
 
 
+def test_maps_that_go_between_the_passes_are_noticed(world, tmp_path, monkeypatch):
+    maps, split = tmp_path / "maps", split_of(world, "CUB/test")
+    shutil.copytree(world / "maps", maps)
+
+    def counted(*arguments, **how):
+        found = studies.sweep(*arguments, **how)
+        (maps / f"{split.image_ids[3]}.npy").unlink()
+        return found
+
+    monkeypatch.setattr(reporting, "sweep", counted)
+    with pytest.raises(DatasetError, match="40 images were read the first time and 39 the second"):
+        studies.report(maps, split, NAMES, **MORE)
+
+
 @pytest.mark.slow
 def test_memory_does_not_hold_the_ious_of_all_images_and_thresholds(tmp_path, monkeypatch):
     monkeypatch.setattr(looking, "_IN_MEMORY_BYTES", 0)
