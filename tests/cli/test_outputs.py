@@ -117,7 +117,7 @@ TABLES = {
 
 
 def test_no_option_that_names_a_file_is_forgotten():
-    """Whoever adds one, adds it above, or tests it as test_boxes.py and test_showing.py do those of theirs.
+    """Whoever adds one, adds it above, or tests it as test_boxes.py and test_report_and_compare.py do those of theirs.
 
     --recipe, --weights and --pretrained are read, --tensorboard names none.
     """
@@ -128,7 +128,8 @@ def test_no_option_that_names_a_file_is_forgotten():
                 each.name == "out" and name not in ("extract", "train", "demo", "store export", "store merge")
             ):
                 found.add((name.partition(" ")[0], each.opts[0]))
-    elsewhere = {(command, option) for command in ("boxes", "show", "figure") for option in ("--out", "--json")}
+    others = ("boxes", "show", "figure", "report", "compare")
+    elsewhere = {(command, option) for command in others for option in ("--out", "--json")}
     assert found == {*EACH, ("demo", "--json"), *elsewhere}
 
 

@@ -5,12 +5,15 @@ Source: the studies, which are tested where they are.
 """
 
 import json
+import os
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 sys.path.append(str(Path(__file__).parents[1] / "studies"))
@@ -57,58 +60,59 @@ def scripts(path) -> dict[str, dict]:
     return {name: json.loads(text) for name, text in found}
 
 
-def test_a_report_holds_its_result_and_verify_makes_it_again(world, tmp_path):
-    out = tmp_path / "report.html"
-    done = report(world, out, "--json", tmp_path / "report.json")
-    assert f"{out}: open it in a browser; wsolkern verify {out} makes its figures again" in done.output.replace(
-        "\n", " "
-    )
-    content = json.loads((tmp_path / "report.json").read_text())
+@pytest.fixture(scope="module")
+def written(world, tmp_path_factory):
+    """A page of each kind, and what was printed: name -> (page, JSON, output)."""
+    folder, found = tmp_path_factory.mktemp("pages"), {}
+    for name, make, more in (
+        ("boxes", report, {}),
+        ("masks", report, {"store": "OpenImages-test", "split": "OpenImages/test"}),
+        ("two", compare, {"code": 1}),
+    ):
+        out, content = folder / f"{name}.html", folder / f"{name}.json"
+        options = ["--mask-root", world] if name == "masks" else ["--title", "<script>alert(1)</script>"]
+        done = make(world, out, "--json", content, *options, **more)
+        found[name] = out, json.loads(content.read_text()), " ".join(done.output.split())
+    return found
+
+
+def test_a_report_holds_its_result_and_verify_makes_it_again(written, tmp_path):
+    out, content, printed = written["boxes"]
+    assert f"{out}: open it in a browser; wsolkern verify {out} makes its figures again" in printed
     (held,) = scripts(out).values()
     assert held == {name: each for name, each in content["runs"][0]["result"].items() if name != "seconds"}
     assert [row["normalization"] for row in held["normalizations"]] == ["minmax", "ivr:0.3", "ivr:0.1", "ivr:0.2"]
     assert "holds" in run("verify", out).output
-    out.write_text(out.read_text().replace('"num_images": 40', '"num_images": 39'))
-    assert "does not hold" in run("verify", out, code=1).output
+    copy = tmp_path / "changed.html"
+    copy.write_text(out.read_text().replace('"num_images": 40', '"num_images": 39'))
+    assert "does not hold" in run("verify", copy, code=1).output
 
 
-def test_two_reports_are_the_same_bytes(world, tmp_path):
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        report(world, tmp_path / name / "report.html")
-    assert (tmp_path / "a/report.html").read_bytes() == (tmp_path / "b/report.html").read_bytes()
+def test_two_reports_are_the_same_bytes(world, written, tmp_path):
+    report(world, tmp_path / "again.html", "--title", "<script>alert(1)</script>")
+    assert (tmp_path / "again.html").read_bytes() == written["boxes"][0].read_bytes()
 
 
 @pytest.mark.parametrize("kind", ["boxes", "masks", "two"])
-def test_a_page_loads_nothing(world, tmp_path, kind):
-    out = tmp_path / "page.html"
-    if kind == "two":
-        compare(world, out, "--allow-missing")
-    elif kind == "masks":
-        report(world, out, "--mask-root", world, store="OpenImages-test", split="OpenImages/test")
-        assert "The objects of this split are masks." in out.read_text()
-    else:
-        report(world, out, "--title", "<script>alert(1)</script>")
-        assert "<script>alert(1)" not in out.read_text()
-    text = out.read_text()
+def test_a_page_loads_nothing(written, kind):
+    text = written[kind][0].read_text()
+    assert ("The objects of this split are masks." in text) == (kind == "masks")
+    assert "<script>alert(1)" not in text and (kind == "masks") != ("&lt;script&gt;alert(1)" in text)
     assert text[:15].lower() == "<!doctype html>"
-    assert not re.search(
-        r"<(?:script|img|link|iframe|source|object|embed)[^>]*(?:src|href|data)\s*=\s*[\"']?(?!data:)\w", text
-    )
+    loading = r"<(?:script|img|link|iframe|source|object|embed)[^>]*\s(?:src|href|data)\s*=\s*[\"']?(?!data:)\w"
+    assert not re.search(loading, text)
     assert not re.search(r"@import|url\(\s*[\"']?https?:|fetch\(|XMLHttpRequest|WebSocket", text)
 
 
-def test_a_comparison_is_of_the_images_of_both(world, tmp_path):
-    done = compare(world, tmp_path / "compare.html", "--json", tmp_path / "compare.json", code=1)
-    assert "other: 2 maps were left out, the first is CUB-test-0.jpg" in done.output.replace("\n", " ")
-    content = json.loads((tmp_path / "compare.json").read_text())
+def test_a_comparison_is_of_the_images_of_both(written):
+    out, content, printed = written["two"]
+    assert "other: 2 maps were left out, the first is CUB-test-0.jpg" in printed
     assert content["num_images"] == 38 and [each["name"] for each in content["runs"]] == ["CUB-test", "other"]
     for each in content["differences"]["MaxBoxAccV2"]:
         low, high = each["interval"]
-        assert f"{each['first']}: {each['figure']:+.2f} [{low:+.2f}, {high:+.2f}]" in done.output
-    assert [*scripts(tmp_path / "compare.html")] == ["result", "result-2"]
-    compare(world, tmp_path / "compare.html", "--allow-missing")
-    assert "holds" in run("verify", tmp_path / "compare.html", "--run", 2).output
+        assert f"{each['first']}: {each['figure']:+.2f} [{low:+.2f}, {high:+.2f}]" in printed
+    assert [*scripts(out)] == ["result", "result-2"]
+    assert "holds" in run("verify", out, "--run", 2).output
 
 
 def test_names_of_classes_come_from_beside_the_split(world, tmp_path):
@@ -121,20 +125,39 @@ def test_names_of_classes_come_from_beside_the_split(world, tmp_path):
     assert "sparrow" in text and "<i>wren" not in text and "&lt;i&gt;wren" in text
     (tmp_path / "names.txt").write_text("only one\n")
     done = run(*arguments, "--classes", tmp_path / "names.txt", code=2)
-    assert "expected a name for each class up to 2, found 1" in done.output
+    assert "--classes: expected a name for each class up to 2, found 1" in " ".join(done.output.split())
 
 
 def test_a_notebook_shows_the_page_itself(world):
     split = split_of(world, "CUB/test")
     how = {"size": (SIZE, SIZE), "num_resamples": 50, "confidence": 0.9, "candidates": None}
-    for metadata in (split, world / "metadata/CUB/test"):
-        found = notebook.widget(world / "CUB-test", metadata, "minmax", height=300, **how)
-        assert found.html == pages.html_of(studies.report(world / "CUB-test", split, "minmax", **how))
+    found = notebook.widget(world / "CUB-test", world / "metadata/CUB/test", "minmax", height=300, **how)
+    assert found.html == pages.html_of(studies.report(world / "CUB-test", split, "minmax", **how))
     shown = found._repr_html_()
     assert shown.startswith("<iframe") and 'srcdoc="&lt;!' in shown and shown.count("<") == 2
     assert "allow-same-origin" not in shown and "height: 300px" in shown
-    two = notebook.widget(world / "CUB-test", split, "minmax", second=world / "other", **how)
-    assert two.report.is_comparison
+
+
+def test_images_that_cannot_be_read_are_told(world, tmp_path):
+    for number, each in enumerate(split_of(world, "CUB/test").image_ids[:38]):
+        Image.new("RGB", (60, 48), (number, 0, 0)).save(tmp_path / each)
+    done = report(world, tmp_path / "page.html", "--images", tmp_path)
+    told = f"{tmp_path}: 2 of 40 images cannot be read, the first is CUB-test-38.jpg; the viewer shows their maps alone"
+    assert told in " ".join(done.output.split())
+    text = (tmp_path / "page.html").read_text()
+    assert len(re.findall(r'"/9j/[^"]*"', text)) == 38  # JPEG in base64
+    report(world, tmp_path / "links.html", "--images", tmp_path, "--no-thumbnails")
+    assert '"/9j/' not in (tmp_path / "links.html").read_text()
+    assert '"CUB-test-0.jpg"' in (tmp_path / "links.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_notebook_compares_two_runs(world, tmp_path):
+    how = {"size": (SIZE, SIZE), "num_resamples": 50, "confidence": 0.9, "candidates": None}
+    found = notebook.widget(world / "CUB-test", split_of(world, "CUB/test"), "minmax", second=world / "other", **how)
+    assert found.report.is_comparison
+    found.save(tmp_path / "two.html")
+    assert (tmp_path / "two.html").read_text() == found.html
 
 
 BAD = {
@@ -170,6 +193,44 @@ def test_what_is_wrong_is_said_before_the_work(world, tmp_path, monkeypatch, com
     message = " ".join(done.output.split())
     assert "error: " in message and text in message and "Traceback" not in message
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("option", ["--out", "--json"])
+def test_targets_are_checked_before_the_work(world, tmp_path, monkeypatch, option):
+    monkeypatch.chdir(tmp_path)
+    for study in (evaluation, reporting):
+        monkeypatch.setattr(study, "run_pass", lambda *_, **__: pytest.fail("it began"))
+    name = {"--out": "a.html", "--json": "a.json"}[option]
+    os.mkfifo(f"fifo{name}")
+    Path(f"folder{name}").mkdir()
+    Path(f"link{name}").symlink_to("/dev/null")
+    before = sorted(os.listdir())
+    for target, text in (
+        (f"missing/{name}", "no such folder"),
+        (f"fifo{name}", "expected a regular file, found a FIFO"),
+        (f"folder{name}", "expected a regular file, found a folder"),
+        (f"link{name}", "expected a regular file, found a device"),
+    ):
+        done = report(world, "page.html", option, target, code=2)
+        assert f"error: {option}: {target}: {text}" in " ".join(done.output.split())
+        assert sorted(os.listdir()) == before
+
+
+def test_a_full_disk_costs_no_table_and_no_old_file(world, tmp_path):
+    """Everything that is written to a file of more than ten bytes fails."""
+    for name in ("page.html", "page.json"):
+        (tmp_path / name).write_text("old")
+    full = "resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))"
+    code = f"import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); {full}"
+    files = ["-o", tmp_path / "page.html", "--json", tmp_path / "page.json"]
+    arguments = ["report", world / "CUB-test", "--metadata", world / "metadata/CUB/test", *files, *SOME]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    command = [sys.executable, "-c", f"{code}\nfrom wsolkern.cli import main; main()", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, env=environment)
+    assert done.returncode == 2 and "ivr:0.3" in done.stdout and "Traceback" not in done.stderr
+    for name in ("page.html", "page.json"):
+        assert f"{tmp_path / name}: File too large" in " ".join(done.stderr.split())
+        assert (tmp_path / name).read_text() == "old"
 
 
 def test_stores_that_are_not_there_or_of_other_images(world, tmp_path):

@@ -5,13 +5,16 @@ Source: Evaluator, by_group, per_image, show and sweep, each of which is tested 
 """
 
 import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
+from shared import write_split
 from small_world import HOW, NUM_IMAGES, split_of
 
 from wsolkern import studies
 from wsolkern.cams import CamStore, CamWriter, Manifest
+from wsolkern.datasets import load_metadata
 from wsolkern.errors import ArgumentError, DatasetError
 from wsolkern.metrics import GroundTruth, Protocol
 from wsolkern.metrics.breakdown import CATEGORIES
@@ -257,3 +260,41 @@ def test_a_wrong_second_run_is_said_before_the_first_is_counted(world, tmp_path,
     (broken / "manifest.json").write_text("{")
     with pytest.raises(DatasetError, match="manifest.json"):
         studies.compare(world / "CUB-test", broken, split, NAMES, **MORE)
+
+
+def test_maps_that_go_between_the_passes_are_noticed(world, tmp_path, monkeypatch):
+    maps, split = tmp_path / "maps", split_of(world, "CUB/test")
+    shutil.copytree(world / "maps", maps)
+
+    def counted(*arguments, **how):
+        found = studies.sweep(*arguments, **how)
+        (maps / f"{split.image_ids[3]}.npy").unlink()
+        return found
+
+    monkeypatch.setattr(reporting, "sweep", counted)
+    with pytest.raises(DatasetError, match="40 images were read the first time and 39 the second"):
+        studies.report(maps, split, NAMES, **MORE)
+
+
+@pytest.mark.slow
+def test_memory_does_not_hold_the_ious_of_all_images_and_thresholds(tmp_path, monkeypatch):
+    monkeypatch.setattr(looking, "_IN_MEMORY_BYTES", 0)
+    num, names = 3000, "minmax max pas:0.9 ivr:0.45"
+    ids = [f"{number}.jpg" for number in range(num)]
+    folder = write_split(tmp_path / "metadata", ids, size=(60, 48), box=(10, 10, 40, 40))
+    with CamWriter(tmp_path / "store", Manifest()) as writer:
+        writer.add(ids, np.random.default_rng(0).normal(size=(num, 4, 4)).astype(np.float32))
+    how = {"size": (24, 24), "candidates": None, "num_resamples": 50, "confidence": 0.9}
+
+    def counted(*arguments, **how):
+        found = studies.sweep(*arguments, **how)
+        tracemalloc.reset_peak()  # what the engine takes does not depend on the number of images
+        return found
+
+    monkeypatch.setattr(reporting, "sweep", counted)
+    tracemalloc.start()
+    found = studies.report(tmp_path / "store", load_metadata(folder), names, **how)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    curves = found.runs[0].looked.curves
+    assert curves.shape == (4, num, 1000) and peak < 4 * num * 1000 * 4  # not even as float32

@@ -53,6 +53,7 @@ Contours = Annotated[
 Classes = Annotated[
     Path | None,
     typer.Option(
+        "--classes",
         metavar="FILE",
         help="Names of the classes, a line each; default: class_names.txt beside the folder of the split, if there.",
     ),
@@ -76,7 +77,7 @@ def make_page(
     score_maps: bool,
     sweep: str,
     contours: str,
-    classes: Path | None,
+    class_names: Path | None,
     title: str,
     num_bootstrap: int,
     seed: int,
@@ -99,13 +100,14 @@ def make_page(
         from wsolkern import studies
         from wsolkern.datasets.thumbnails import small_image
         from wsolkern.report import pages
+        from wsolkern.report.page import render
 
         machine.use_threads(threads)
         pages.check_extra()
         if out.suffix.lower() not in (".html", ".htm"):
             raise ValueError(f"--out: expected a name that ends in .html, found {out}")
         targets = {"--out": out, "--json": json_file}
-        check_targets(targets, (*maps, metadata, images, classes))
+        check_targets(targets, (*maps, metadata, images, class_names))
         if score_maps and normalizations:
             raise ValueError("--normalizations: score maps are normalized already; leave it or --score-maps out")
         how: dict[str, Any] = options.evaluation(size, iou_thresholds, interval)
@@ -123,14 +125,14 @@ def make_page(
                 num_resamples=num_bootstrap,
                 seed=seed,
                 confidence=confidence,
-                class_names=_class_names(classes, split),
+                class_names=_class_names(class_names, split),
                 mask_root=mask_root,
                 nwc=nwc,
                 device=device,
                 progress=progress,
                 **how,
             )
-            page = pages.html_of(
+            page = pages.page_of(
                 found,
                 images=images,
                 with_thumbnails=not no_thumbnails,
@@ -138,13 +140,18 @@ def make_page(
                 title=title,
                 progress=progress,
             )
+        text = render(page)
         for run in found.runs:
             studying.warn(run.evaluation.counted.warnings)
+        unread = [each for each, small in zip(page.ids, page.thumbnails or (), strict=False) if small is None]
+        if unread:
+            of_all = f"{len(unread):,} of {len(page.ids):,} images cannot be read, the first is {unread[0]}"
+            studying.warn([f"{images}: {of_all}; the viewer shows their maps alone"])
         terminal.deliver_result(
             json_file,
             found.to_dict,
             lambda: _print(found, out),
-            lambda: write_whole(out, page.encode()),
+            lambda: write_whole(out, text.encode()),
             lambda: studying.finish_stores(
                 {run.name: run.evaluation.counted.problems for run in found.runs}, "maps", allow_missing
             ),
@@ -171,4 +178,5 @@ def _print(found: "Report", out: Path) -> None:
         for one in each:
             low, high = one.interval
             streams.say(f"  {one.first}: {one.figure:+.2f} [{low:+.2f}, {high:+.2f}]")
-    streams.say(f"{out}: open it in a browser; wsolkern verify {out} makes its figures again")
+    of_second = ", with --run 2 those of the second run" if found.is_comparison else ""
+    streams.say(f"{out}: open it in a browser; wsolkern verify {out} makes its figures again{of_second}")

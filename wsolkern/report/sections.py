@@ -146,36 +146,41 @@ def _figures(report: "Report") -> Iterator[Part]:
             about.append("Score maps have no bootstrap intervals.")
         if run.evaluation.counted.warnings:
             about += [f"Note: {each}." for each in run.evaluation.counted.warnings]
-        yield Part(_of(report, run), " ".join(about), [_metrics(run), *_localization(run)])
+        yield Part(_of(report, run), " ".join(about), [*_metrics(run), *_localization(run)])
     if report.split.kind == "masks":
         yield Part(text="The objects of this split are masks. The box viewer is for boxes, so this page has none.")
 
 
-def _metrics(run: "RunReport") -> Table:
-    rows = [row.measured() for row in run.result]
+def _metrics(run: "RunReport") -> Iterator[Table]:
+    """The metrics with their intervals; then what MaxBoxAccV2 is the mean of."""
     head, cells = ["normalization"], [[row.name] for row in run.result]
+    parts, lines = ["normalization"], [[row.name] for row in run.result]
     usual = usual_iou_threshold(run.result.iou_thresholds)
-    for place, first in enumerate(rows[0]):
+    for figures in zip(*(row.measured() for row in run.result), strict=True):
+        first = figures[0]
+        is_part = first.metric == Metric.MAX_BOX_ACC_V2 and first.iou is not None
         if first.metric == Metric.MAX_BOX_ACC and first.iou != usual:
             continue
-        is_figure = first.iou is None or first.metric == Metric.MAX_BOX_ACC
-        head.append(f"{first.metric}{'' if first.iou is None else f', IoU {first.iou:g}'}")
-        bootstrap = run.bootstraps.get(Metric.parse(first.metric)) if is_figure else None
-        for row, line in zip(rows, cells, strict=True):
-            found = bootstrap and bootstrap[line[0]]
-            line.append(_percent(row[place].value, found.interval if found else None))
+        names, rows = (parts, lines) if is_part else (head, cells)
+        at_iou = "" if first.iou is None else f"IoU {first.iou:g}"
+        names.append(at_iou if is_part else f"{first.metric}{at_iou and f', {at_iou}'}")
+        bootstrap = None if is_part else run.bootstraps.get(Metric.parse(first.metric))
+        for each, row in zip(figures, rows, strict=True):
+            row.append(_percent(each.value, bootstrap and bootstrap[row[0]].interval))
         if first.threshold is not None:
-            head.append("at")
-            for row, line in zip(rows, cells, strict=True):
-                line.append(f"{row[place].threshold:.6g}")
+            names.append("at")
+            for each, row in zip(figures, rows, strict=True):
+                row.append(f"{each.threshold:.6g}")
     if run.result.rows[0].peak_iou is not None:
         head += ["peak IoU", "at"]
-        for of, line in zip(run.result, cells, strict=True):
-            line += [_percent(of.peak_iou or 0.0), f"{of.peak_iou_threshold:.6g}"]
+        for of, row in zip(run.result, cells, strict=True):
+            row += [_percent(of.peak_iou or 0.0), f"{of.peak_iou_threshold:.6g}"]
     head.append("degenerate")
-    for of, line in zip(run.result, cells, strict=True):
-        line.append(f"{of.num_degenerate:,}")
-    return Table(head, cells)
+    for of, row in zip(run.result, cells, strict=True):
+        row.append(f"{of.num_degenerate:,}")
+    yield Table(head, cells)
+    if len(parts) > 1:
+        yield Table(parts, lines, "what MaxBoxAccV2 is the mean of, each at its best threshold")
 
 
 def _localization(run: "RunReport") -> list[Table]:

@@ -25,6 +25,7 @@ from wsolkern.metrics.metric import Metric
 from wsolkern.metrics.protocol import check_batch
 from wsolkern.ops import affine, box_ious, inputs, localize, normalize, pixel_histograms, resize, threshold_boxes
 from wsolkern.ops.boxes import ious_reference
+from wsolkern.studies.passes import Unsaved
 
 _IN_MEMORY_BYTES = 64 << 20  # of curves; what is larger is in a temporary file
 _WAYS = ("largest", "all")  # the leading axis of IoUs
@@ -69,7 +70,7 @@ class Looked:
         return [dict(zip(CATEGORIES, each, strict=True)) for each in counts]
 
 
-class Look:
+class Look(Unsaved):
     """What fills a :class:`Looked`, for :func:`wsolkern.studies.passes.run_pass`.
 
     Args:
@@ -242,17 +243,6 @@ class Look:
         del self._arrays
         maps = [self._maps[row] for row in rows] if self._maps else []
         return Looked(tuple(self._ids[row] for row in rows), maps, chosen=self._chosen, **arrays)
-
-    def moment(self) -> None:
-        """Nothing: a look is not gone on with."""
-
-    def to_bytes(self, moment: Any = None) -> bytes:
-        """Not there; see :meth:`moment`."""
-        raise ValueError("what was looked at cannot be saved")
-
-    def take_over(self, content: bytes, num_images: int) -> None:
-        """Not there; see :meth:`moment`."""
-        raise ValueError("what was looked at cannot be gone on with")
 
 
 def _roomy(shape: tuple[int, ...]) -> np.ndarray:

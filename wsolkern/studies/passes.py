@@ -132,6 +132,21 @@ class Pass:
     """As :attr:`Counted.save`."""
 
 
+class Unsaved:
+    """What a counter of one pass has in place of saving and of going on: nobody asks for either without a state."""
+
+    def moment(self) -> None:
+        """Nothing: it is not gone on with."""
+
+    def to_bytes(self, moment: Any = None) -> bytes:
+        """Not there; see :meth:`moment`."""
+        raise ValueError("what was looked at cannot be saved")
+
+    def take_over(self, content: bytes, num_images: int) -> None:
+        """Not there; see :meth:`moment`."""
+        raise ValueError("what was looked at cannot be gone on with")
+
+
 class Passes:
     """The state of a study of several passes: one file with a state for each of them.
 

@@ -20,7 +20,7 @@ import numpy as np
 from wsolkern import defaults
 from wsolkern.cams import CamStore, Manifest, open_maps
 from wsolkern.datasets import Metadata
-from wsolkern.errors import ArgumentError
+from wsolkern.errors import ArgumentError, DatasetError
 from wsolkern.metrics import Protocol, Result
 from wsolkern.metrics.bootstrap import Bootstrap, Difference, interval_rank
 from wsolkern.metrics.grouping import Group
@@ -237,7 +237,7 @@ def reports_of(
     Raises:
         ArgumentError: An argument is not as above; it carries the argument's name.
         NothingCounted: No map of a run could be read.
-        DatasetError: Maps and split do not belong together.
+        DatasetError: Maps and split do not belong together, or maps went while they were read.
         Interrupted: SIGINT or SIGTERM came.
     """
     interval_rank(num_resamples, confidence)
@@ -247,7 +247,8 @@ def reports_of(
     others = () if candidates is None or listed is None else parse_all(candidates)
     every = None if listed is None else tuple(dict.fromkeys([*listed, *others]))
     how: dict[str, Any] = {"size": size, "thresholds": thresholds, "iou_thresholds": iou_thresholds}
-    protocol = evaluator_for(split, listed, mask_root=mask_root, **how).protocol
+    evaluator = evaluator_for(split, listed, mask_root=mask_root, **how)
+    protocol = evaluator.protocol
     if len(np.unique(protocol.thresholds)) < len(protocol.thresholds):
         raise ArgumentError("thresholds", "expected each once, found some twice")
     evaluator_for(split, every, mask_root=mask_root, **how)
@@ -261,7 +262,6 @@ def reports_of(
         else:
             open_maps(each, split.image_ids, nwc=nwc)
     given: dict[str, Any] = {"mask_root": mask_root, "nwc": nwc, "device": device}
-    evaluator = evaluator_for(split, listed, mask_root=mask_root, **how)
     kinds = ("size", "class")[: 1 + bool(split.class_labels)]
     groups = {by: grouping(by, evaluator, split, progress) for by in kinds}
 
@@ -287,6 +287,9 @@ def reports_of(
         result, localization = _listed(evaluation, protocol)
         look.begin(result)
         _pass(look, each, store, split, mask_root, nwc, tell)
+        if look.num_images != result.num_images:
+            read = f"{result.num_images:,} images were read the first time and {look.num_images:,} the second"
+            raise DatasetError(f"{os.fspath(each)}: expected maps that stay as they are, found that {read}")
         bootstraps = {m: one.compute(**resampled) for m, one in look.bootstraps.items()}
         found = tuple(Grouping(by, one.compute()[1], groups[by][2]) for by, one in look.groups.items())
         about = evaluation, result, localization, bootstraps, found, look.looked(), look.predicted

@@ -29,7 +29,7 @@ from wsolkern.ops.boxes import ious_reference
 from wsolkern.studies.counting import SplitCount, evaluator_for, fingerprint, mask_files_of
 from wsolkern.studies.evaluation import check_kind, evaluate
 from wsolkern.studies.images import chosen_thresholds
-from wsolkern.studies.passes import NothingCounted, Progress, about_maps, alone, run_pass
+from wsolkern.studies.passes import NothingCounted, Progress, Unsaved, about_maps, alone, run_pass
 from wsolkern.studies.picking import Agreement, pick, wanted_images
 
 NUM_SHOWN = 8  # images, where nothing else is said
@@ -336,7 +336,7 @@ def _mask_ious(scores: np.ndarray, masks: np.ndarray, chosen: Chosen) -> np.ndar
     return np.asarray(formulas.pixel_iou(shared, union))
 
 
-class _Lookup:
+class _Lookup(Unsaved):
     """Keeps the IoU of every image under every normalization; for :func:`run_pass`."""
 
     def __init__(self, protocol: Protocol, truth: GroundTruth, chosen: Sequence[Chosen]):
@@ -385,17 +385,6 @@ class _Lookup:
         place_of = {each: place for place, each in enumerate(image_ids)}
         order = np.argsort([place_of[each] for each in self.image_ids])
         return [self.image_ids[place] for place in order], np.concatenate(self._parts)[order]
-
-    def moment(self) -> None:
-        """Nothing: a look is not gone on with."""
-
-    def to_bytes(self, moment: Any = None) -> bytes:
-        """Not there; see :meth:`moment`."""
-        raise ValueError("what was looked at cannot be saved")
-
-    def take_over(self, content: bytes, num_images: int) -> None:
-        """Not there; see :meth:`moment`."""
-        raise ValueError("what was looked at cannot be gone on with")
 
 
 def _pixels(root: str | os.PathLike[str], image_id: str, split: Metadata) -> np.ndarray:
