@@ -1,4 +1,5 @@
-"""`python -m benchmarks` is `python -m benchmarks.cpu`; other subjects: gpu, store, extraction, torch_metrics.
+"""`python -m benchmarks` is `python -m benchmarks.cpu`; other subjects: cpu_against, boxes, gpu, store,
+extraction, torch_metrics.
 
 In: the options of benchmarks/cpu.py. Out: its table.
 Source: none.
