@@ -5,10 +5,12 @@ Source: none.
 """
 
 import json
+import pickle
+import shutil
 
 import pytest
 
-from benchmarks import cpu_rows, folder, harness, inputs, ious
+from benchmarks import boxes, cpu_against, cpu_rows, folder, harness, inputs, ious
 
 
 def test_a_result_says_when_on_which_machine_and_which_commit(tmp_path):
@@ -52,6 +54,40 @@ def test_ious_that_are_not_those_of_the_hits_have_no_speed(monkeypatch, rng):
     monkeypatch.setattr(ious, "box_ious", lambda *arguments, **how: 1 - right(*arguments, **how))
     with pytest.raises(harness.WrongResult, match="a kind, max, all: IoUs and hits differ"):
         ious.compare(kind, "max", "all", 1)
+
+
+def test_two_checkouts_are_timed_in_turns_where_they_agree(tmp_path, monkeypatch, rng):
+    monkeypatch.setattr(cpu_against, "TURNS", 1)
+    monkeypatch.setattr(cpu_against, "SECONDS", 0)
+    truth = inputs.synthetic_boxes(rng, 2)
+    cams, cases = inputs.cam_like(rng, truth, 7), tmp_path / "cases"
+    made = {"hits": (cams, truth, ("max",), None, True), "boxes": (cams, truth, ("max",), 0.2, False)}
+    cases.write_bytes(pickle.dumps(made))
+    rows = list(cpu_against.measured("generic", made, cases, (harness.ROOT, harness.ROOT)))
+    assert [(row["case"], row["num_maps"]) for row in rows] == [("hits", 2), ("boxes", 2)]
+    assert all(row["ratio"] > 0 for row in rows)
+
+    other = tmp_path / "other"
+    shutil.copytree(
+        harness.ROOT / "wsolkern", other / "wsolkern", ignore=shutil.ignore_patterns("__pycache__", "_cuda*")
+    )
+    with (other / "wsolkern/ops/__init__.py").open("a") as file:
+        file.write(
+            "\n_right = count_box_hits\n\n\ndef count_box_hits(*arguments, **how):\n"
+            "    counts, degenerate = _right(*arguments, **how)\n    return counts + 1, degenerate\n"
+        )
+    with pytest.raises(harness.WrongResult, match="generic, hits: the two revisions differ"):
+        next(cpu_against.measured("generic", made, cases, (other, harness.ROOT)))
+
+
+def test_boxes_of_a_store_are_timed_where_they_are_right(tmp_path):
+    store, metadata = boxes.make_store(tmp_path, 30, no_demo=True)
+    out = tmp_path / "boxes.json"
+    assert boxes.rate(store, metadata, out) > 0
+    detections = json.loads(out.read_text())
+    detections[5]["bbox"][2] += 1
+    with pytest.raises(harness.WrongResult, match="a box differs"):
+        boxes.check(store, detections)
 
 
 @pytest.mark.slow

@@ -196,11 +196,14 @@ inline bool any_below(const double* p, int n, double limit) {
   return false;
 }
 
-// max(0, p[0], ..., p[n - 1]); reads up to a whole vector beyond p + n, values there do not matter.
+// max(0, p[0], ..., p[n - 1]); reads up to 64 values beyond p + n, which do not matter. The last 64 at most are taken
+// without a branch, as their number cannot be predicted.
 inline int16_t max_of(const int16_t* p, int n) {
   i16v most{};
-  for (; n > kLanes16; n -= kLanes16, p += kLanes16) most = max(most, load(p));
-  return max_lane(max(most, load(p) & first_lanes(n)));
+  for (; n > 64; n -= 64, p += 64)
+    for (int i = 0; i < 64; i += kLanes16) most = max(most, load(p + i));
+  for (int i = 0; i < 64; i += kLanes16) most = max(most, load(p + i) & first_lanes(std::clamp(n - i, 0, kLanes16)));
+  return max_lane(most);
 }
 
 }  // namespace wsolkern

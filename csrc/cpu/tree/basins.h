@@ -74,7 +74,7 @@ void join_runs(const LevelImage& image, const Runs& runs, Basins& basins) {
   std::vector<uint32_t>& joined = basins.of_run;  // the neighbour a run is merged into, itself while there is none
   joined.resize(num_entries);
   std::iota(joined.begin(), joined.end(), 0u);
-  basins.pass.resize(width + kLanes16);
+  basins.pass.resize(width + 64);
   basins.saddles.resize(3 * num_entries);  // at most: one to the right and two down, per entry
   Saddle* saddle = basins.saddles.data();
 
