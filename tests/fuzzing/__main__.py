@@ -8,26 +8,24 @@ Source: atheris (libFuzzer for Python, https://github.com/google/atheris), which
 import argparse
 import os
 import re
-import subprocess
 import sys
 import tempfile
 import time
+import traceback
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # imported by main, which has its branches counted
+    from tests.fuzzing.targets import Target
 
 SLOW_SECONDS, MOST_MEGABYTES = 5, 3000  # of one execution
 
 
-def fuzz(name: str, seconds: int, seed: int, work: Path, findings: Path) -> None:
+def fuzz(target: "Target", seconds: int, seed: int, work: Path, findings: Path) -> None:
     """The process of one target; libFuzzer ends it."""
     import atheris
 
-    with atheris.instrument_imports(include=["wsolkern"], enable_loader_override=False):
-        from tests.fuzzing import targets
-
-    targets.quick()
-    warnings.simplefilter("ignore")
-    target = targets.targets()[name]
     for place, content in enumerate(target.seeds()):
         (work / "corpus" / f"seed{place}").write_bytes(content)
     (work / "folder").mkdir()
@@ -40,13 +38,14 @@ def fuzz(name: str, seconds: int, seed: int, work: Path, findings: Path) -> None
             where = place_of(error)
             if where not in known:  # one of a kind, so that the others are found in the same run
                 known.add(where)
-                path = findings / f"{name}-{len(known)}"
+                path = findings / f"{target.name}-{len(known)}"
                 path.write_bytes(content)
                 print(f"FINDING {path}: {type(error).__name__} at {where}: {error!s:.400}", flush=True)
 
     limits = [f"-timeout={SLOW_SECONDS}", f"-rss_limit_mb={MOST_MEGABYTES}", f"-max_total_time={seconds}"]
     quiet = ["-print_final_stats=1", "-verbosity=1", f"-seed={seed}", "-max_len=8192"]
-    atheris.Setup([name, *limits, *quiet, f"-artifact_prefix={findings}/{name}-", str(work / "corpus")], once)
+    atheris.Setup([target.name, *limits, *quiet, f"-artifact_prefix={findings}/{target.name}-", str(work / "corpus")],
+                  once)  # fmt: skip
     atheris.Fuzz()
 
 
@@ -61,22 +60,31 @@ def place_of(error: BaseException) -> str:
     return found
 
 
-def run(name: str, seconds: int, seed: int, findings: Path) -> int:
+def run(target: "Target", seconds: int, seed: int, findings: Path) -> int:
     """One target in a process of its own; prints its line and returns the number of findings."""
     start = time.monotonic()
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as work:
         Path(work, "corpus").mkdir()
-        command = [sys.executable, "-m", "tests.fuzzing", "--child", work, "--target", name, "--out", findings]
-        command += ["--seconds", seconds, "--seed", seed]
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, errors="replace")
-    output = done.stdout + done.stderr
+        child = os.fork()  # all is imported already, which takes longer than many a run
+        if not child:
+            try:
+                with open(Path(work, "output"), "wb") as file:
+                    os.dup2(file.fileno(), 1)
+                    os.dup2(file.fileno(), 2)
+                fuzz(target, seconds, seed, Path(work), findings)
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(1)
+        _, status = os.waitpid(child, 0)
+        output = Path(work, "output").read_text(errors="replace")
     found = re.findall(r"^FINDING .*", output, re.MULTILINE)
-    if done.returncode:
-        found.append(f"ENDED {name} with exit code {done.returncode}:\n{output[-3000:]}")
+    if status:
+        found.append(f"ENDED {target.name} with exit code {os.waitstatus_to_exitcode(status)}:\n{output[-3000:]}")
     executions = re.search(r"stat::number_of_executed_units: (\d+)", output)
     coverage = re.findall(r"cov: (\d+)", output)
     print(
-        f"{name:24} {time.monotonic() - start:6.0f} s {int(executions[1]) if executions else 0:9,} executions, "
+        f"{target.name:24} {time.monotonic() - start:6.0f} s {int(executions[1]) if executions else 0:9,} executions, "
         f"coverage {int(coverage[0]) if coverage else 0:,} to {int(coverage[-1]) if coverage else 0:,}, "
         f"{len(found)} findings",
         flush=True,
@@ -94,27 +102,25 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the mutations (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("fuzzing-findings"), help="folder for findings")
     parser.add_argument("--list", action="store_true", help="name the targets")
-    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.child:
-        fuzz(arguments.target[0], arguments.seconds, arguments.seed, arguments.child, arguments.out)
-        return 0
-
-    from tests.fuzzing.targets import targets
-
-    if arguments.list:
-        print("\n".join(targets()))
-        return 0
     try:
-        import atheris  # noqa: F401
+        import atheris
     except ImportError:
-        sys.exit("tests.fuzzing needs atheris: pip install atheris (CPython 3.11 to 3.13 on Linux)")
-    names = arguments.target or list(targets())
-    if unknown := [each for each in names if each not in targets()]:
-        sys.exit(f"--target: expected some of {', '.join(targets())}, found {unknown[0]}")
+        sys.exit("tests.fuzzing needs atheris: pip install atheris")
+    with atheris.instrument_imports(include=["wsolkern"], enable_loader_override=False):
+        from tests.fuzzing import targets
+    known = targets.targets()
+    if arguments.list:
+        print("\n".join(known))
+        return 0
+    names = arguments.target or list(known)
+    if unknown := [each for each in names if each not in known]:
+        sys.exit(f"--target: expected some of {', '.join(known)}, found {unknown[0]}")
+    targets.quick()
+    warnings.simplefilter("ignore")
     arguments.out.mkdir(parents=True, exist_ok=True)
     each = max(1, arguments.seconds // len(names))
-    found = sum(run(name, each, arguments.seed, arguments.out.resolve()) for name in names)
+    found = sum(run(known[name], each, arguments.seed, arguments.out.resolve()) for name in names)
     print(f"{len(names)} targets, {found} findings" + (f", in {arguments.out}" if found else ""))
     return 1 if found else 0
 
