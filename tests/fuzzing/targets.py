@@ -221,7 +221,7 @@ def in_store(name: str) -> Target:
             raise Refused(" ".join(f"{each}: {text}" for each, text in problems.items()))
 
     seed = loose(store()[shard]) if name == "shard" else store()[name]
-    return Target(f"store-{name}", lambda: [seed], run, ("store", "manifest.json", "index.json", shard))
+    return Target(f"store-{name}", lambda: [seed], run, ("store", "manifest.json", "index.json", "shards/"))
 
 
 def split_of(folder: Path) -> Path:
@@ -327,7 +327,7 @@ def importer(
             for split, each in found.splits.items():
                 assert load_metadata(Path(out, "metadata", split)).sha256() == each.sha256()
 
-    names = (Path(file).name, "source", *(Path(each).name for each in others or {}))
+    names = (Path(file).name, "source", "metadata: no image is left", *(Path(each).name for each in others or {}))
     return Target(f"import-{name}", lambda: [each.encode() for each in texts], run, names)
 
 
