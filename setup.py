@@ -33,6 +33,8 @@ if platform.machine().lower() in ("x86_64", "amd64"):
     FLAGS["avx512"] = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512"]
     if SANITIZE and Path("/proc/cpuinfo").exists() and "avx512bw" not in Path("/proc/cpuinfo").read_text():
         del FLAGS["avx512"]  # what checks itself is for this computer, and building it takes a minute
+if "thread" in os.environ.get("WSOLKERN_SANITIZE", ""):
+    FLAGS = {"generic": []}  # all instruction sets share the code that starts threads and divides the work
 HEADERS = sorted(str(header) for header in Path("csrc").rglob("*.h"))
 
 ALL_CUDA_ARCHS = ["75", "80", "86", "89", "90", "100", "120"]

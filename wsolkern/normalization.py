@@ -193,16 +193,18 @@ def _parse_text(text: str) -> tuple[Normalization, ...]:
     return tuple(Normalization.parse(one) for item in items if item != "" for one in _expand(item))
 
 
-def _expand(item: str) -> list[str]:
-    """An item without its ranges: once for each value of the first, and so on."""
+def _expand(item: str, whole: str = "", most: int = _MOST_STEPS) -> list[str]:
+    """An item without its ranges: once for each value of the first, and so on; of all together there are ``most``."""
     match = _RANGE.search(item)
     if match is None:
         return [item]
+    whole = whole or item
     first, last, step = map(Decimal, match.groups())
-    if step == 0 or last < first or (last - first) / step >= _MOST_STEPS:
+    if step == 0 or last < first or (last - first) / step >= most:
         raise ValueError(
-            f"normalization {item!r}: expected a range FIRST..LAST/STEP of 1 to {_MOST_STEPS} percentiles, "
-            f"as in ivr:0.00..0.95/0.05"
+            f"normalization {whole!r}: expected a range FIRST..LAST/STEP of 1 to {_MOST_STEPS} percentiles "
+            f"(several: of as many together), as in ivr:0.00..0.95/0.05"
         )
-    values = (first + k * step for k in range(int((last - first) / step) + 1))
-    return [one for value in values for one in _expand(f"{item[: match.start()]}{value}{item[match.end() :]}")]
+    num = int((last - first) / step) + 1
+    texts = (f"{item[: match.start()]}{first + k * step}{item[match.end() :]}" for k in range(num))
+    return [one for text in texts for one in _expand(text, whole, most // num)]

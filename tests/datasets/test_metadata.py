@@ -285,6 +285,12 @@ class TestQuotes:
         assert split.boxes[names[2]].tolist() == [[1, 2, 5, 4]] and split.image_sizes[names[0]] == (90, 80)
         assert data_loaders.get_image_ids(data_loaders.configure_metadata(str(tmp_path))) == names
 
+    @pytest.mark.parametrize("lines", ["other.jpg,m.png,\n", "a.jpg,m.png,\nother.jpg,n.png,i.png\n"])
+    def test_masks_of_other_images_only(self, tmp_path, lines):
+        """Found by fuzzing: a file without a line for any of the images was read, and led to a KeyError."""
+        error = error_of(write(tmp_path, {**FILES, "localization.txt": lines}))
+        assert "'b.jpg' has no line in localization.txt" in error
+
     def test_masks_with_commas(self, tmp_path):
         lines = '"a, b.jpg","m, 1.png",\n"a, b.jpg",m2.png,"i,.png"\n'
         split = load_metadata(write(tmp_path, {"image_ids.txt": '"a, b.jpg"', "localization.txt": lines}))

@@ -208,7 +208,8 @@ def test_parse_all_expands_ranges(text, expected):
 
 @pytest.mark.parametrize(
     "text",
-    ["ivr:0.5..0.1/0.1", "ivr:0..0.9/0", "ivr:0..0.9/0.00001", "ivr:0..1/0.5", "ivr:0..0.9", "max:0..0.9/0.1", " , "],
+    ["ivr:0.5..0.1/0.1", "ivr:0..0.9/0", "ivr:0..0.9/0.00001", "ivr:0..1/0.5", "ivr:0..0.9", "max:0..0.9/0.1", " , "]
+    + ["ivr:0..0.9/0.001+pas:0..0.9/0.001", "0..9/.01" * 5],  # of a million, and of more than memory holds
 )
 def test_parse_all_refuses_bad_ranges(text):
     with pytest.raises(ValueError, match="normalization"):

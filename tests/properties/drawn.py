@@ -16,7 +16,7 @@ from wsolkern import Normalization
 from wsolkern.box_rule import _CHOICES, BOX_RULES, BoxRule
 from wsolkern.metrics import Protocol
 
-FAST, SLOW = 25, 1500  # examples a property
+FAST, SLOW = 25, 400  # examples a property
 
 
 def often(*strategies, **named) -> Callable:

@@ -21,7 +21,6 @@ from wsolkern.normalization import parse_all
 
 SYMMETRIC = BoxRule("symmetric", interpolation="cubic", precision="float64", far_edge="last")
 """The default rule but for the far edge: it ends a box at its last pixel, so that a mirrored map has mirrored boxes."""
-HOW = {"contours": "both", "backend": "cpu"}
 
 
 def same(*arrays) -> None:
@@ -126,7 +125,8 @@ def rows(boxes: np.ndarray) -> list:
 
 @often(drawn.maps(16), st.sampled_from(sorted(TURNS)), drawn.normalizations, st.data())
 def test_turned_maps_have_turned_boxes(cam, turn, normalization, data):
-    """Hits of all contours and pixels. Not of the largest contour: see the tests of ties."""
+    """Hits of all contours and pixels, where something is foreground. The tests below have what is not turned."""
+    assume((ops.normalize(cam, normalization) * 255).astype(np.uint8).any())
     boxes, mask = data.draw(drawn.boxes(cam.shape)), data.draw(drawn.masks(cam.shape))
     turned, turned_mask = (np.ascontiguousarray(TURNS[turn](each)) for each in (cam, mask))
     turned_boxes = mirrored(boxes, cam.shape, turn).astype(np.int32)
@@ -170,6 +170,15 @@ def test_ties_of_the_largest_contour_are_not_mirrored(name):
     )
     assert largest[0, 3] == upside_down[0, 3] == len(scores) - 1  # both times the lower one
     same(largest, oracle.boxes(scores, 0.0, True))
+
+
+def test_the_box_of_an_empty_map_is_not_mirrored():
+    """Where nothing is foreground the box is 0 0 0 0, the pixel in the corner, however the map is turned."""
+    constant, box = np.zeros((1, 2, 3)), np.array([[0, 0, 0, 0]], np.int32)
+    opposite = mirrored(box, (2, 3), "left_right").astype(np.int32)
+    how = {"thresholds": [0.0], "iou_thresholds": [0.5], "size": (2, 3), "rule": SYMMETRIC}
+    found = [ops.box_hits(constant, [each], ["minmax"], **how).item() for each in (box, opposite)]
+    assert found == [True, False] and opposite.tolist() == [[2, 0, 2, 0]]
 
 
 def test_far_edges_of_the_default_rule_are_not_mirrored():

@@ -216,6 +216,13 @@ def test_a_result_of_an_older_version_says_what_cannot_be_checked(world, content
             verify(result)
 
 
+def with_data(content: dict, **fields) -> dict:
+    """A result with other fields of the data that it was made of."""
+    content = copy.deepcopy(content)
+    content["provenance"]["data"][0] |= fields
+    return content
+
+
 def with_arguments(content: dict, **arguments) -> dict:
     content = copy.deepcopy(content)
     content["provenance"]["arguments"] |= arguments
@@ -246,6 +253,18 @@ REFUSED = {
     "layouts": (lambda contents: with_arguments(contents["table"], layouts=["three"]), "layouts: expected some of"),
     "runs": (lambda contents: with_arguments(contents["table"], runs=[3]), "runs: expected texts"),
     "ivr": (lambda contents: with_arguments(contents["table"], ivr=[["CUB", 0.4]]), "ivr: expected data set"),
+    "a_box_format": (
+        lambda contents: with_data(contents["evaluate"], box_format="yxyx"),
+        r"provenance: data\[0\]: box_format: expected xyxy",
+    ),
+    "a_box_rounding_before_hashes": (
+        lambda contents: before_hashes(contents["evaluate"]) | {"box_rounding": "n(ne"},
+        "damaged.*box_rounding: expected none",
+    ),
+    "thresholds_of_logits_that_are_not_there": (
+        lambda contents: with_arguments(contents["folder"], at="gt-known"),
+        "cannot be made again: at: needs boxes and a CAM store",
+    ),
     "select_before_hashes": (lambda contents: before_hashes(contents["select"]), "older version .* run the study anew"),
     "table_before_hashes": (lambda contents: before_hashes(contents["table"]), "older version .* run the study anew"),
     "rows_before_hashes": (

@@ -233,7 +233,7 @@ def load_metadata(
     folder, problems = Path(folder), Problems()
     ids, lines = read_image_ids(folder / "image_ids.txt", problems)
     labels = read_class_labels(folder / "class_labels.txt", ids, problems, optional=True)
-    located, boxes, mask_paths, ignore_paths = (), {}, {}, {}
+    located, boxes, mask_paths, ignore_paths = np.empty(0, np.int32), {}, {}, {}
     kind = read_kind(folder / "localization.txt", problems) if localization else None
     sizes = read_image_sizes(folder / "image_sizes.txt", ids, problems, optional=kind != "boxes")
     if kind == "boxes":
@@ -243,12 +243,12 @@ def load_metadata(
         known, ignored = read_masks(folder / "localization.txt", problems)
         located = np.array([ids.places[each] for each in known if each in ids.places], np.int32)
 
-    for name, found in (
-        ("class_labels.txt", labels.places),
-        ("image_sizes.txt", sizes.places),
-        ("localization.txt", located),
+    for name, found, has_lines in (
+        ("class_labels.txt", labels.places, len(labels.places) > 0),
+        ("image_sizes.txt", sizes.places, len(sizes.places) > 0),
+        ("localization.txt", located, kind == "masks" or len(located) > 0),
     ):
-        if len(found):  # else it may be missing, or its absence is a problem already
+        if has_lines:  # else it may be missing, or its absence is a problem already
             there = np.zeros(len(ids.places), bool)
             there[found] = True
             missing = np.flatnonzero(~there[: len(ids.listed)])

@@ -19,6 +19,7 @@ import numpy as np
 import wsolkern
 from wsolkern.cams import CamStore
 from wsolkern.datasets import Metadata
+from wsolkern.datasets.box_formats import check_format
 from wsolkern.metrics import Protocol
 from wsolkern.ops import backends
 from wsolkern.ops.inputs import threshold_grid
@@ -44,6 +45,9 @@ class Data:
     box_rounding: str
     mask_root: str | None
     """Folder that mask paths start from."""
+
+    def __post_init__(self) -> None:
+        check_format(self.box_format, self.box_rounding)  # a file of unknown origin may name others
 
     @classmethod
     def of(
@@ -138,7 +142,10 @@ class Provenance:
                 if one.name not in entry or not isinstance(entry[one.name], cast(type, one.type)):
                     expected = getattr(one.type, "__name__", str(one.type))
                     raise ValueError(f"{name}: {one.name}: expected {expected}, found {entry.get(one.name)!r:.100}")
-            data.append(Data(**{one.name: entry[one.name] for one in fields(Data)}))
+            try:
+                data.append(Data(**{one.name: entry[one.name] for one in fields(Data)}))
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from error
         others = {name: _expect(known.get(name), dict, f"provenance: {name}") for name in ("protocol", "arguments")}
         texts = {name: _expect(known.get(name), str, f"provenance: {name}") for name in ("study", "backend")}
         versions = _expect(known.get("versions"), dict, "provenance: versions")

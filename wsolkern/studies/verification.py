@@ -19,7 +19,7 @@ import wsolkern
 from wsolkern.box_rule import CHOE
 from wsolkern.cams import CamStore
 from wsolkern.datasets import Metadata, load_metadata
-from wsolkern.errors import ArgumentError, DatasetError
+from wsolkern.errors import ArgumentError, DatasetError, DeviceUnavailable
 from wsolkern.files import read_regular
 from wsolkern.metrics import Protocol, Result, SelectedThresholds
 from wsolkern.metrics.result import SCORE_MAPS
@@ -64,6 +64,7 @@ _LATER = {"select": {"localization"}, "table": {"at"}}  # what results of before
 # What differs from place to place and from time to time; hashes are compared in checks of their own.
 _NOT_FIGURES = {"wsolkern", "seconds", "provenance", "maps", "metadata", "store"}
 _BY = ("class", "size")
+_PLACES = {"maps", "metadata", "mask_root"}  # arguments of verify's own
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,12 @@ def verify(
     load = cache(load)
     checks = [*made.data_checks(load), made.version_check(device)]
     if sample is None:
-        found = json.loads(json.dumps(_again(made, protocol, load, device, progress)))
+        try:
+            found = json.loads(json.dumps(_again(made, protocol, load, device, progress)))
+        except ArgumentError as error:
+            if isinstance(error, DeviceUnavailable) or not _PLACES.isdisjoint(error.arguments):
+                raise
+            raise DatasetError(f"{os.fspath(result)}: cannot be made again: {error}") from error
         if isinstance(content.get("per_image"), dict) and "per_image" not in found:
             checks.append(Check("per_image", NOTED, "is not made again: it does not say at which thresholds it was"))
             content = {name: value for name, value in content.items() if name != "per_image"}
@@ -263,7 +269,7 @@ def _before_hashes(content: Mapping[str, Any], path: str) -> Provenance:
             box_rounding=str(content.get("box_rounding", "none")),
             mask_root=None,
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise _damaged(path, error) from error
     protocol = {
         "normalizations": None if names == [SCORE_MAPS] else names,

@@ -409,7 +409,7 @@ def _class_names(choices: Choices, out: str | os.PathLike[str], given: Sequence[
     return read_class_names(path)
 
 
-def read_class_names(path: str | os.PathLike) -> list[str]:
+def read_class_names(path: str | os.PathLike[str]) -> list[str]:
     """The names in a file of classes, such as class_names.txt of an import, by number.
 
     Raises:
