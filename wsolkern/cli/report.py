@@ -51,8 +51,8 @@ def report(
     """Write a run down as one page of HTML, the record of an experiment.
 
     The page has figures with bootstrap intervals, curves over threshold and percentile, errors, groups, what all of it
-    was made of, and a viewer: every image with its map, under any normalization and threshold. It loads nothing from
-    anywhere, so that it can be kept, sent and opened from disk. wsolkern verify checks it.
+    was made of, and a viewer: every image with its map, under any normalization and threshold. It loads nothing but
+    images that --no-thumbnails links to, so that it can be kept, sent and opened from disk. wsolkern verify checks it.
 
     - wsolkern report STORE --metadata metadata/CUB/test --images dataset/CUB -o report.html
 

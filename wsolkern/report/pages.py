@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from wsolkern.studies.reporting import Report, RunReport
 
 MOST_THUMBNAILS = 6000
-"""Images above which a page links to them: thumbnails are some 8 kB each."""
+"""Images above which a page links to their files."""
 
 
 def check_extra() -> None:
