@@ -94,7 +94,7 @@ class Digitizer {
   }
 
   // First the numbers of all cells; then those that are marked as occupied are found, as bits, and replaced: which ones
-  // they are cannot be predicted. Takes three quarters of the time of asking pixel by pixel.
+  // they are cannot be predicted. Takes two thirds of the time of asking pixel by pixel.
   void look_up(const double* map, const uint16_t* cells, size_t n, int16_t* out) const {
     static constexpr int16_t kZeros[64] = {};
     const uint16_t* const ends = end_.data();
