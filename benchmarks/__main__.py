@@ -1,5 +1,5 @@
-"""`python -m benchmarks` is `python -m benchmarks.cpu`; other subjects: architectures, boxes, cpu_against, extraction, gpu,
-page, rows, scale, store, torch_metrics.
+"""`python -m benchmarks` is `python -m benchmarks.cpu`; other subjects: architectures, boxes, cpu_against, extraction,
+gpu, page, rows, scale, store, torch_metrics.
 
 In: the options of benchmarks/cpu.py. Out: its table.
 Source: none.
