@@ -518,7 +518,7 @@ def targets() -> dict[str, Target]:
         Target("recipe", lambda: [Recipe("resnet50", "cutmix", lr=1e-5).to_toml().encode()], read_recipe,
                ("recipe.toml",)),
         Target("weights", checkpoints, read_weights, ("weights.pth",)),
-        Target("result", results, read_result, ("result.json", "maps", "metadata", "provenance")),
+        Target("result", results, read_result, ("result.json", "maps", "metadata", "split: ")),
         *importers(),
         Target("image", lambda: pictures("RGB", "P", "I;16", "RGBA", "1"), read_image, ("p.jpg",)),
         Target("mask", lambda: pictures("L", "P", "I;16", "LA", "1"), read_mask, ("p.png",)),
