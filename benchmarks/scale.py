@@ -3,12 +3,11 @@
 In: a metadata folder with real boxes, whose images are repeated until there are a million, each with a CAM-like map.
 Out: seconds and peak memory of one evaluation; that one killed in its midst (SIGKILL) and gone on with gives the same
 integers, and that these are those of one repetition times their number; ESTIMATES for 1.28 million images.
-Source: the estimates extrapolate committed results: this machine's rate, and the GPUs' cycles of benchmarks/device_cost.py.
+Source: the estimates extrapolate committed results: rates of a CPU core and of reading, and benchmarks/device_cost.py.
 """
 
 import argparse
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from benchmarks import harness, inputs
 from benchmarks.harness import RESULTS, WrongResult
 from wsolkern.cams import CamStore, CamWriter, Manifest
 from wsolkern.datasets import Metadata, load_metadata
-from wsolkern.studies.counting import SplitCount, count_maps, evaluator_for
+from wsolkern.studies.counting import SplitCount, evaluator_for
 
 BATCH = 64  # maps, as the commands read them
 SIDE = 14
@@ -90,12 +89,12 @@ def measure_run(split: Metadata, num_maps: int, normalizations: str, seed: int, 
     expected = num_rounds * once + part
     report.print("evaluating them in one go")
     whole = _run(scratch, "whole", normalizations)
-    report.print("evaluating them, killed halfway")
+    report.print(f"{whole}; evaluating them, killed halfway")
     killed_after = _kill(scratch, normalizations, whole["seconds"] / 2)
     report.print("going on")
     rest_of_it = _run(scratch, "killed", normalizations)
     if not 0 < rest_of_it["num_before"] < num_maps:
-        raise WrongResult(f"killed after {rest_of_it['num_before']:,} of {num_maps:,} maps, expected to be in the midst")
+        raise WrongResult(f"killed after {rest_of_it['num_before']:,} of {num_maps:,} maps, expected between them")
     for name in ("whole", "killed"):
         found = np.load(scratch / f"{name}.npy")
         if not np.array_equal(found, expected):
@@ -140,7 +139,8 @@ def _write(split: Metadata, cams: np.ndarray, num_maps: int, scratch: Path) -> N
             old = split.image_ids[: num_maps - len(image_ids)]
             new = [f"{number:03d}/{each}" for each in old]
             for name, values in parts.items():
-                values |= {to: getattr(split, name)[each] for each, to in zip(old, new, strict=True)}
+                have = getattr(split, name)
+                values |= {to: have[each] for each, to in zip(old, new, strict=True) if each in have}
             for start in range(0, len(new), 1024):
                 some = new[start : start + 1024]
                 writer.add(some, cams[start : start + len(some)])
@@ -202,10 +202,9 @@ def estimates() -> tuple[list[dict], list[str]]:
     (maps,) = (row for row in gpu[1]["maps_per_second"] if (row["work"], row["kind"]) == (WORK_GPU, KIND))
     store = _latest("store", lambda found: "million" in found)
     reading = store[1]["million"]["num_maps"] / store[1]["million"]["stream_seconds"]
-    rows = [{"on": f"{num} CPU core{'s'[:num > 1]}", "rate": rate * num} for num in NUM_CORES]
-    rows += [
-        {"on": f"{num} {name}", "rate": each * num} for name, each in maps["maps_per_second"].items() for num in NUM_GPUS
-    ]
+    rows = [{"on": f"{num} CPU core{'s'[: num > 1]}", "rate": rate * num} for num in NUM_CORES]
+    for name, each in maps["maps_per_second"].items():
+        rows += [{"on": f"{num} {name}", "rate": each * num} for num in NUM_GPUS]
     for row in rows:
         row["seconds"] = IMAGENET_TRAIN / min(row["rate"], reading)
         row["limit"] = "evaluation" if row["rate"] <= reading else "reading the store"
@@ -225,8 +224,8 @@ def show_run(console: Console, run: dict, about: dict) -> None:
     """Prints what was measured."""
     rate = run["num_maps"] / (run["seconds"] - run["load_seconds"])
     console.print(
-        f"{about['cpu']}, {about['num_cores']} cores, {about['date']}: {run['num_maps']:,} CAM-like {SIDE}x{SIDE} maps, "
-        f"{run['normalizations']}\n"
+        f"{about['cpu']}, {about['num_cores']} cores, {about['date']}: "
+        f"{run['num_maps']:,} CAM-like {SIDE}x{SIDE} maps, {run['normalizations']}\n"
         f"store: {run['store_bytes'] / 1e6:,.0f} MB, {run['store_bytes'] / run['num_maps']:.0f} bytes a map; "
         f"written in {run['write_seconds']:.0f} s with its metadata\n"
         f"evaluated in {run['seconds']:.0f} s ({run['load_seconds']:.1f} s of it metadata), {rate:,.0f} maps/s, "
