@@ -1,6 +1,7 @@
 """Builds the native core, once per instruction set (see csrc/cpu/module.cpp), and with nvcc the CUDA one.
 
-Everything else is in pyproject.toml.
+Everything else is in pyproject.toml. With SOURCE_DATE_EPOCH, two builds of one source give the same archives, byte for
+byte.
 """
 
 import copy
@@ -10,6 +11,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 from pathlib import Path
 
@@ -23,9 +25,13 @@ from setuptools.errors import CompileError
 # No contraction into fused multiply-adds: results equal the published float64 arithmetic to the bit.
 COMMON = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-Wall", "-Wextra", "-pthread"]
 # WSOLKERN_SANITIZE=address,undefined builds a core that checks itself and stops at the first error.
+# No folder of this computer and no symbol that nobody calls is in the modules.
+COMMON += [f"-ffile-prefix-map={folder}=." for folder in (os.getcwd(), pybind11.get_include())]
+LINK = ["-pthread", "-Wl,-x" if sys.platform == "darwin" else "-Wl,-s"]
 SANITIZE = []
 if os.environ.get("WSOLKERN_SANITIZE"):
     SANITIZE = [f"-fsanitize={os.environ['WSOLKERN_SANITIZE']}", "-fno-sanitize-recover=all", "-O1", "-g"]
+    LINK.remove("-Wl,-x" if sys.platform == "darwin" else "-Wl,-s")  # its messages name functions
 FLAGS = {"generic": []}
 if platform.machine().lower() in ("x86_64", "amd64"):
     AVX2 = ["-mavx2", "-mbmi", "-mbmi2", "-mlzcnt", "-mpopcnt"]
@@ -43,22 +49,19 @@ HOST_FLAGS = "-fPIC,-fvisibility=hidden,-ffp-contract=off,-Wall,-Wextra"
 NVCC_FLAGS = ["-std=c++20", "-O3", "-fmad=false", f"-Xcompiler={HOST_FLAGS}", "--cudart=static", "--threads=0"]
 NEEDS_NVCC = "the CUDA toolkit 12.8 or newer, with nvcc on PATH or below CUDA_HOME"
 
-
-NEEDS_COMPILER = """wsolkern compiles its core, and found no C++ compiler (CXX, c++, g++ or clang++). Install one:
+NEEDS_COMPILER = """wsolkern compiles its core, and found no C++ compiler ({looked_for}). Install one:
   Debian, Ubuntu:      apt-get install g++ python3-dev
   Fedora, Rocky Linux: dnf install gcc-c++ python3-devel
   Alpine:              apk add g++ python3-dev
-  macOS:               xcode-select --install
-  conda:               conda install -c conda-forge cxx-compiler"""
+  conda:               conda install -c conda-forge cxx-compiler
+  macOS:               xcode-select --install"""
 
 
 class BuildSideBySide(build_ext):
     """Builds all modules at once; those that share a source file have a folder of their own for objects."""
 
     def run(self):
-        compilers = (os.environ.get("CXX", "").split()[:1] or ["c++"])[0], "g++", "clang++"
-        if not any(map(shutil.which, compilers)):
-            raise SystemExit(NEEDS_COMPILER)
+        use_a_compiler()
         names = ", ".join(
             described_cuda() if ext.name == CUDA else ext.name.removeprefix("wsolkern.") for ext in self.extensions
         )
@@ -101,25 +104,46 @@ class BuildSideBySide(build_ext):
             raise CompileError(f"{' '.join(command)}:\n{done.stdout}\nCUDA is left out; it needs {NEEDS_NVCC}")
 
 
-class DatedSource(sdist):
-    """With SOURCE_DATE_EPOCH the archive has the same bytes wherever and whenever it is made; wheels have so anyway."""
+class ReproducibleSdist(sdist):
+    """With SOURCE_DATE_EPOCH, the archive has this date, sorted names, and nothing of who made it where."""
 
     def make_archive(self, base_name, format, root_dir=None, base_dir=None, owner=None, group=None):
         epoch = os.environ.get("SOURCE_DATE_EPOCH")
         if epoch is None or format != "gztar":
             return super().make_archive(base_name, format, root_dir, base_dir, owner, group)
 
-        def dated(entry):
-            entry.mtime, entry.uid, entry.gid, entry.uname, entry.gname = int(epoch), 0, 0, "", ""
-            entry.mode = 0o755 if entry.isdir() or entry.mode & 0o100 else 0o644
-            return entry
+        def plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
+            member.mtime, member.uid, member.gid, member.uname, member.gname = int(epoch), 0, 0, "", ""
+            member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+            return member
 
-        path = f"{base_name}.tar.gz"
-        with open(path, "wb") as file, gzip.GzipFile("", "wb", fileobj=file, mtime=int(epoch)) as packed:
-            with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
-                for each in sorted(Path(base_dir).rglob("*")):
-                    archive.add(each, recursive=False, filter=dated)
-        return path
+        name, folder = f"{base_name}.tar.gz", Path(root_dir or ".")
+        with (
+            open(name, "wb") as file,
+            gzip.GzipFile("", "wb", mtime=int(epoch), fileobj=file) as packed,
+            tarfile.open(mode="w", fileobj=packed, format=tarfile.PAX_FORMAT) as archive,
+        ):
+            archive.add(folder / base_dir, base_dir, filter=plain)  # sorts the names of each folder
+        return name
+
+
+def use_a_compiler() -> None:
+    """Python's own C++ compiler, or the one that CXX names, or else another that is there.
+
+    Raises:
+        SystemExit: There is none.
+    """
+    named = os.environ.get("CXX", "").split()[:1]
+    own = (sysconfig.get_config_var("CXX") or "").split()[:1]
+    found = [each for each in named or [*own, "c++", "g++", "clang++"] if shutil.which(each)]
+    if not found:
+        looked_for = f"CXX={named[0]}" if named else "CXX, c++, g++ or clang++"
+        raise SystemExit(NEEDS_COMPILER.format(looked_for=looked_for))
+    if not named and found[:1] != own:
+        os.environ["CXX"] = found[0]
+    c_compiler = (os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc").split()[:1]
+    if not any(map(shutil.which, c_compiler)):  # setuptools may call it for C++, too, or to link
+        os.environ["CC"] = os.environ.get("CXX", found[0])
 
 
 def nvcc() -> "str | None":
@@ -163,12 +187,12 @@ def extension(isa: str) -> Pybind11Extension:
         define_macros=[("WSOLKERN_MODULE", name)],
         depends=HEADERS,
         extra_compile_args=COMMON + FLAGS[isa] + SANITIZE,
-        extra_link_args=["-pthread", *SANITIZE],
+        extra_link_args=LINK + SANITIZE,
     )
 
 
 if sys.platform == "win32":
-    raise SystemExit("wsolkern runs on Linux and macOS, built with GCC or Clang; on Windows use WSL")
+    raise SystemExit("wsolkern builds with GCC or Clang on Linux and macOS; on Windows use it in WSL")
 # WSOLKERN_CUDA: 1 must build the CUDA core, 0 must not; otherwise it is built where nvcc is found.
 wanted = os.environ.get("WSOLKERN_CUDA", "")
 if wanted == "1" and not nvcc():
@@ -178,4 +202,6 @@ if wanted != "0" and nvcc():
     sources = ["csrc/gpu/cuda.cu", "csrc/gpu/module.cpp"]
     how = {"include_dirs": ["csrc"], "depends": HEADERS, "language": "c++", "optional": wanted != "1"}
     extensions.append(Extension(CUDA, sources, **how))
-setup(ext_modules=extensions, cmdclass={"build_ext": BuildSideBySide, "sdist": DatedSource})
+if os.environ.get("SOURCE_DATE_EPOCH"):
+    os.umask(0o022)  # archives have the modes of files
+setup(ext_modules=extensions, cmdclass={"build_ext": BuildSideBySide, "sdist": ReproducibleSdist})

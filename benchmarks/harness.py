@@ -73,6 +73,12 @@ def save(results: dict, subject: str, folder: Path = RESULTS) -> Path:
     return path
 
 
+def memory_bytes() -> dict[str, int]:
+    """What this process has in memory (VmRSS) and the most that it had (VmHWM), in bytes; Linux only."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return {name: int(status[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM")}
+
+
 def describe() -> dict:
     """Date, processor, versions and commit, JSON-able."""
     import wsolkern

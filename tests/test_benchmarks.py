@@ -9,8 +9,10 @@ import pickle
 import shutil
 
 import pytest
+from shared import write_split
 
-from benchmarks import boxes, cpu_against, cpu_rows, folder, harness, inputs, ious
+from benchmarks import boxes, cpu_against, cpu_rows, folder, harness, inputs, ious, scale
+from wsolkern.datasets import load_metadata
 
 
 def test_a_result_says_when_on_which_machine_and_which_commit(tmp_path):
@@ -108,3 +110,21 @@ def test_a_metric_that_is_off_has_no_ratio(monkeypatch):
     monkeypatch.setattr(torch_metrics.metrics, "PxAP", torch_metrics.metrics.PixelIoU)
     with pytest.raises(harness.WrongResult, match="masks, 1 norm.: the metric's figures differ"):
         torch_metrics.measure(1, 0)
+
+
+@pytest.mark.slow
+def test_a_killed_evaluation_of_repeated_images_is_gone_on_with(tmp_path, monkeypatch):
+    ids = [f"a/{number}.jpg" for number in range(900)]
+    folder = write_split(tmp_path / "split", ids, size=(300, 200), box=lambda number: (9, 9, 99 + number % 99, 120))
+    monkeypatch.setattr(scale, "CHILD", f"import benchmarks.scale; benchmarks.scale.SAVE_SECONDS = 0.01; {scale.CHILD}")
+    (tmp_path / "run").mkdir()
+    found = scale.measure_run(load_metadata(folder), 4000, "max", 0, tmp_path / "run")
+    assert 0 < found["num_before"] < found["num_maps"] == 4000 and found["num_counts_compared"] == 6000
+    assert found["peak_bytes"] > 10 << 20 and found["store_bytes"] > 4000 * 14 * 14 * 4
+
+
+def test_estimates_name_the_committed_results_that_they_are_made_of():
+    rows, files = scale.estimates()
+    assert all((harness.RESULTS / each).is_file() for each in files) and "estimate" in files[1]
+    assert [row["on"] for row in rows[:5]] == ["1 CPU core", "16 CPU cores", "128 CPU cores", "1 A100", "8 A100"]
+    assert all(scale.IMAGENET_TRAIN / row["rate"] <= row["seconds"] for row in rows)
