@@ -315,6 +315,22 @@ def test_counts_in_groups_are_sums_over_the_maps_of_each(backend, batch_counts, 
             ops.count_box_hits(cams, boxes, NORMALIZATIONS, groups=wrong, num_groups=4, **how)
 
 
+def test_pixels_in_groups_are_sums_over_the_maps_of_each(backend):
+    cams, _, masks = batch()
+    how = {"thresholds": SOME_THRESHOLDS[:30], "size": (21, 20), "backend": backend}
+    edges = how["thresholds"] = np.sort(how["thresholds"])
+    each = ops.pixel_histograms(cams, masks, NORMALIZATIONS, **how)
+    groups = np.arange(len(cams)) % 3  # the last one is empty
+    for values in (groups, [2] * len(cams)):
+        counts, degenerate = ops.count_pixels(cams, masks, NORMALIZATIONS, groups=values, num_groups=4, **how)
+        wanted = np.stack([each[:, np.asarray(values) == g].sum(axis=1) for g in range(4)])
+        np.testing.assert_array_equal(counts, wanted)
+        assert counts.dtype == np.int64 and counts.any() and counts.shape[-1] == len(edges) + 2
+        np.testing.assert_array_equal(degenerate, ops.count_pixels(cams, masks, NORMALIZATIONS, **how)[1])
+    with pytest.raises(ValueError, match=r"groups: expected integers in \[0, 2\), found 2"):
+        ops.count_pixels(cams, masks, NORMALIZATIONS, groups=groups, num_groups=2, **how)
+
+
 def test_what_is_no_score_map_is_named_by_its_place_among_all_groups(backend):
     scores = np.full((3, 4, 5), 0.5)
     scores[1, 2, 3] = 1.5

@@ -5,7 +5,6 @@ boxes.
 Source: MaxBoxAcc and MaxBoxAccV2, Choe et al., arXiv 2007.04178, section 4.2; contours as OpenCV's findContours.
 """
 
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,7 +13,6 @@ import numpy as np
 
 from wsolkern import defaults
 from wsolkern.box_rule import CHOE, BoxRule
-from wsolkern.errors import ArgumentError
 from wsolkern.normalization import Normalization
 from wsolkern.ops import inputs
 from wsolkern.ops.backends import native, num_threads
@@ -24,7 +22,7 @@ from wsolkern.ops.normalizing import normalize_reference
 from wsolkern.ops.operation import Operation
 from wsolkern.ops.resizing import resize_reference
 from wsolkern.ops.rules import backend_for, check_num_thresholds, rule_hits, rule_ious, rule_localize
-from wsolkern.ops.sharing import per_threshold
+from wsolkern.ops.sharing import in_groups, per_threshold
 
 
 def box_hits(
@@ -365,7 +363,15 @@ def _evaluate(
     if grouped is None:
         result, degenerate = run(maps, rows, offsets, *how, summed)
         return kind(result if contours == "both" else result[0]), kind(degenerate)
-    result, degenerate = _in_groups(run, backend, maps, rows, offsets, how, *grouped)  # [G, C, M, D, T]
+
+    def run_some(members: np.ndarray | None, is_summed: bool) -> Any:
+        if members is None:
+            return run(maps, rows, offsets, *how, is_summed)
+        num_boxes = np.diff(offsets)
+        begins = np.concatenate([np.zeros(1, np.int64), np.cumsum(num_boxes[members])])
+        return run(maps[members], rows[np.repeat(members, num_boxes)], begins, *how, is_summed)
+
+    result, degenerate = in_groups(run_some, backend, maps, *grouped, are_scores=not parsed, axis=2)  # [G, C, M, D, T]
     return kind(result if contours == "both" else result[:, 0]), kind(degenerate)
 
 
@@ -377,44 +383,6 @@ def _chosen(
         return operation.choose(backend, cams)
     backend = backend_for(rule, backend)
     return backend, partial(by_rule, rule=rule, backend=backend)
-
-
-def _in_groups(
-    run: Any,
-    backend: str,
-    maps: Any,  # [N, h, w]
-    rows: np.ndarray,  # int32 [B, 4]
-    offsets: np.ndarray,  # int64 [N + 1]
-    how: tuple[Any, ...],
-    groups: Array,  # [N]
-    num_groups: int,
-) -> tuple[Array, Array]:  # int64 [G, C, M, D, T], bool [M, N]
-    """The counts of each group: on a host the maps of one after the other; a device sums the hits of all."""
-    groups = inputs.check_integers("groups", groups, len(maps))
-    if backend == "cuda":  # which is not waited for
-        on_device = inputs.to_device(groups, maps.device)
-        hits, degenerate = run(maps, rows, offsets, *how, False)
-        sums = [(hits & (on_device == g)[:, None, None]).sum(2) for g in range(num_groups)]
-        return sys.modules["torch"].stack(sums), degenerate
-    groups = inputs.on_host(groups, "groups")
-    if wrong := [each for each in groups.tolist() if not 0 <= each < num_groups]:
-        raise ArgumentError("groups", f"expected integers in [0, {num_groups}), found {wrong[0]}")
-    counts, degenerate = [], None
-    for g in range(num_groups):
-        members = groups == g
-        if members.all():
-            part = maps, rows, offsets
-        else:
-            num_boxes = np.diff(offsets)
-            ends = np.cumsum(num_boxes[members])
-            part = maps[members], rows[np.repeat(members, num_boxes)], np.concatenate([np.zeros(1, np.int64), ends])
-        with inputs.naming_scores(maps, "cams", are_scores=not how[0]):  # by their place among all maps
-            counted, found = run(*part, *how, True)
-        counts.append(counted)
-        if degenerate is None:
-            degenerate = np.zeros((len(found), len(maps)), bool)
-        degenerate[:, members] = found
-    return np.stack(counts), degenerate
 
 
 def _hits_reference(

@@ -16,6 +16,7 @@ from wsolkern.ops.inputs import Array, Normalizations
 from wsolkern.ops.normalizing import normalize_reference
 from wsolkern.ops.operation import Operation
 from wsolkern.ops.resizing import resize_reference
+from wsolkern.ops.sharing import in_groups
 
 
 def pixel_histograms(
@@ -59,20 +60,24 @@ def count_pixels(
     *,
     size: tuple[int, int] = (224, 224),
     backend: str = "auto",
+    groups: Array | None = None,
+    num_groups: int = 1,
 ) -> tuple[Array, Array]:
     """``pixel_histograms`` summed over the maps, and which maps have no score map.
 
     Args:
-        As for ``pixel_histograms``.
+        As for ``pixel_histograms``, and
+        groups, num_groups: As for :func:`wsolkern.ops.count_box_hits`.
 
     Returns:
-        (counts, degenerate), int64 [M, 2, T + 2] and bool [M, N] on the device of ``cams``. Score maps given as such
-        are never degenerate.
+        (counts, degenerate), int64 [M, 2, T + 2] and bool [M, N] on the device of ``cams``; with groups the counts have
+        an axis G before all others. Score maps given as such are never degenerate.
 
     Raises:
-        As ``pixel_histograms``.
+        As ``pixel_histograms``, and for groups that are not N integers.
     """
-    return _evaluate(cams, masks, normalizations, thresholds, size, backend, summed=True)
+    grouped = None if groups is None else (groups, num_groups)
+    return _evaluate(cams, masks, normalizations, thresholds, size, backend, summed=True, grouped=grouped)
 
 
 def pixel_histograms_reference(
@@ -105,6 +110,7 @@ def _evaluate(
     backend: str,
     *,
     summed: bool,
+    grouped: tuple[Array, int] | None = None,
 ) -> tuple[Array, Array]:
     """Checks, and runs a backend; returns histograms, summed or not, and which maps are degenerate."""
     backend, run = _PIXEL_HISTOGRAMS.choose(backend, cams)
@@ -113,7 +119,15 @@ def _evaluate(
     edges = inputs.check_thresholds(thresholds, sorted_=True)
     if backend != "cpu" and not parsed:
         inputs.check_scores(maps, "cams")
-    counts, degenerate = run(maps, masks, parsed, edges, size, summed)
+    if grouped is None:
+        counts, degenerate = run(maps, masks, parsed, edges, size, summed)
+    else:
+
+        def run_some(members: np.ndarray | None, is_summed: bool) -> Any:
+            some = (maps, masks) if members is None else (maps[members], masks[members])
+            return run(*some, parsed, edges, size, is_summed)
+
+        counts, degenerate = in_groups(run_some, backend, maps, *grouped, are_scores=not parsed, axis=1)
     kind = inputs.same_kind(cams)
     return kind(counts), kind(degenerate)
 

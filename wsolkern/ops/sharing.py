@@ -1,12 +1,19 @@
-"""From the boxes of levels to those of thresholds, of which many come to the same level.
+"""What several have in common: boxes of levels as those of thresholds, and the counts of several groups of maps.
 
-In: boxes by map and level. Out: boxes by map and threshold.
-Source: Choe et al., arXiv 2007.04178, section 4.2: a threshold is a fraction of a map's maximum level.
+In: boxes by map and level, the group of each map. Out: boxes by map and threshold, counts by group.
+Source: Choe et al., arXiv 2007.04178, section 4.2: a threshold is a fraction of a map's maximum level, so that many
+come to the same level.
 """
 
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+from wsolkern.errors import ArgumentError
+from wsolkern.ops import inputs
+from wsolkern.ops.inputs import Array
 
 
 def per_threshold(
@@ -23,3 +30,44 @@ def per_threshold(
         per_level = {level: boxes[begins[level] : end[level]] for level in set(levels)}
         result.append([per_level[level] for level in levels])
     return result
+
+
+def in_groups(
+    run: Callable[[np.ndarray | None, bool], tuple[Any, Any]],
+    backend: str,
+    maps: Any,  # [N, h, w]
+    groups: Array,  # [N]
+    num_groups: int,
+    *,
+    are_scores: bool,
+    axis: int,
+) -> tuple[Any, Any]:  # counts with an axis G before all others, bool [M, N]
+    """The counts of each group: on a host the maps of one after the other; a device sums what it finds of all.
+
+    Args:
+        run: Given which maps, bool [N] or None for all, and whether to sum over them: counts, and which are degenerate.
+        backend, maps, groups, num_groups: As the operation has them.
+        are_scores: Whether the maps are score maps.
+        axis: The maps' axis of counts that are not summed.
+    """
+    groups = inputs.check_integers("groups", groups, len(maps))
+    if backend == "cuda":  # which is not waited for
+        on_device = inputs.to_device(groups, maps.device)
+        each, degenerate = run(None, False)
+        shape = [1] * each.ndim
+        shape[axis] = len(maps)
+        sums = [(each * (on_device == g).view(shape)).sum(axis) for g in range(num_groups)]
+        return sys.modules["torch"].stack(sums), degenerate
+    groups = inputs.on_host(groups, "groups")
+    if wrong := [each for each in groups.tolist() if not 0 <= each < num_groups]:
+        raise ArgumentError("groups", f"expected integers in [0, {num_groups}), found {wrong[0]}")
+    counts, degenerate = [], None
+    for g in range(num_groups):
+        members = groups == g
+        with inputs.naming_scores(maps, "cams", are_scores=are_scores):  # by their place among all maps
+            counted, found = run(None if members.all() else members, True)
+        counts.append(counted)
+        if degenerate is None:
+            degenerate = np.zeros((len(found), len(maps)), bool)
+        degenerate[:, members] = found
+    return np.stack(counts), degenerate
