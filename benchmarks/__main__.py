@@ -1,4 +1,4 @@
-"""`python -m benchmarks` is `python -m benchmarks.cpu`; other subjects: gpu, store, extraction, torch_metrics.
+"""`python -m benchmarks` is `python -m benchmarks.cpu`; other subjects: gpu, store, scale, extraction, torch_metrics.
 
 In: the options of benchmarks/cpu.py. Out: its table.
 Source: none.
