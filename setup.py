@@ -118,6 +118,7 @@ class ReproducibleSdist(sdist):
             return member
 
         name, folder = f"{base_name}.tar.gz", Path(root_dir or ".")
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
         with (
             open(name, "wb") as file,
             gzip.GzipFile("", "wb", mtime=int(epoch), fileobj=file) as packed,

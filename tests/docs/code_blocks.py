@@ -36,7 +36,18 @@ _FENCE = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 # Programs of contributors: that they are written as they are called is all that is looked at, and the files they name.
-_OTHERS = {"ruff", "clang-format", "pytest", "pre-commit", "mkdocs", "sudo"}
+_OTHERS = {
+    "ruff",
+    "clang-format",
+    "pytest",
+    "pre-commit",
+    "mkdocs",
+    "sudo",
+    "cibuildwheel",
+    "auditwheel",
+    "sha256sum",
+    "pyproject-build",
+}
 
 
 class BrokenBlock(AssertionError):

@@ -1,0 +1,96 @@
+"""What the archives hold, that they can be made again byte for byte, and what is said where there is no compiler.
+
+In: the checkout's files in two folders. Out: an sdist and a wheel of each.
+Source: https://reproducible-builds.org/docs/source-date-epoch.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCES = ("csrc", "wsolkern", "setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md")
+EPOCH = "1700000000"
+
+
+def copy(folder: Path) -> Path:
+    """The sources in another folder, without what was built there."""
+    pytest.importorskip("pybind11")
+    pytest.importorskip("setuptools")
+    for name in (*SOURCES, "constraints.txt"):
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+def setup(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "setup.py", "-q", *arguments]
+    own = {"WSOLKERN_CUDA": "0", "SOURCE_DATE_EPOCH": EPOCH, **environment}
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env={**os.environ, **own})
+
+
+def built(folder: Path, command: str) -> Path:
+    """The one archive that a command makes."""
+    done = setup(folder, command)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (archive,) = (folder / "dist").iterdir()
+    return archive
+
+
+def test_without_a_compiler_one_message_says_what_to_install(tmp_path):
+    (tmp_path / "bin").mkdir()
+    folder = copy(tmp_path / "sources")
+    done = setup(folder, "build_ext", "--inplace", PATH=str(tmp_path / "bin"), CXX="")
+    assert done.returncode and "Traceback" not in done.stderr and not list(folder.rglob("*.so"))
+    assert "found no C++ compiler (CXX, c++, g++ or clang++)" in done.stderr
+    for system in ("Debian", "Fedora", "Alpine", "conda", "macOS"):
+        assert system in done.stderr
+    done = setup(folder, "build_ext", "--inplace", CXX="no-such-compiler")
+    assert done.returncode and "found no C++ compiler (CXX=no-such-compiler)" in done.stderr
+
+
+def test_windows_is_refused_by_name(tmp_path):
+    folder = copy(tmp_path / "sources")
+    code = "import sys, runpy, setuptools; sys.platform = 'win32'; runpy.run_path('setup.py', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+    assert done.returncode and "on Windows use it in WSL" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_an_sdist_has_all_that_is_built_and_is_the_same_made_elsewhere(tmp_path):
+    first, second = (built(copy(tmp_path / name), "sdist") for name in ("one", "another folder"))
+    assert first.read_bytes() == second.read_bytes()
+    with tarfile.open(first) as archive:
+        members = archive.getmembers()
+    assert {member.mtime for member in members} == {int(EPOCH)} and {member.uid for member in members} == {0}
+    found = {Path(*Path(member.name).parts[1:]) for member in members if member.isfile()}
+    sources = {
+        path.relative_to(ROOT) for path in (ROOT / "csrc").rglob("*") if path.suffix in (".h", ".cpp", ".cu")
+    } | {path.relative_to(ROOT) for path in (ROOT / "wsolkern").rglob("*.py")}
+    assert sources | {Path("setup.py"), Path("pyproject.toml"), Path("constraints.txt")} <= found
+    assert not [path for path in found if path.suffix == ".so" or path.parts[0] == "tests"]
+
+
+@pytest.mark.slow
+def test_a_wheel_has_the_cores_and_is_the_same_made_elsewhere(tmp_path):
+    folders = [copy(tmp_path / name) for name in ("one", "another folder")]
+    if setup(folders[0], "bdist_wheel", "--help").returncode:
+        pytest.skip("setuptools makes wheels from 70.1 on, or with the package wheel")
+    first, second = (built(folder, "bdist_wheel") for folder in folders)
+    assert first.read_bytes() == second.read_bytes()
+    assert first.stat().st_size < 5_000_000
+    with zipfile.ZipFile(first) as archive:
+        names = archive.namelist()
+        cores = {name: archive.read(name) for name in names if name.endswith(".so")}
+    assert any(name.startswith("wsolkern/_native_generic.") for name in cores)
+    assert not [name for name, content in cores.items() if os.fsencode(tmp_path) in content]
+    assert {"wsolkern/py.typed", "wsolkern/demo/photographs.json", "wsolkern/studies/kim2021.csv"} <= set(names)
+    assert {name.split("/")[0].removesuffix(".dist-info").split("-")[0] for name in names} == {"wsolkern"}
