@@ -99,7 +99,7 @@ def test_options_that_pages_name_are_there():
     """Of some command or program: those in code spans, which no test runs."""
     known = {name for params in COMMANDS.values() for each in params for name in [*each.opts, *each.secondary_opts]}
     known |= {"--help", "--version", "--install-completion"}
-    for module in ("wsolkern.compat.evaluation", "benchmarks.fuzz"):
+    for module in ("wsolkern.compat.evaluation", "benchmarks.fuzz", "benchmarks.determinism"):
         asked = [sys.executable, "-m", module, "--help"]
         printed = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True).stdout
         known |= set(re.findall(r"--[\w-]+", printed))
