@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import zipfile
 from pathlib import Path
@@ -79,18 +80,46 @@ def test_an_sdist_has_all_that_is_built_and_is_the_same_made_elsewhere(tmp_path)
     assert not [path for path in found if path.suffix == ".so" or path.parts[0] == "tests"]
 
 
-@pytest.mark.slow
-def test_a_wheel_has_the_cores_and_is_the_same_made_elsewhere(tmp_path):
-    folders = [copy(tmp_path / name) for name in ("one", "another folder")]
-    if setup(folders[0], "bdist_wheel", "--help").returncode:
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """One for this interpreter."""
+    folder = copy(tmp_path_factory.mktemp("one") / "sources")
+    if setup(folder, "bdist_wheel", "--help").returncode:
         pytest.skip("setuptools makes wheels from 70.1 on, or with the package wheel")
-    first, second = (built(folder, "bdist_wheel") for folder in folders)
-    assert first.read_bytes() == second.read_bytes()
-    assert first.stat().st_size < 5_000_000
-    with zipfile.ZipFile(first) as archive:
+    return built(folder, "bdist_wheel")
+
+
+@pytest.mark.slow
+def test_a_wheel_has_the_cores_and_is_the_same_made_elsewhere(wheel, tmp_path):
+    second = built(copy(tmp_path / "another folder"), "bdist_wheel")
+    assert wheel.read_bytes() == second.read_bytes()
+    assert wheel.stat().st_size < 5_000_000
+    with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
         cores = {name: archive.read(name) for name in names if name.endswith(".so")}
     assert any(name.startswith("wsolkern/_native_generic.") for name in cores)
-    assert not [name for name, content in cores.items() if os.fsencode(tmp_path) in content]
-    assert {"wsolkern/py.typed", "wsolkern/demo/photographs.json", "wsolkern/studies/kim2021.csv"} <= set(names)
+    for folder in (tmp_path, wheel.parents[1]):
+        assert not [name for name, content in cores.items() if os.fsencode(folder) in content]
+    data = {"py.typed", "demo/photographs.json", "studies/kim2021.csv", "report/page/engine.js"}
+    assert {f"wsolkern/{each}" for each in data} <= set(names)
     assert {name.split("/")[0].removesuffix(".dist-info").split("-")[0] for name in names} == {"wsolkern"}
+
+
+@pytest.mark.slow
+def test_a_wheel_runs_where_there_is_no_compiler(wheel, tmp_path):
+    environment = tmp_path / "environment"
+    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+    python = environment / "bin" / "python"
+    alone = {"PATH": str(python.parent), "HOME": str(tmp_path)}
+    install = [python, "-m", "pip", "install", "-q", "--no-deps", "--no-index", wheel]
+    subprocess.run(install, env=alone, check=True, timeout=300)
+    packages = sysconfig.get_paths(vars={"base": str(environment)})["purelib"]
+    others = [each for each in sys.path if each.endswith("site-packages")]  # what wsolkern needs, from where it is
+    Path(packages, "others.pth").write_text("\n".join(others))
+    how = {"env": alone, "capture_output": True, "text": True, "cwd": tmp_path, "timeout": 300}
+    code = "import wsolkern; from wsolkern.ops import backends; print(wsolkern.__file__, backends.runnable_isas())"
+    done = subprocess.run([python, "-I", "-c", code], **how)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(environment)) and "generic" in done.stdout
+    done = subprocess.run([python.parent / "wsolkern", "doctor"], **how)
+    assert done.returncode == 0 and str(environment) in done.stdout.replace("\n", ""), done.stdout
