@@ -24,10 +24,10 @@ from setuptools.errors import CompileError
 
 # No contraction into fused multiply-adds: results equal the published float64 arithmetic to the bit.
 COMMON = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-Wall", "-Wextra", "-pthread"]
-# WSOLKERN_SANITIZE=address,undefined builds a core that checks itself and stops at the first error.
 # No folder of this computer and no symbol that nobody calls is in the modules.
 COMMON += [f"-ffile-prefix-map={folder}=." for folder in (os.getcwd(), pybind11.get_include())]
 LINK = ["-pthread", "-Wl,-x" if sys.platform == "darwin" else "-Wl,-s"]
+# WSOLKERN_SANITIZE=address,undefined builds a core that checks itself and stops at the first error.
 SANITIZE = []
 if os.environ.get("WSOLKERN_SANITIZE"):
     SANITIZE = [f"-fsanitize={os.environ['WSOLKERN_SANITIZE']}", "-fno-sanitize-recover=all", "-O1", "-g"]

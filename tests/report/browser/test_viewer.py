@@ -108,6 +108,26 @@ def test_the_percentile_is_continuous(opened, cams, report):
         assert label == f"IoU over the threshold under {name}: highest {ious.max():.3f} at {best:.3f}"
 
 
+def test_what_is_said_of_an_image_follows_the_controls(opened, cams):
+    page = opened(
+        render(page_of({"CAM": cams}, truths_of(NUM, np.random.default_rng(4)), ["minmax", "ivr:0.3+pas:0.97"]))
+    )
+    page.locator('#grid .cell[data-image="2"] button').click()
+    assert page.locator("#image-facts").inner_text().split(" · ")[-1] in ("correct", "other")
+    page.locator("#kind").select_option("max")  # which is not listed: nothing is known of its errors
+    assert page.locator("#image-facts").inner_text().split(" · ")[-1] == "class 2"
+    page.locator("#marks").get_by_role("button", name="ivr:0.3+pas:0.97", exact=True).click()
+    assert page.locator("#kind").input_value() == "ivr+pas"
+    page.locator("#percentile").evaluate(
+        "(slider) => { slider.value = 0.4; slider.dispatchEvent(new Event('input')); }"
+    )
+    panel = page.locator("#panels .panel").first
+    place = int(page.locator("#threshold").input_value())
+    expected = threshold_boxes(normalize(cams[2:3], "ivr:0.4+pas:0.97", SIZE), [DEFAULT_THRESHOLDS[place]])[0][0]
+    boxes = np.reshape(json.loads(panel.get_attribute("data-boxes")), (-1, 4))
+    assert sorted(map(tuple, boxes.tolist())) == sorted(map(tuple, expected.tolist()))
+
+
 def test_filters_and_orders(opened, report, keep_picture):
     page = opened(render(report), height=3000)
     view = {name: each for name, each in zip(NORMALIZATIONS, report.runs[0].views, strict=True)}
@@ -157,6 +177,13 @@ def test_two_runs_side_by_side(opened, compared, keep_picture):
         maps = np.stack(each.maps)
         slide(page, 250)
         check_figures(page, maps, compared, image, "minmax", 250, run)
+    page.locator("#kind").select_option("ivr")
+    page.locator("#percentile").evaluate(
+        "(slider) => { slider.value = 0.4321; slider.dispatchEvent(new Event('input')); }"
+    )
+    for run, each in enumerate(compared.runs):  # curves of both from the worker
+        page.locator("#panels .curve").nth(run).locator("path").wait_for(state="attached", timeout=30_000)
+        check_figures(page, np.stack(each.maps), compared, image, "ivr:0.4321", 250, run)
     page.set_viewport_size({"width": 1280, "height": 900})
     keep_picture(page, "compare")
 

@@ -18,7 +18,7 @@ from wsolkern.report.page.values import Page, Run, View
 def to_json(page: Page) -> str:
     """The page's data, without its sections; "<" is escaped, so that no text ends the element."""
     truths = [np.asarray(each, np.int32).reshape(-1, 4) for each in page.truths]
-    data = {
+    data: dict[str, Any] = {
         "size": list(page.size),
         "thresholds": pack(page.thresholds, "f8"),
         "iouThresholds": [float(each) for each in page.iou_thresholds],
@@ -29,7 +29,7 @@ def to_json(page: Page) -> str:
         "imageSizes": pack(page.image_sizes, "i4"),
         "numTruths": pack([len(each) for each in truths], "i4"),
         "truths": pack(np.concatenate(truths), "i4"),
-        "thumbnails": page.thumbnails and [each and base64.b64encode(each).decode() for each in page.thumbnails],
+        "thumbnails": _pictures(page.thumbnails),
         "links": page.links and list(page.links),
         "runs": [_run(each) for each in page.runs],
     }
@@ -50,6 +50,12 @@ def change_points(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
     begins = np.ones(curves.shape, bool)
     begins[:, 1:] = curves[:, 1:] != curves[:, :-1]
     return begins.sum(1), np.nonzero(begins)[1], curves[begins]
+
+
+def _pictures(pictures: Sequence[bytes | None] | None) -> list[str | None] | None:
+    if pictures is None:
+        return None
+    return [None if each is None else base64.b64encode(each).decode() for each in pictures]
 
 
 def _run(run: Run) -> dict[str, Any]:

@@ -127,7 +127,7 @@
   byId("listed").append(...data.normalizations.map((name, at) => option(String(at), name)));
   const choices = runs.flatMap((run, r) => data.normalizations.map((name, m) => option(`${r},${m}`, runs.length > 1 ? `${run.name}, ${name}` : name)));
   for (const id of ["right", "wrong"]) byId(id).append(option("", "any"), ...choices.map((each) => each.cloneNode(true)));
-  const errorNames = runs[0].views[0] && runs[0].views[0].errors ? [...new Set(runs.flatMap((run) => run.views.flatMap((view) => view.errors.names)))].sort() : [];
+  const errorNames = [...new Set(runs.flatMap((run) => run.views.flatMap((view) => (view.errors ? view.errors.names : []))))].sort();
   byId("error").append(option("", "any"), ...errorNames.map((name) => option(name)));
 
   function choose() {
@@ -242,6 +242,7 @@
   let place = 0; // which of the shown images it is
   let panels = []; // one a run
   let normalization = data.normalizations[0];
+  let divisorPercentile = 0.9; // of PaS beside IVR
   const imageAt = () => shown[place];
   const listedAt = () => data.normalizations.indexOf(normalization);
   const threshold = () => thresholds[Number(byId("threshold").value)];
@@ -270,7 +271,6 @@
         return;
       }
       const key = numQuestions++;
-      waitingCurves.clear(); // what was asked before is of no interest any more
       waitingCurves.set(key, resolve);
       worker.postMessage({ key, height, width, thresholds, contours: data.contours, ...question });
     });
@@ -324,9 +324,20 @@
     for (const end of ["x1", "x2"]) panel.cursor.setAttribute(end, 1000 * threshold());
   }
 
+  function tellFacts(image) {
+    const facts = [`${place + 1} of ${shown.length}`, `${imageSizes[2 * image + 1]} × ${imageSizes[2 * image]} pixels`];
+    if (classes) facts.push(classes.at(image));
+    for (const run of runs) if (run.predicted) facts.push(`predicted${runs.length > 1 ? ` by ${run.name}` : ""}: ${run.predicted.at(image) || "not known"}`);
+    const view = listedAt();
+    if (view >= 0) for (const run of runs) if (run.views[view].errors) facts.push(run.views[view].errors.at(image));
+    byId("image-facts").textContent = facts.join(" · ");
+  }
+
   // New map or normalization: levels, overlay and curve.
   function renew() {
     const image = imageAt();
+    waitingCurves.clear(); // what was asked before is of no interest any more
+    tellFacts(image);
     for (const panel of panels) {
       panel.score = wsolkern.normalized(panel.prepared, normalization, panel.run.areScoreMaps);
       paint(panel.overlay, panel.score.levels, width, height, panel.picture.hidden ? 1 : 0.55);
@@ -372,12 +383,6 @@
   function showImage() {
     const image = imageAt();
     byId("image-title").textContent = data.ids[image];
-    const facts = [`${place + 1} of ${shown.length}`, `${imageSizes[2 * image + 1]} × ${imageSizes[2 * image]} pixels`];
-    if (classes) facts.push(classes.at(image));
-    for (const run of runs) if (run.predicted) facts.push(`predicted${runs.length > 1 ? ` by ${run.name}` : ""}: ${run.predicted.at(image) || "not known"}`);
-    const view = listedAt();
-    if (view >= 0) for (const run of runs) if (run.views[view].errors) facts.push(run.views[view].errors.at(image));
-    byId("image-facts").textContent = facts.join(" · ");
     for (const panel of panels) {
       const { values, h, w } = rawMap(panel.run, image);
       panel.prepared = wsolkern.prepare(values, h, w, height, width);
@@ -394,8 +399,10 @@
     normalization = name;
     if (!data.runs[0].areScoreMaps) {
       const { name: kind, ivr, pas } = wsolkern.parseNormalization(name);
-      byId("kind").value = kind;
+      byId("kind").value = ivr !== null && pas !== null ? "ivr+pas" : kind;
+      if (ivr !== null && pas !== null) divisorPercentile = pas;
       const percentile = ivr === null ? pas : ivr;
+      byId("percentile").max = Math.max(0.95, percentile === null ? 0 : percentile); // a listed one may be above
       byId("percentile").disabled = percentile === null;
       if (percentile !== null) byId("percentile").value = percentile;
       byId("percentile-value").textContent = percentile === null ? "" : String(percentile);
@@ -438,7 +445,7 @@
   function fromControls() {
     const kind = byId("kind").value;
     const percentile = byId("percentile").value;
-    const name = kind === "ivr" || kind === "pas" ? `${kind}:${Number(percentile)}` : kind;
+    const name = { minmax: kind, max: kind, "ivr+pas": `ivr:${Number(percentile)}+pas:${divisorPercentile}` }[kind] || `${kind}:${Number(percentile)}`;
     setNormalization(name);
     renew();
   }
