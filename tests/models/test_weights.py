@@ -5,6 +5,7 @@ Source: what torch, Lightning, timm, torch.compile, MoCo and DETR write.
 """
 
 import argparse
+import io
 import os
 import zipfile
 from pathlib import Path
@@ -248,3 +249,13 @@ def test_a_torchscript_archive(tmp_path):
     follow(str(caught.value)[str(caught.value).index("import ") :], tmp_path)
     model = load_model("test_weights:network", {"seed": 7}, tmp_path / "weights.pth").model
     assert torch.equal(model[0].weight, state()["0.weight"])
+
+
+def test_an_archive_with_a_name_that_is_no_text_is_refused_by_its_own_name(tmp_path):
+    file = io.BytesIO()
+    torch.save({"fc.weight": torch.zeros(2, 3)}, file)
+    content = file.getvalue()
+    place = content.rindex(b"/data.pkl")  # in the archive's table of contents, where names are marked as UTF-8
+    (tmp_path / "w.pth").write_bytes(content[:place] + b"/dat\xa2.pkl" + content[place + 9 :])
+    with pytest.raises(ValueError, match=r"w\.pth: no checkpoint of tensors and plain containers"):
+        read_file(tmp_path / "w.pth")

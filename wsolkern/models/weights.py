@@ -6,7 +6,6 @@ Source: none; the wrappings are those of torch, Lightning, timm, torch.compile a
 
 import io
 import os
-import pickle
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -311,7 +310,7 @@ def _advice(path: str | os.PathLike, content: bytes, error: Exception) -> str:
                 names = ", ".join(archive.namelist()[:_NUM_LISTED])
             if not _has_member(content, "data.pkl"):
                 return f"it is a zip archive of other files ({names}); unpack it first"
-        except zipfile.BadZipFile:
+        except Exception:  # whatever damage makes zipfile raise
             return f"{_cut(content)}: {reason}"
     elif isinstance(error, EOFError) or "unexpected EOF" in str(error) or "truncated" in str(error):
         return f"{_cut(content)}: {reason}"
@@ -338,7 +337,7 @@ def _classes(content: bytes, message: str) -> list[str]:
                     found.append(".".join(strings[-2:]))
                 elif isinstance(argument, str):
                     strings.append(argument)
-    except (StopIteration, ValueError, KeyError, IndexError, zipfile.BadZipFile, pickle.UnpicklingError):
+    except Exception:  # whatever damage makes zipfile or the pickle's reader raise
         pass
     return list(dict.fromkeys(each for each in found if not _LOADED.match(each)))
 
@@ -351,7 +350,7 @@ def _has_member(content: bytes, name: str) -> bool:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             return any(each.split("/")[-1] == name for each in archive.namelist())
-    except zipfile.BadZipFile:
+    except Exception:  # whatever damage makes zipfile raise, names that are no text among it
         return False
 
 
