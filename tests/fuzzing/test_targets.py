@@ -41,7 +41,7 @@ def damaged(content: bytes, draws: random.Random) -> bytes:
     )
 
 
-@pytest.mark.parametrize("num", slow_but([6], [6, 200]))
+@pytest.mark.parametrize("num", slow_but([6], [6, 40]))
 @pytest.mark.filterwarnings("ignore")
 def test_damage_is_refused_by_name(target, tmp_path, num, draws):
     seeds = target.seeds()
