@@ -246,7 +246,13 @@ const wsolkern = (() => {
     });
   }
 
-  return { taps, resize, parseNormalization, affine, levels, prepare, normalized, levelOf, contourBoxes, iou, nearest, curve };
+  // The curve of a raw map, from the beginning: what is asked of a worker.
+  function curveOf({ values, h, w, height, width, normalization, areScoreMaps, thresholds, truths, contours }) {
+    const score = normalized(prepare(values, h, w, height, width), normalization, areScoreMaps);
+    return curve(score, thresholds, truths, contours);
+  }
+
+  return { curveOf, taps, resize, parseNormalization, affine, levels, prepare, normalized, levelOf, contourBoxes, iou, nearest, curve };
 })();
 
 if (typeof module !== "undefined") module.exports = wsolkern;

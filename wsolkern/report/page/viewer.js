@@ -64,9 +64,10 @@
   const classes = await namesOf(data.classes);
   const runs = [];
   for (const each of data.runs) runs.push(await readRun(each));
-  const truthsOf = (image) => truths.subarray(4 * truthStarts[image], 4 * truthStarts[image + 1]);
+  // Copies, since what is sent to a worker takes all of its buffer along.
+  const truthsOf = (image) => truths.slice(4 * truthStarts[image], 4 * truthStarts[image + 1]);
   const rawMap = (run, image) => ({
-    values: run.maps.subarray(run.starts[image], run.starts[image + 1]),
+    values: run.maps.slice(run.starts[image], run.starts[image + 1]),
     h: run.shapes[2 * image],
     w: run.shapes[2 * image + 1],
   });
@@ -100,8 +101,7 @@
 
   function paintRaw(canvas, run, image) {
     const { values, h, w } = rawMap(run, image);
-    const scale = wsolkern.affine(Float64Array.from(values).sort(), { name: "minmax", ivr: null, pas: null });
-    paint(canvas, wsolkern.levels(values, scale), w, h);
+    paint(canvas, wsolkern.normalized(wsolkern.prepare(values, h, w, h, w), "minmax").levels, w, h);
   }
 
   const SVG = "http://www.w3.org/2000/svg";
@@ -251,7 +251,7 @@
   const waitingCurves = new Map();
   let worker = null;
   try {
-    const answer = "onmessage = ({ data: q }) => { const p = wsolkern.normalized(wsolkern.prepare(q.values, q.h, q.w, q.height, q.width), q.normalization, q.areScoreMaps); postMessage({ key: q.key, curve: wsolkern.curve(p, q.thresholds, q.truths, q.contours) }); };";
+    const answer = "onmessage = ({ data: { key, question } }) => postMessage({ key, curve: wsolkern.curveOf(question) });";
     worker = new Worker(URL.createObjectURL(new Blob([byId("engine").textContent, answer], { type: "text/javascript" })));
     worker.onmessage = ({ data: { key, curve } }) => {
       const found = waitingCurves.get(key);
@@ -265,14 +265,12 @@
   const askCurve = (question) =>
     new Promise((resolve) => {
       if (worker === null) {
-        const prepared = wsolkern.prepare(question.values, question.h, question.w, height, width);
-        const score = wsolkern.normalized(prepared, question.normalization, question.areScoreMaps);
-        resolve(wsolkern.curve(score, thresholds, question.truths, data.contours));
+        resolve(wsolkern.curveOf(question));
         return;
       }
       const key = numQuestions++;
       waitingCurves.set(key, resolve);
-      worker.postMessage({ key, height, width, thresholds, contours: data.contours, ...question });
+      worker.postMessage({ key, question });
     });
 
   function listedCurve(run, view, image) {
@@ -349,7 +347,8 @@
         panel.cursor = null;
         const asked = `${image} ${normalization}`;
         panel.asked = asked;
-        const question = { ...rawMap(panel.run, image), normalization, areScoreMaps: panel.run.areScoreMaps, truths: truthsOf(image) };
+        const how = { height, width, thresholds, contours: data.contours, areScoreMaps: panel.run.areScoreMaps };
+        const question = { ...rawMap(panel.run, image), ...how, normalization, truths: truthsOf(image) };
         askCurve(question).then((curve) => { if (panel.asked === asked && `${imageAt()} ${normalization}` === asked) drawCurve(panel, curve); });
       }
     }
