@@ -11,6 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from wsolkern import machine
 from wsolkern.datasets.folders import path_below
 from wsolkern.datasets.pixels import read_rgb
 from wsolkern.errors import DatasetError
@@ -75,7 +76,7 @@ def thumbnails(
         return content.getvalue()
 
     found: list[bytes | None] = []
-    with readers(os.cpu_count() or 1, "wsolkern-thumbnails") as pool:
+    with readers(machine.num_cores(), "wsolkern-thumbnails") as pool:
         for start in range(0, len(image_ids), _NUM_AT_ONCE):
             found += pool.map(one, image_ids[start : start + _NUM_AT_ONCE])
             if progress is not None:

@@ -253,8 +253,9 @@ def reports_of(
         raise ArgumentError("thresholds", "expected each once, found some twice")
     evaluator_for(split, every, mask_root=mask_root, **how)
     _check_names(class_names, split)
-    for each in maps:  # what is wrong with the second is said before the first is counted
-        _, store = about_maps(each, "", nwc)
+    stores = [about_maps(each, "", nwc)[1] for each in maps]
+    # What is wrong with the second is said before the first is counted.
+    for each, store in zip(maps, stores, strict=True):
         if store is not None:
             check_kind(each, store.manifest.content, listed is None)
             store.check_split(split)
@@ -265,20 +266,16 @@ def reports_of(
     kinds = ("size", "class")[: 1 + bool(split.class_labels)]
     groups = {by: grouping(by, evaluator, split, progress) for by in kinds}
 
-    def look_at(each: str | os.PathLike[str]) -> tuple[Look, CamStore | None]:
-        _, store = about_maps(each, "", nwc)
-        predicted = {} if store is None else store.predicted_classes(split.image_ids)
-        about: dict[str, Any] = {"contours": contours, "labels": split.class_labels, "predicted": predicted}
-        return Look(protocol, evaluator.truth, split.image_ids, groups=groups, **about), store
-
     names = [os.path.basename(os.path.realpath(each)) for each in maps]
     if len(set(names)) < len(names):
         names = [os.fspath(each) for each in maps]
     resampled: dict[str, Any] = {"num_resamples": num_resamples, "seed": seed, "confidence": confidence}
     looks, runs = [], []
-    for each, name in zip(maps, names, strict=True):
+    for each, store, name in zip(maps, stores, names, strict=True):
         tell = progress if progress is None or len(maps) == 1 else _named(progress, name)
-        look, store = look_at(each)
+        predicted = {} if store is None else store.predicted_classes(split.image_ids)
+        shown: dict[str, Any] = {"contours": contours, "labels": split.class_labels, "predicted": predicted}
+        look = Look(protocol, evaluator.truth, split.image_ids, groups=groups, **shown)
         evaluation = (
             evaluate(each, split, None, progress=tell, **given, **how)
             if every is None
