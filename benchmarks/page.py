@@ -69,6 +69,16 @@ SCROLL = """async (frames) => {
 }"""
 
 
+def chromium() -> str | None:
+    """Where the browser is; None if there is none."""
+    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def launch(driver: Any, path: str) -> Any:
+    """The browser without a window. For root it starts only without its sandbox; it opens files that were made here."""
+    return driver.chromium.launch(executable_path=path, args=["--no-sandbox"] if os.geteuid() == 0 else [])
+
+
 def write_data(folder: Path, num: int, rng: np.random.Generator, *, with_images: bool) -> tuple[Path, Path, Path]:
     """A store of CAM-like maps, its split, and photographs of noise: the store, the metadata, the images."""
     store, metadata, images = folder / "store", folder / "metadata", folder / "images"
@@ -171,7 +181,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="which maps (default: %(default)s)")
     parser.add_argument("--save", action="store_true", help=f"write the numbers to {RESULTS.relative_to(harness.ROOT)}")
     arguments = parser.parse_args()
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    path = chromium()
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
@@ -181,8 +191,7 @@ def main() -> int:
         return 2
     console = Console(highlight=False)
     with sync_playwright() as driver:
-        flags = ["--no-sandbox"] if os.geteuid() == 0 else []
-        browser = driver.chromium.launch(executable_path=path, args=flags)
+        browser = launch(driver, path)
         machine = harness.describe() | {"browser": browser.version}
         try:
             page = browser.new_page()

@@ -120,3 +120,12 @@ def _thumbnail(number: int) -> bytes:
     file = io.BytesIO()
     small.save(file, "JPEG", quality=80)
     return file.getvalue()
+
+
+def slide(page: Any, name: str, value: float) -> None:
+    """Moves a slider of the viewer that is open in a browser, as a hand does; what follows of it is seen then."""
+    page.locator(f"#{name}").evaluate(
+        "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input', { bubbles: true })); }",
+        str(value),
+    )
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")

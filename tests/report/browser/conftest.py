@@ -5,7 +5,6 @@ Source: none.
 """
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,13 @@ SCREENSHOTS = os.environ.get("WSOLKERN_SCREENSHOTS")
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """Chromium, without a window."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    from benchmarks import page
+
+    path = page.chromium()
     if path is None:
         pytest.skip("there is no Chromium to open the page in")
     with playwright.sync_playwright() as driver:
-        # As root Chromium starts only without its sandbox; what it opens here is a file that the test wrote.
-        flags = ["--no-sandbox"] if os.geteuid() == 0 else []
-        opened = driver.chromium.launch(executable_path=path, args=flags)
+        opened = page.launch(driver, path)
         yield opened
         opened.close()
 

@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+from pages import slide
 from typer.testing import CliRunner
 
 from wsolkern import demo
@@ -65,10 +66,7 @@ def test_the_viewer_of_the_demo_says_what_the_engine_counts(opened, made, keep_p
     for m, name in enumerate(NAMES):
         page.locator("#marks").get_by_role("button", name=name, exact=True).click()
         for place in (0, 100, 250, 600):
-            page.locator("#threshold").evaluate(
-                "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input')); }", str(place)
-            )
-            page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+            slide(page, "threshold", place)
             panel = page.locator("#panels .panel").first
             assert float(panel.get_attribute("data-iou")) == ious[m, place]
             assert len(json.loads(panel.get_attribute("data-boxes"))) % 4 == 0

@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from pages import IOU_THRESHOLDS, NORMALIZATIONS, SIZE, cams_of, page_of, truths_of
+from pages import IOU_THRESHOLDS, NORMALIZATIONS, SIZE, cams_of, page_of, slide, truths_of
 
 from wsolkern.ops import DEFAULT_THRESHOLDS, box_ious, normalize, threshold_boxes
 from wsolkern.ops.boxes import ious_reference
@@ -42,15 +42,6 @@ def shown(page) -> list[int]:
     return [places[each] for each in sorted(places)]
 
 
-def slide(page, place: int) -> None:
-    """Moves the threshold's slider as a hand does."""
-    page.locator("#threshold").evaluate(
-        "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input', { bubbles: true })); }",
-        str(place),
-    )
-    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-
-
 def check_figures(page, cams, report: Page, image: int, name: str, place: int, run: int = 0) -> None:
     """What the panel of an image shows is what the operations give."""
     panel = page.locator("#panels .panel").nth(run)
@@ -81,11 +72,11 @@ def test_boxes_follow_the_slider_and_the_normalization(opened, cams, report, kee
             page.locator("#marks").get_by_role("button", name=name, exact=True).click()
             assert int(page.locator("#threshold").input_value()) == report.runs[0].views[m].chosen[1]
             for place in (0, 40, 333, 720, 999):
-                slide(page, place)
+                slide(page, "threshold", place)
                 check_figures(page, cams, report, image, name, place)
         page.keyboard.press("Escape")
     page.locator('#grid .cell[data-image="0"] button').click()
-    slide(page, 300)
+    slide(page, "threshold", 300)
     keep_picture(page, "large-light")
 
 
@@ -94,12 +85,10 @@ def test_the_percentile_is_continuous(opened, cams, report):
     page.locator('#grid .cell[data-image="2"] button').click()
     for kind, percentile in (("ivr", "0.4321"), ("pas", "0.0007"), ("ivr", "0"), ("ivr", "0.95"), ("pas", "0.8888")):
         page.locator("#kind").select_option(kind)
-        page.locator("#percentile").evaluate(
-            "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input')); }", percentile
-        )
+        slide(page, "percentile", percentile)
         name = f"{kind}:{percentile}"
         for place in (100, 500):
-            slide(page, place)
+            slide(page, "threshold", place)
             check_figures(page, cams, report, 2, name, place)
         page.wait_for_selector("#panels .curve path", state="attached", timeout=30_000)  # from the worker
         label = page.locator("#panels .curve").get_attribute("aria-label")
@@ -118,9 +107,7 @@ def test_what_is_said_of_an_image_follows_the_controls(opened, cams):
     assert page.locator("#image-facts").inner_text().split(" · ")[-1] == "class 2"
     page.locator("#marks").get_by_role("button", name="ivr:0.3+pas:0.97", exact=True).click()
     assert page.locator("#kind").input_value() == "ivr+pas"
-    page.locator("#percentile").evaluate(
-        "(slider) => { slider.value = 0.4; slider.dispatchEvent(new Event('input')); }"
-    )
+    slide(page, "percentile", 0.4)
     panel = page.locator("#panels .panel").first
     place = int(page.locator("#threshold").input_value())
     expected = threshold_boxes(normalize(cams[2:3], "ivr:0.4+pas:0.97", SIZE), [DEFAULT_THRESHOLDS[place]])[0][0]
@@ -175,12 +162,10 @@ def test_two_runs_side_by_side(opened, compared, keep_picture):
     page.locator("#grid .cell button").first.click()
     for run, each in enumerate(compared.runs):
         maps = np.stack(each.maps)
-        slide(page, 250)
+        slide(page, "threshold", 250)
         check_figures(page, maps, compared, image, "minmax", 250, run)
     page.locator("#kind").select_option("ivr")
-    page.locator("#percentile").evaluate(
-        "(slider) => { slider.value = 0.4321; slider.dispatchEvent(new Event('input')); }"
-    )
+    slide(page, "percentile", 0.4321)
     for run, each in enumerate(compared.runs):  # curves of both from the worker
         page.locator("#panels .curve").nth(run).locator("path").wait_for(state="attached", timeout=30_000)
         check_figures(page, np.stack(each.maps), compared, image, "ivr:0.4321", 250, run)
