@@ -26,12 +26,12 @@ from setuptools.errors import CompileError
 COMMON = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-Wall", "-Wextra", "-pthread"]
 # No folder of this computer and no symbol that nobody calls is in the modules.
 COMMON += [f"-ffile-prefix-map={folder}=." for folder in (os.getcwd(), pybind11.get_include())]
-LINK = ["-pthread", "-Wl,-x" if sys.platform == "darwin" else "-Wl,-s"]
 # WSOLKERN_SANITIZE=address,undefined builds a core that checks itself and stops at the first error.
 SANITIZE = []
 if os.environ.get("WSOLKERN_SANITIZE"):
     SANITIZE = [f"-fsanitize={os.environ['WSOLKERN_SANITIZE']}", "-fno-sanitize-recover=all", "-O1", "-g"]
-    LINK.remove("-Wl,-x" if sys.platform == "darwin" else "-Wl,-s")  # its messages name functions
+# What checks itself keeps its symbols: its messages name functions.
+LINK = ["-pthread", *(SANITIZE or ["-Wl,-x" if sys.platform == "darwin" else "-Wl,-s"])]
 FLAGS = {"generic": []}
 if platform.machine().lower() in ("x86_64", "amd64"):
     AVX2 = ["-mavx2", "-mbmi", "-mbmi2", "-mlzcnt", "-mpopcnt"]
@@ -188,7 +188,7 @@ def extension(isa: str) -> Pybind11Extension:
         define_macros=[("WSOLKERN_MODULE", name)],
         depends=HEADERS,
         extra_compile_args=COMMON + FLAGS[isa] + SANITIZE,
-        extra_link_args=LINK + SANITIZE,
+        extra_link_args=LINK,
     )
 
 
