@@ -5,7 +5,7 @@ Source: none.
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,9 @@ from wsolkern.studies.reporting import Report, compare, report
 class Widget:
     """A page, which a notebook shows in a frame."""
 
-    report: Report
+    report: Report = field(repr=False)
     """What it says, as values."""
-    html: str
+    html: str = field(repr=False)
     """The page, as it would be in a file."""
     height: int
     """Of the frame, in pixels."""
