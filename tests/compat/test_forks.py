@@ -487,6 +487,28 @@ class TestInstall:
         for name in set(MODULES) & sys.modules.keys():
             monkeypatch.delitem(sys.modules, name)
 
+    def test_all_in_one_module_of_another_name(self, tmp_path, monkeypatch, data):
+        project.known(monkeypatch)
+        text = "\n".join(project.FILES.values())
+        for each in MODULES:
+            text = text.replace(f"from {each} import", f"# {each}:")
+        folder = tmp_path / "dlib" / "metrics"
+        folder.mkdir(parents=True)
+        (folder / "wsol_metrics.py").write_text(text)
+        monkeypatch.syspath_prepend(tmp_path)
+        name, found = "dlib.metrics.wsol_metrics", []
+        for install in (None, wsolkern.compat.install):
+            monkeypatch.delitem(sys.modules, name, raising=False)
+            module = importlib.import_module(name)
+            done = install and install(name)
+            here = SimpleNamespace(data=data, folder=tmp_path, **dict.fromkeys(MODULES, module))
+            found.append([*boxes(here), *masks(here), *cams(here), *folder_of_maps(here)])
+        assert found[0] == found[1]
+        assert {each.replace("evaluation", name).replace("inference", name) for each in ALL} <= set(done.replaced)
+        assert not done.kept and not done.missing
+        for each in [each for each in sys.modules if each.partition(".")[0] == "dlib"]:
+            monkeypatch.delitem(sys.modules, each)
+
     def test_evaluators_of_other_modules_are_named(self, tmp_path, monkeypatch):
         (tmp_path / "my_evaluation.py").write_text("class BoxEvaluator:\n    pass\n")
         monkeypatch.syspath_prepend(tmp_path)
