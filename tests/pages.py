@@ -100,13 +100,11 @@ def _view(cams: np.ndarray, truths: Sequence[np.ndarray], name: str, thresholds:
     for of, each, truth in zip(boxes, found, truths, strict=True):
         for d, some in enumerate(each):
             of[d] = some[ious_reference(some, truth).max(1).argmax()]
-    best_at = curves.argmax(1)
     return View(
         chosen=chosen,
         boxes=boxes,
         ious=curves[:, chosen],
         best_ious=curves.max(1),
-        best_at=best_at,
         curves=curves.astype(np.float32),
         num_contours=np.array([len(each[1]) for each in found]),
         degenerate=affine(resize(cams, SIZE), name)[:, 0, 1] == 0,

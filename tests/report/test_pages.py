@@ -66,7 +66,7 @@ def test_views_are_what_was_looked_at(page, one):
     assert mine.name == "CUB-test" and not mine.are_score_maps and mine.predicted is None
     assert all(a is b for a, b in zip(mine.maps, looked.maps, strict=True))
     for m, view in enumerate(mine.views):
-        for name in ("chosen", "boxes", "ious", "best_ious", "best_at", "curves", "num_contours", "degenerate"):
+        for name in ("chosen", "boxes", "ious", "best_ious", "curves", "num_contours", "degenerate"):
             np.testing.assert_array_equal(getattr(view, name), getattr(looked, name)[m])
         assert view.errors == [CATEGORIES[each].replace("_", " ") for each in looked.errors[m]]
         assert np.shares_memory(view.curves, looked.curves)

@@ -135,7 +135,6 @@ def _run(report: "Report", run: "RunReport") -> Run:
             boxes=looked.boxes[m, rows],
             ious=looked.ious[m, rows],
             best_ious=looked.best_ious[m, rows],
-            best_at=looked.best_at[m, rows],
             curves=looked.curves[m, rows],
             num_contours=looked.num_contours[m, rows],
             degenerate=looked.degenerate[m, rows],

@@ -50,8 +50,6 @@ class Looked:
     """IoU at the chosen thresholds, float64 [M, N, D]: of the box with the nearest ground truth, or of the mask."""
     best_ious: np.ndarray
     """Best IoU over all thresholds, float64 [M, N]."""
-    best_at: np.ndarray
-    """The first threshold that reaches it, int64 [M, N], indices."""
     degenerate: np.ndarray
     """Whether the normalization leaves nothing of the map, bool [M, N]."""
     boxes: np.ndarray | None = None
@@ -125,7 +123,6 @@ class Look(Unsaved):
             "extremes": np.zeros((2, num_images)),
             "ious": np.zeros((*shape, num_deltas)),
             "best_ious": np.zeros(shape),
-            "best_at": np.zeros(shape, np.int64),
             "degenerate": np.zeros(shape, bool),
         }
         self._maps: list[np.ndarray] = []
@@ -194,7 +191,6 @@ class Look(Unsaved):
         return hits, {Metric.MAX_BOX_ACC: ious[0], Metric.MAX_BOX_ACC_V2: ious[1]}, {
             "ious": chosen_ious,
             "best_ious": mine.max(axis=2),
-            "best_at": mine.argmax(axis=2),
             "boxes": boxes,
             "num_contours": num_contours,
             "curves": mine,
@@ -227,7 +223,6 @@ class Look(Unsaved):
         return counted, {Metric.PXAP: counted}, {
             "ious": np.take_along_axis(ious, self._chosen[:, None], axis=2),
             "best_ious": ious.max(axis=2),
-            "best_at": ious.argmax(axis=2),
         }  # fmt: skip
 
     def looked(self) -> Looked:

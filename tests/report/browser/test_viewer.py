@@ -94,7 +94,28 @@ def test_the_percentile_is_continuous(opened, cams, report):
         label = page.locator("#panels .curve").get_attribute("aria-label")
         ious = box_ious(cams[2:3], [report.truths[2]], name, size=SIZE)[0, 0]
         best = DEFAULT_THRESHOLDS[ious.argmax()]
-        assert label == f"IoU over the threshold under {name}: highest {ious.max():.3f} at {best:.3f}"
+        best_iou = f"best IoU {ious.max():.4f} at threshold {best:.3f}"
+        assert label == f"IoU over the threshold under {name}: {best_iou}"
+        assert page.locator("#panels .best-iou").inner_text() == best_iou
+
+
+def test_curves_that_a_moving_slider_passes_are_not_computed(opened, report):
+    page = opened(render(report))
+    page.locator('#grid .cell[data-image="2"] button').click()
+    page.locator("#kind").select_option("ivr")
+    page.evaluate("""() => {
+      const post = Worker.prototype.postMessage;
+      window.asked = 0;
+      Worker.prototype.postMessage = function (...all) { window.asked++; return post.apply(this, all); };
+    }""")
+    page.locator("#percentile").evaluate("""(slider) => {
+      for (let at = 0; at < 30; at++) {
+        slider.value = 0.317 + at / 100;
+        slider.dispatchEvent(new Event("input", { bubbles: true }));
+      }
+    }""")
+    page.locator("#panels .curve[aria-label*='ivr:0.607:']").wait_for(state="attached", timeout=30_000)
+    assert page.evaluate("window.asked") <= 2  # the first, unless the worker was at work, and the last
 
 
 def test_what_is_said_of_an_image_follows_the_controls(opened, cams):

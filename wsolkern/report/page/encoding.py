@@ -78,7 +78,6 @@ def _view(view: View) -> dict[str, Any]:
         "boxes": pack(view.boxes, "i4"),
         "ious": pack(view.ious, "f8"),
         "bestIous": pack(view.best_ious, "f8"),
-        "bestAt": pack(view.best_at, "i4"),
         "numContours": pack(view.num_contours, "i4"),
         "degenerate": pack(view.degenerate, "u1"),
         "errors": _named(view.errors),

@@ -27,8 +27,6 @@ class View:
     """IoU of these boxes with the nearest ground truth, float64 [N, D]."""
     best_ious: np.ndarray
     """Best IoU over all thresholds, float64 [N]."""
-    best_at: np.ndarray
-    """The first threshold that reaches it, int64 [N], indices."""
     curves: np.ndarray
     """IoU of the nearest box at every threshold, float32 [N, T]: drawn, never compared."""
     num_contours: np.ndarray
@@ -103,7 +101,7 @@ class Page:
             if len(run.views) != len(self.normalizations):
                 raise ValueError(f"{run.name}: expected {len(self.normalizations)} views, found {len(run.views)}")
             for name, view in zip(self.normalizations, run.views, strict=True):
-                for part in ("boxes", "ious", "best_ious", "best_at", "curves", "num_contours", "degenerate", "errors"):
+                for part in ("boxes", "ious", "best_ious", "curves", "num_contours", "degenerate", "errors"):
                     parts[f"{part} of {run.name}, {name}"] = getattr(view, part)
                 if num and view.curves.shape[1] != num_thresholds:
                     found = view.curves.shape[1]

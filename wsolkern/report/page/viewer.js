@@ -35,7 +35,7 @@
 
   async function readView(packed) {
     const { num, begin, value } = packed.curves;
-    const names = ["boxes", "ious", "bestIous", "bestAt", "numContours", "degenerate"];
+    const names = ["boxes", "ious", "bestIous", "numContours", "degenerate"];
     const view = { chosen: packed.chosen, errors: await namesOf(packed.errors) };
     for (const name of names) view[name] = await unpack(packed[name]);
     view.curveStarts = startsOf(await unpack(num));
@@ -247,30 +247,31 @@
   const listedAt = () => data.normalizations.indexOf(normalization);
   const threshold = () => thresholds[Number(byId("threshold").value)];
 
-  // A worker computes curves of normalizations that did not come with the file; where there is none, the page does.
-  const waitingCurves = new Map();
+  // A worker computes curves of normalizations that did not come with the file; where there is none, the page does. Of
+  // the questions of a panel it has one at a time: while a slider moves, those between the first and the last are dropped.
+  const asked = new Map(); // panel's number -> {question, resolve}: what the worker is at, and what comes next
   let worker = null;
   try {
     const answer = "onmessage = ({ data: { key, question } }) => postMessage({ key, curve: wsolkern.curveOf(question) });";
     worker = new Worker(URL.createObjectURL(new Blob([byId("engine").textContent, answer], { type: "text/javascript" })));
     worker.onmessage = ({ data: { key, curve } }) => {
-      const found = waitingCurves.get(key);
-      waitingCurves.delete(key);
-      if (found) found(curve);
+      const { now, next } = asked.get(key);
+      asked.set(key, { now: next });
+      if (next) worker.postMessage({ key, question: next.question });
+      else now.resolve(curve);
     };
   } catch {
     worker = null;
   }
-  let numQuestions = 0;
-  const askCurve = (question) =>
+  const askCurve = (key, question) =>
     new Promise((resolve) => {
       if (worker === null) {
         resolve(wsolkern.curveOf(question));
         return;
       }
-      const key = numQuestions++;
-      waitingCurves.set(key, resolve);
-      worker.postMessage({ key, question });
+      const { now } = asked.get(key) || {};
+      asked.set(key, now ? { now, next: { question, resolve } } : { now: { question, resolve } });
+      if (!now) worker.postMessage({ key, question });
     });
 
   function listedCurve(run, view, image) {
@@ -283,6 +284,8 @@
     return curve;
   }
 
+  const heightOf = (iou) => 240 - 220 * iou; // in a curve 260 high
+
   function makePanel(run) {
     const figure = element("figure", { className: "panel" });
     const stage = element("div", { className: "stage" });
@@ -293,27 +296,30 @@
     const curve = drawn("svg", { viewBox: "0 0 1000 260", class: "curve", role: "img", preserveAspectRatio: "none" });
     const caption = element("figcaption");
     const list = element("details", {}, element("summary"), element("ol"));
-    const about = element("p", { className: "hint", textContent: "IoU (0 to 1) over the threshold (0 to 1); across: the IoU thresholds; dashed: the thresholds chosen for them" });
-    figure.append(element("h3", { textContent: run.name }), stage, caption, curve, about, list);
-    return { run, figure, stage, picture, overlay, boxes, curve, caption, list };
+    const best = element("p", { className: "best-iou" });
+    const ticks = [0, 0.25, 0.5, 0.75, 1].map((at) => element("span", { textContent: at }));
+    const levels = data.iouThresholds.map((iou) => element("span", { textContent: iou, style: `top: ${heightOf(iou) / 2.6}%` }));
+    const plot = element("div", { className: "plot" }, element("div", { className: "levels" }, ...levels), curve, element("div", { className: "ticks" }, ...ticks));
+    const about = element("p", { className: "hint", textContent: "IoU over the threshold; across: the IoU thresholds; dashed: the thresholds chosen for them" });
+    figure.append(element("h3", { textContent: run.name }), stage, caption, plot, best, about, list);
+    return { run, figure, stage, picture, overlay, boxes, curve, best, caption, list };
   }
 
   function drawCurve(panel, values) {
     const x = (t) => 1000 * t;
-    const y = (iou) => 240 - 220 * iou;
-    let path = "";
+        let path = "";
     values.forEach((iou, at) => {
       const next = at + 1 < values.length ? thresholds[at + 1] : 1;
-      path += `${at ? "L" : "M"}${x(thresholds[at])} ${y(iou)}L${x(next)} ${y(iou)}`;
+      path += `${at ? "L" : "M"}${x(thresholds[at])} ${heightOf(iou)}L${x(next)} ${heightOf(iou)}`;
     });
-    const lines = data.iouThresholds.map((iou) => drawn("line", { class: "level", x1: 0, x2: 1000, y1: y(iou), y2: y(iou) }));
+    const lines = data.iouThresholds.map((iou) => drawn("line", { class: "level", x1: 0, x2: 1000, y1: heightOf(iou), y2: heightOf(iou) }));
     const view = listedAt();
     const best = view < 0 ? [] : panel.run.views[view].chosen.map((at) => drawn("line", { class: "best", x1: x(thresholds[at]), x2: x(thresholds[at]), y1: 10, y2: 250 }));
     panel.cursor = drawn("line", { class: "cursor", y1: 0, y2: 260 });
     panel.curve.replaceChildren(...lines, ...best, drawn("path", { d: path }), panel.cursor);
-    panel.values = values;
     const highest = values.reduce((a, b) => Math.max(a, b), 0);
-    panel.curve.setAttribute("aria-label", `IoU over the threshold under ${normalization}: highest ${highest.toFixed(3)} at ${thresholds[values.indexOf(highest)].toFixed(3)}`);
+    panel.best.textContent = `best IoU ${highest.toFixed(4)} at threshold ${thresholds[values.indexOf(highest)].toFixed(3)}`;
+    panel.curve.setAttribute("aria-label", `IoU over the threshold under ${normalization}: ${panel.best.textContent}`);
     moveCursor(panel);
   }
 
@@ -334,7 +340,6 @@
   // New map or normalization: levels, overlay and curve.
   function renew() {
     const image = imageAt();
-    waitingCurves.clear(); // what was asked before is of no interest any more
     tellFacts(image);
     for (const panel of panels) {
       panel.score = wsolkern.normalized(panel.prepared, normalization, panel.run.areScoreMaps);
@@ -345,11 +350,11 @@
       } else {
         panel.curve.replaceChildren();
         panel.cursor = null;
-        const asked = `${image} ${normalization}`;
-        panel.asked = asked;
+        panel.best.textContent = "";
+        const about = `${image} ${normalization}`;
         const how = { height, width, thresholds, contours: data.contours, areScoreMaps: panel.run.areScoreMaps };
         const question = { ...rawMap(panel.run, image), ...how, normalization, truths: truthsOf(image) };
-        askCurve(question).then((curve) => { if (panel.asked === asked && `${imageAt()} ${normalization}` === asked) drawCurve(panel, curve); });
+        askCurve(panels.indexOf(panel), question).then((curve) => { if (`${imageAt()} ${normalization}` === about) drawCurve(panel, curve); });
       }
     }
     update();
