@@ -4,8 +4,10 @@ In: a generated folder of CAMs with metadata. Out: what the commands print and w
 Source: the Evaluator with the same rule is what they must equal.
 """
 
+import csv
 import json
 
+import box_rule_oracle as published
 import numpy as np
 import pytest
 from cases import smooth
@@ -16,6 +18,7 @@ from wsolkern import Evaluator, studies
 from wsolkern.box_rule import BoxRule
 from wsolkern.cli import app
 from wsolkern.datasets import load_metadata
+from wsolkern.datasets.metadata import original_boxes
 
 IDS = [f"{index}.jpg" for index in range(24)]
 SIZE = ("--size", "48", "--interval", "0.02")
@@ -102,8 +105,52 @@ def test_what_does_not_go_with_a_rule_is_said(there):
         studies.evaluate("cams", load_metadata("metadata"), box_rule="mine")
 
 
-@pytest.mark.parametrize("more", [["--per-image", "rows.csv"], ["--by", "size"]], ids=["rows", "groups"])
-def test_rows_and_groups_are_refused_for_other_rules(there, more):
+def test_rows_and_groups_are_of_the_rule(there):
     about = "evaluate", "--cams", "cams", "--metadata", "metadata", *SIZE
-    said = run(*about, "--box-rule", "sat", *more, code=2).output
-    assert "--box-rule: sat has no rows of images" in " ".join(said.split()) and not (there / "rows.csv").exists()
+    done = run(*about, "--box-rule", "ts-cam", "--per-image", "rows.csv", "--by", "size", "--json", "found.json")
+    found = json.loads((there / "found.json").read_text())
+    assert found["normalizations"] == evaluated(there, "minmax", "ts-cam") and "by size" in done.output
+    (row,) = found["normalizations"]
+    place, boxes = row["best_threshold"]["0.5"], load_metadata("metadata").resized_boxes((48, 48))
+    with open("rows.csv") as file:
+        rows = {each["image_id"]: each for each in csv.DictReader(file)}
+    for each in IDS:
+        box = published.ts_cam(np.load(f"cams/{each}.npy"), (48, 48), place)
+        assert box == tuple(int(rows[each][name]) for name in ("x0", "y0", "x1", "y1"))
+        assert float(rows[each]["iou"]) == published.iou(box, boxes[each][0].tolist(), 1)
+    assert sum(group["num_images"] for group in found["groups"]) == len(IDS)
+    verified = run("verify", "found.json").output
+    assert "per_image" in verified and "differs" not in verified
+    plain = json.loads(run(*about, "-n", "minmax", "--by", "size", "--json", "-").stdout)
+    assert plain["groups"] != found["groups"]
+
+
+def test_boxes_are_of_the_rule(there):
+    about = "boxes", "cams", "--metadata", "metadata", "--size", "48"
+    run(*about, "--box-rule", "ts-cam", "-n", "minmax", "--threshold", "0.3", "-o", "boxes.csv", "--json", "made.json")
+    assert json.loads((there / "made.json").read_text())["box_rule"] == BoxRule.parse("ts-cam").to_dict()
+    split, found = load_metadata("metadata"), {}
+    with open("boxes.csv") as file:
+        for row in csv.DictReader(file):
+            found[row["image_id"]] = [int(row[name]) for name in ("x0", "y0", "x1", "y1")]
+    for each in IDS:
+        box = np.array([published.ts_cam(np.load(f"cams/{each}.npy"), (48, 48), 0.3)]).clip(0, 47)
+        assert found[each] == original_boxes(box, np.array([split.image_sizes[each]]), (48, 48))[0].tolist()
+
+
+def test_selected_thresholds_are_of_their_rule(there):
+    for name, ids in (("val", IDS[:12]), ("test", IDS[12:])):
+        write_split(there / name, ids, size=(200, 150), box=lambda i: (2 * i, 20, 100 + 2 * i, 120))
+    picked = "--val", "cams", "--val-metadata", "val", "--test", "cams", "--test-metadata", "test"
+    run("select", *picked, *SIZE, "-n", "minmax", "--metric", "MaxBoxAcc", "--box-rule", "ts-cam",
+        "--num-bootstrap", 50, "--json", "chosen.json")  # fmt: skip
+    about = "boxes", "cams", "--metadata", "metadata", "--size", "48", "--selected", "chosen.json"
+    run(*about, "-o", "taken.csv", "--json", "taken.json")
+    assert json.loads((there / "taken.json").read_text())["box_rule"]["name"] == "ts-cam"
+    refused = " ".join(run(*about, "-o", "other.csv", "--box-rule", "sat", code=2).output.split())
+    assert "--box-rule: expected ts-cam, with which chosen.json was selected" in refused
+    evaluation = "evaluate", "--cams", "cams", "--metadata", "metadata", *SIZE, "--at", "chosen.json"
+    evaluation += ("--per-image", "rows.csv")
+    refused = " ".join(run(*evaluation, code=2).output.split())
+    assert "expected thresholds that were selected by box rule choe, found those by ts-cam" in refused
+    run(*evaluation, "--box-rule", "ts-cam")

@@ -7,6 +7,7 @@ Source: the definitions in docs/per-image.md, written a second time, without arr
 import math
 from fractions import Fraction
 
+import box_rule_oracle as published
 import numpy as np
 import pytest
 from cases import cams_of_one_size
@@ -474,6 +475,57 @@ def test_groups_are_evaluators_of_their_images(kind, normalizations):
         GroupEvaluator(of, truth_of(kind), {}, ["a", "b"]).take_over(moments[1], 16)
     with pytest.raises(ValueError, match="counts of 15 images, found 16"):
         again.take_over(moments[1], 15)
+
+
+@pytest.mark.parametrize("name", ["ts-cam", "rethinking", "sat"])
+def test_rows_by_a_published_rule(name):
+    """Boxes, IoUs, hits and best IoUs are those of the rule's transcription, image by image."""
+    of, truth = protocol(("minmax",), box_rule=name), make_boxes()
+    found = [[published.BOXES[name](cam, SIZE, at) for at in THRESHOLDS.tolist()] for cam in make_cams()]
+    ious = np.array([
+        [max(published.iou(box, each, 1) for each in truth[image_id].tolist()) for box in boxes]
+        for image_id, boxes in zip(IDS, found, strict=True)
+    ])  # fmt: skip
+    threshold = float(THRESHOLDS[4])
+    evaluator, rows = fed("boxes", [Chosen.elsewhere(threshold, DELTAS)], of=of, batch=5)
+    assert len(rows) == NUM
+    for n, row in enumerate(rows):
+        assert tuple(row[each] for each in ("x0", "y0", "x1", "y1")) == found[n][4], n
+        assert row["iou"] == ious[n, 4] and row["best_iou"] == ious[n].max()
+        assert row["best_iou_threshold"] == THRESHOLDS[ious[n].argmax()]
+        assert [row[f"max_box_acc@{delta}"] for delta in DELTAS] == [ious[n, 4] >= delta for delta in DELTAS]
+    (summary,) = evaluator.compute()
+    assert summary.mean_iou == mean(ious[:, 4].tolist())
+    for t in range(len(THRESHOLDS)):
+        assert summary.mean_iou_curve["largest"][t] == mean(ious[:, t].tolist())
+
+
+@pytest.mark.parametrize("name", ["choe", "ts-cam", "sat"])
+def test_groups_of_classified_images_by_any_rule(name):
+    of, right = protocol(box_rule=name), np.arange(NUM) % 3 < 2
+    counted = GroupEvaluator(of, truth_of("boxes"), groups_of("boxes", 20), [*map(str, range(20))])
+    whole = Evaluator.of(of, truth_of("boxes"))
+    for start in range(0, NUM, 8):
+        some = slice(start, start + 8)
+        correct = {1: right[some], 5: right[some] | (start == 8)}
+        for each in (counted, whole):
+            each.update(make_cams()[some], IDS[some], correct=correct)
+    result, groups = counted.compute()
+    assert counted.evaluator == whole and result.to_dict(curves=True) == whole.compute().to_dict(curves=True)
+    assert sum(group.num_images for group in groups) == NUM and len(groups) == 20
+    for number, group in enumerate(groups):
+        own = Evaluator.of(of, truth_of("boxes"))
+        own.update(make_cams()[number::20], IDS[number::20])
+        alone = [row.to_dict(curves=True) for row in own.compute()]
+        assert [row.own.to_dict(curves=True) for row in group.rows] == alone
+
+
+def test_groups_that_are_none_are_refused():
+    evaluator = Evaluator.of(protocol(), truth_of("boxes"))
+    for groups, message in (([0], "expected 2 integers"), ([0, 3], r"expected integers in \[0, 3\), found 3")):
+        with pytest.raises(ArgumentError, match=f"groups: {message}"):
+            evaluator.update_in_groups(make_cams()[:2], IDS[:2], groups, 3)
+    assert evaluator.num_images == 0
 
 
 def test_sizes_are_terciles_of_the_union_of_boxes():

@@ -12,6 +12,7 @@ from cases import cams_of_one_size
 from shared import write_split
 
 from wsolkern import ops, studies
+from wsolkern.box_rule import CHOE
 from wsolkern.cams import CamWriter, Manifest
 from wsolkern.datasets import load_metadata
 from wsolkern.datasets.metadata import scale_boxes
@@ -167,7 +168,8 @@ CHOICES = [
 def test_what_select_chose(tmp_path, how, wanted):
     path = tmp_path / "selection.json"
     path.write_text(json.dumps({"choices": CHOICES}))
-    normalization, threshold = read_selection(path, **how)
+    normalization, threshold, rule = read_selection(path, **how)
+    assert rule == CHOE
     assert (str(normalization), threshold) == wanted
 
 

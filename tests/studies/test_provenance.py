@@ -55,7 +55,7 @@ def test_hashes_are_those_of_the_files(world, study):
 # What of a study's arguments changes no figure, or is in its data or its protocol.
 ELSEWHERE = {
     *("maps", "split", "val", "val_split", "test", "test_split", "mask_root", "load", "device", "resume", "progress"),
-    *("normalizations", "size", "thresholds", "iou_thresholds", "box_rule", "ranks"),
+    *("normalizations", "size", "thresholds", "iou_thresholds", "box_rule", "ranks", "by"),
 }
 
 

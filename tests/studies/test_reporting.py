@@ -1,7 +1,7 @@
 """Report and compare: what they gather equals what each study gives by itself.
 
 In: the small world. Out: figures, intervals, groups, and what each image gives.
-Source: Evaluator, by_group, per_image, show and sweep, each of which is tested where it is.
+Source: Evaluator, evaluate, per_image, show and sweep, each of which is tested where it is.
 """
 
 import shutil
@@ -77,15 +77,14 @@ def test_intervals_of_max_box_acc_are_about_its_figure(found):
 
 
 @pytest.mark.parametrize("name", ["found", "masks"])
-def test_groups_are_those_of_by_group(world, name, request):
+def test_groups_are_those_of_evaluate(world, name, request):
     found = request.getfixturevalue(name)
     masks = {"mask_root": world} if name == "masks" else {}
     place = ("OpenImages-test", "OpenImages/test") if masks else ("CUB-test", "CUB/test")
     assert [each.by for each in found.runs[0].groupings] == ["size", "class"]
     for each in found.runs[0].groupings:
-        alone = studies.by_group(world / place[0], split_of(world, place[1]), NAMES, by=each.by, **HOW, **masks)
-        assert [one.to_dict() for one in each.groups] == [one.to_dict() for one in alone.groups]
-        assert each.size_bounds == alone.size_bounds
+        alone = studies.evaluate(world / place[0], split_of(world, place[1]), NAMES, by=each.by, **HOW, **masks)
+        assert each.to_dict() == alone.grouping.to_dict()
 
 
 def test_boxes_of_all_contours_are_those_that_show_draws(world, found):

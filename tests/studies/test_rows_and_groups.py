@@ -279,11 +279,11 @@ def test_arguments_of_the_studies_are_checked_before_the_work(made, monkeypatch)
     with pytest.raises(ArgumentError, match="at: expected thresholds of minmax, found those of max"):
         studies.per_image(*maps, at=result, **HOW)
     with pytest.raises(ArgumentError, match="by: expected class or size, found 'colour'"):
-        studies.by_group(*maps, by="colour", **HOW)
+        studies.evaluate(*maps, by="colour", **HOW)
     without = load_metadata(made / "metadata/boxes")
     object.__setattr__(without, "class_labels", {})
     with pytest.raises(DatasetError, match="class_labels.txt: needed for metrics by class"):
-        studies.by_group(made / "store", without, WANTED, by="class", **HOW)
+        studies.evaluate(made / "store", without, WANTED, by="class", **HOW)
 
 
 @pytest.mark.parametrize("by", ["class", "size"])
@@ -291,21 +291,21 @@ def test_arguments_of_the_studies_are_checked_before_the_work(made, monkeypatch)
 def test_groups_of_a_split(made, name, by, tmp_path):
     where, options = about(made, name)
     split = split_of(made, name)
-    found = studies.by_group(made / "store", split, WANTED, by=by, **where, **HOW)
+    found = studies.evaluate(made / "store", split, WANTED, by=by, with_logits=False, **where, **HOW)
+    groups = found.grouping.groups
     whole = studies.evaluate(made / "store", split, WANTED, with_logits=False, **where, **HOW)
     assert found.result.to_dict(curves=True) == whole.result.to_dict(curves=True)
     assert found.counted.problems == whole.counted.problems
-    assert sum(group.num_images for group in found.groups) == NUM - MISSING
+    assert sum(group.num_images for group in groups) == NUM - MISSING
     if by == "class":
-        assert [group.name for group in found.groups] == ["0", "1", "2"]
+        assert [group.name for group in groups] == ["0", "1", "2"]
     else:
         rows = studies.per_image(made / "store", split, "max", at=0.5, **where, **HOW).rows
-        sizes = np.searchsorted(found.size_bounds, (rows.columns["object_area"] * 400).round().astype(int))
-        assert [group.num_images for group in found.groups] == [n for n in np.bincount(sizes).tolist() if n]
+        sizes = np.searchsorted(found.grouping.size_bounds, (rows.columns["object_area"] * 400).round().astype(int))
+        assert [group.num_images for group in groups] == [n for n in np.bincount(sizes).tolist() if n]
     done = run(*options, "--by", by, "--without-logits", "--json", tmp_path / "all.json")
     assert f"by {by}, in percent" in done.stdout
     ours, theirs = json.loads(json.dumps(found.to_dict())), json.loads((tmp_path / "all.json").read_text())
-    assert theirs.pop("provenance")["study"] == "evaluate"
     assert {**ours, "seconds": 0} == {**theirs, "seconds": 0}
     markdown = run(*options, "--by", by, "--markdown").stdout
     assert f"| {by} | images | normalization |" in markdown
@@ -313,7 +313,7 @@ def test_groups_of_a_split(made, name, by, tmp_path):
 
 def test_groups_go_on_from_a_state(made, tmp_path, monkeypatch):
     arguments = made / "store", split_of(made), WANTED
-    expected = studies.by_group(*arguments, by="class", **HOW).to_dict(curves=True)
+    expected = studies.evaluate(*arguments, by="class", **HOW).to_dict(curves=True)
     count, seen = counting.SplitCount.update, []
 
     def update(self, cams, image_ids):
@@ -324,12 +324,12 @@ def test_groups_go_on_from_a_state(made, tmp_path, monkeypatch):
 
     monkeypatch.setattr(counting.SplitCount, "update", update)
     with pytest.raises(studies.Interrupted):
-        studies.by_group(*arguments, by="class", resume=tmp_path / "state", **HOW)
-    found = studies.by_group(*arguments, by="class", resume=tmp_path / "state", **HOW).to_dict(curves=True)
+        studies.evaluate(*arguments, by="class", resume=tmp_path / "state", **HOW)
+    found = studies.evaluate(*arguments, by="class", resume=tmp_path / "state", **HOW).to_dict(curves=True)
     assert {**found, "seconds": 0} == {**expected, "seconds": 0}
     assert len({each for some in seen for each in some}) == sum(map(len, seen))
     with pytest.raises(ValueError, match="counts other maps, other metadata"):
-        studies.by_group(*arguments, by="size", resume=tmp_path / "state", **HOW)
+        studies.evaluate(*arguments, by="size", resume=tmp_path / "state", **HOW)
 
 
 def test_an_interrupt_among_the_rows_leaves_no_file_and_the_metrics_stay(made, tmp_path, monkeypatch):

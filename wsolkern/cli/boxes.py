@@ -17,6 +17,7 @@ from wsolkern.files import write_whole
 from wsolkern.targets import check_folder, check_targets
 
 if TYPE_CHECKING:
+    from wsolkern.box_rule import BoxRule
     from wsolkern.normalization import Normalization
     from wsolkern.studies.localization import Localizations
 
@@ -92,6 +93,15 @@ def boxes(
     ] = False,
     nwc: options.Nwc = False,
     size: options.Size = "224",
+    box_rule: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="How a box is made of a map, as for wsolkern evaluate. Default: the rule that thresholds were "
+            "selected with, or choe.",
+            show_default=False,
+        ),
+    ] = None,
     allow_missing: options.AllowMissing = False,
     json_file: options.JsonFile = None,
     threads: options.Threads = None,
@@ -115,8 +125,8 @@ def boxes(
         check_targets(targets, (maps, metadata, selected))
         if kind == "metadata":
             _check_metadata_folder(out, maps)
-        chosen, at = _setting(normalization, threshold, selected, family, iou_threshold, score_maps)
-        how = {"nwc": nwc, "size": options.parse_size(size)}
+        chosen, at, rule = _setting(normalization, threshold, selected, family, iou_threshold, score_maps, box_rule)
+        how = {"nwc": nwc, "size": options.parse_size(size), "box_rule": rule}
         split = load_metadata(metadata, localization=False)
         done, num_all = 0, len(split.image_ids)
         try:
@@ -179,16 +189,21 @@ def _setting(
     family: str | None,
     iou_threshold: float | None,
     score_maps: bool,
-) -> "tuple[Normalization | None, float]":
-    """The normalization and the threshold that the options say.
+    box_rule: str | None,
+) -> "tuple[Normalization | None, float, BoxRule]":
+    """The normalization, the threshold and the box rule that the options say.
 
     Raises:
-        ArgumentError: They say none, or several.
+        ArgumentError: They say none, or several; or the threshold was selected with boxes by another rule.
         PathError, OSError: The file of what was selected says none.
     """
+    from wsolkern.box_rule import BoxRule
     from wsolkern.normalization import Normalization
     from wsolkern.studies.localization import read_selection
 
+    wanted = None if box_rule is None else BoxRule.parse(box_rule)
+    if normalization is None and selected is None and not score_maps and wanted is not None:
+        normalization = wanted.normalization and str(wanted.normalization)
     given = {
         "normalization": normalization is not None, "selected": selected is not None, "score_maps": score_maps
     }  # fmt: skip
@@ -204,10 +219,16 @@ def _setting(
     if threshold is not None and not 0 <= threshold < 1:
         raise ArgumentError("threshold", f"expected a fraction in [0, 1), found {threshold}")
     if selected is not None:
-        return read_selection(selected, family, iou_threshold, threshold)
+        chosen, at, rule = read_selection(selected, family, iou_threshold, threshold)
+        if wanted is not None and wanted != rule and threshold is None:
+            raise ArgumentError(
+                "box_rule", f"expected {rule}, with which {selected} was selected, or --threshold, found {wanted}"
+            )
+        return chosen, at, wanted or rule
     if threshold is None:
         raise ArgumentError("threshold", "needed, because nothing was selected")
-    return None if normalization is None else Normalization.parse(normalization), threshold
+    parsed = None if normalization is None else Normalization.parse(normalization)
+    return parsed, threshold, wanted or BoxRule.parse("choe")
 
 
 def _write(found: "Localizations", out: Path, kind: str) -> None:

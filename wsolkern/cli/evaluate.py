@@ -73,7 +73,7 @@ def evaluate(
         typer.Option(
             metavar="class|size",
             help="Print the metrics of each class, or of small, medium and large objects (terciles of the split), too. "
-            "The maps are read once more for it.",
+            "Counted in the same pass.",
         ),
     ] = None,
 ) -> None:
@@ -91,10 +91,11 @@ def evaluate(
     """
     with studying.together() as ranks:
         from wsolkern import studies
-        from wsolkern.box_rule import CHOE, BoxRule
+        from wsolkern.box_rule import BoxRule
         from wsolkern.metrics import Protocol, SelectedThresholds
         from wsolkern.report import per_image as report
-        from wsolkern.studies.images import chosen_thresholds, expect_groups
+        from wsolkern.studies.grouping import expect_groups
+        from wsolkern.studies.images import chosen_thresholds
 
         machine.use_threads(threads)
         if (cams is None) == (score_maps is None):
@@ -108,10 +109,6 @@ def evaluate(
         maps, targets = cams or score_maps, {"--json": json_file, "--resume": resume, "--per-image": per_image}
         check_targets(targets, (maps, metadata))
         rule = BoxRule.parse(box_rule)
-        if rule != CHOE and (per_image is not None or by is not None):
-            raise ValueError(
-                f"--box-rule: {rule} has no rows of images and no groups yet, leave it out for --per-image and --by"
-            )
         how = options.evaluation(size, iou_thresholds, interval)
         where = options.parse_at(at)
         if cams is not None and not normalizations and isinstance(where, SelectedThresholds):
@@ -123,7 +120,7 @@ def evaluate(
         at_figures = where
         if per_image is not None:
             if not isinstance(where, str):
-                chosen_thresholds(where, Protocol(wanted, **how), split.kind)
+                chosen_thresholds(where, Protocol(wanted, box_rule=rule, **how), split.kind)
             if without_logits or not studies.evaluation.is_classified(maps, split):
                 at_figures = "best"  # of none: it is for the rows only
         with studying.running(studying.state_name(maps), ranks) as progress:
@@ -133,10 +130,11 @@ def evaluate(
                 wanted,
                 mask_root=mask_root,
                 nwc=nwc,
-                box_rule=box_rule,
+                box_rule=rule,
                 device=device,
                 with_logits=not without_logits,
                 at=at_figures,
+                by=by,
                 resume=resume,
                 progress=progress,
                 ranks=ranks,
@@ -144,20 +142,7 @@ def evaluate(
             )
         studying.warn(found.counted.warnings)
         title = f"{found.result.num_images:,} images of {split.folder}{options.by_rule(found.box_rule.name)}"
-        again = {"mask_root": mask_root, "nwc": nwc, "device": device, **how}
-        tables, more = [], {}
-
-        def goes_on(name: str) -> dict:
-            """The state of a pass behind the first one: beside that."""
-            return {"resume": None if resume is None else resume.with_name(f"{resume.name}.{name}"), "ranks": ranks}
-
-        def count_groups() -> None:
-            with studying.running(None, ranks, resumes=False, beside=resume) as progress:
-                grouped = studies.by_group(
-                    maps, split, wanted, by=by, progress=progress, **again, **goes_on(f"by-{by}")
-                )
-            tables.append(report.shown_groups(grouped))
-            more.update(grouped.groups_to_dict())
+        tables, more = [] if found.grouping is None else [report.shown_groups(found.grouping)], {}
 
         def look_at_images() -> None:
             place = found.result if isinstance(where, str) else where
@@ -170,9 +155,14 @@ def evaluate(
                     at=place,
                     on_rows=write,
                     tolerance=tolerance,
+                    mask_root=mask_root,
+                    nwc=nwc,
+                    box_rule=rule,
+                    device=device,
+                    resume=None if resume is None else resume.with_name(f"{resume.name}.rows"),
                     progress=progress,
-                    **again,
-                    **goes_on("rows"),
+                    ranks=ranks,
+                    **how,
                 )
             tables.extend(report.shown_images(images))
             recorded = where.to_dict() if isinstance(where, SelectedThresholds) else where
@@ -188,7 +178,6 @@ def evaluate(
                         console.print(report.rich_table(*each))
 
         terminal.deliver(
-            by and count_groups,
             per_image and look_at_images,
             None
             if ranks.rank  # the first process delivers

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from wsolkern.metrics.protocol import Boxes, GroundTruth, Masks, Protocol, check
 from wsolkern.metrics.result import NormalizationResult, Result, shorten_list
 from wsolkern.normalization import Normalization
 from wsolkern.ops import DEFAULT_THRESHOLDS, count_box_hits, count_pixels, inputs, resize
+from wsolkern.ops.sharing import sums_in_groups
 from wsolkern.stages import stage
 
 if TYPE_CHECKING:
@@ -295,6 +296,49 @@ class Evaluator:
                 before were classified in another way. Nothing of the batch is counted then. Values of score maps and
                 logits on a GPU are not waited for: what is wrong with them is raised when counts are read.
         """
+        self._update(cams, image_ids, logits, labels, correct)
+
+    def update_in_groups(
+        self,
+        cams: Any,
+        image_ids: Sequence[Any],
+        groups: Any,
+        num_groups: int,
+        *,
+        logits: Any = None,
+        labels: Any = None,
+        correct: Any = None,
+    ) -> dict[str, np.ndarray]:
+        """:meth:`update`, and what the images of each group added; counts on a device are waited for.
+
+        Args:
+            cams, image_ids, logits, labels, correct: As there.
+            groups: The number of each image's group, integers [N] in [0, G).
+            num_groups: G.
+
+        Returns:
+            By name int64 [G, ...]: "num_images" [G], "num_degenerate" [G, M], and what there is of "num_correct"
+            [G, 2, M, D, T] and "hist" [G, M, 2, T + 2].
+
+        Raises:
+            ValueError: As from there, or groups are not as above.
+        """
+        numbers = np.asarray(inputs.on_host(inputs.check_integers("groups", groups, len(image_ids))), np.int64)
+        if wrong := [each for each in numbers.tolist() if not 0 <= each < num_groups]:
+            raise ArgumentError("groups", f"expected integers in [0, {num_groups}), found {wrong[0]}")
+        return self._update(cams, image_ids, logits, labels, correct, numbers, num_groups)
+
+    def _update(
+        self,
+        cams: Any,
+        image_ids: Sequence[Any],
+        logits: Any,
+        labels: Any,
+        correct: Any,
+        numbers: np.ndarray | None = None,  # of the images' groups, [N]
+        num_groups: int = 0,
+    ) -> dict[str, np.ndarray]:
+        """As the two above; without groups it returns nothing of them."""
         cams, image_ids = check_batch(self.protocol, self.truth, cams, image_ids)
         keys = [key_of(each) for each in image_ids]
         self._expect_new(image_ids, keys)
@@ -304,7 +348,8 @@ class Evaluator:
             cams = resize(cams, self.size, backend=self.backend)
         how: dict[str, Any] = {"normalizations": self.normalizations, "size": self.size, "backend": self.backend}
         # All counts exist before any is added: a batch that fails leaves everything as it was.
-        added = {}
+        added: dict[str, Any] = {}
+        of_groups: dict[str, np.ndarray] = {}
         found = top_of(logits, labels, correct)
         top = found if image_ids else None
         self._counts.expect_top(top)
@@ -319,19 +364,30 @@ class Evaluator:
                 if top:
                     by_k = top_k(logits, labels) if correct is None else check_correct(correct, len(image_ids))
                     expect_images(by_k, len(image_ids))
-                    added["num_classified"], groups = num_correct_of(by_k), groups_of(by_k)
+                    added["num_classified"] = num_correct_of(by_k)
                 if self.truth.boxes is not None:
                     how_boxes = how | {"contours": "both", "iou_thresholds": self.iou_thresholds}
-                    how_boxes["rule"] = self.protocol.box_rule
-                    if top:
-                        how_boxes |= {"groups": groups, "num_groups": len(top) + 1}
-                    counts, degenerate = count_box_hits(cams, boxes, thresholds=self.thresholds, **how_boxes)
+                    how_boxes |= {"rule": self.protocol.box_rule, "thresholds": self.thresholds}
+                    ways = groups_of(by_k) if top else None
+                    if numbers is None:
+                        how_boxes |= {"groups": ways, "num_groups": len(top or ()) + 1}
+                        counts, degenerate = count_box_hits(cams, boxes, **how_boxes)
+                    else:
+                        of_groups["num_correct"], counts, degenerate = _in_groups(
+                            count_box_hits, cams, boxes, numbers, num_groups, ways, len(top or ()) + 1, **how_boxes
+                        )
                     if top:
                         sums = counts.cumsum(0)  # who is right for a k is so for every larger one
                         added["num_localized"], counts = sums[:-1], sums[-1]
                     added["num_correct"] = counts
                 if self.truth.masks is not None:
-                    added["hist"], degenerate = count_pixels(cams, masks, thresholds=self.thresholds, **how)
+                    how_masks = how | {"thresholds": self.thresholds}
+                    if numbers is None:
+                        added["hist"], degenerate = count_pixels(cams, masks, **how_masks)
+                    else:
+                        of_groups["hist"], added["hist"], degenerate = _in_groups(
+                            count_pixels, cams, masks, numbers, num_groups, **how_masks
+                        )
             if checks and not _is_on_device(degenerate):
                 for check in checks:  # counts are on the host: nobody has to wait for the device later
                     if check.is_valid.device.type == "cuda":
@@ -351,6 +407,11 @@ class Evaluator:
             with _adding:
                 self._expect_new(image_ids, keys)  # another thread may have counted them meanwhile
                 self._counts = self._counts.plus(len(image_ids), added, top, checks, image_ids, keys)
+        if numbers is not None:
+            flat = np.asarray(inputs.on_host(degenerate)).T  # [N, M]
+            of_groups["num_degenerate"] = sums_in_groups(flat, numbers, num_groups, 0)
+            of_groups["num_images"] = np.bincount(numbers, minlength=num_groups)
+        return of_groups
 
     def merge(self, other: "Evaluator") -> None:
         """Adds the counts of another evaluator, which saw other images under the same settings.
@@ -640,6 +701,28 @@ class Evaluator:
                 raise ValueError("num_classified, num_localized: expected more images for a larger k, found fewer")
         kept = {name: _read_only(counts.copy()) for name, counts in arrays.items()}
         self._counts = _Counts(num_images, kept, top=top, images=images)
+
+
+def _in_groups(
+    count: Callable[..., tuple[Any, Any]],
+    cams: Any,
+    truth: Any,
+    numbers: np.ndarray,  # of the images' groups, [N]
+    num_groups: int,
+    ways: Any = None,  # of the images, how they are classified, [N]
+    num_ways: int = 1,
+    **how: Any,
+) -> tuple[np.ndarray, Any, Any]:
+    """Counts by group, [G, ...], of all images, by way where there are ways, and which maps are degenerate."""
+    pairs = numbers if ways is None else numbers * num_ways + np.asarray(inputs.on_host(ways))
+    there, places = np.unique(pairs, return_inverse=True)
+    counts, degenerate = count(cams, truth, groups=places, num_groups=max(len(there), 1), **how)
+    counts = np.asarray(inputs.on_host(counts))
+    by_group, by_way = (np.zeros((num, *counts.shape[1:]), np.int64) for num in (num_groups, num_ways))
+    for each, pair in zip(counts, there.tolist(), strict=False):  # without images there is one of zeros
+        by_group[pair // num_ways] += each
+        by_way[pair % num_ways] += each
+    return by_group, by_way[0] if ways is None else by_way, degenerate
 
 
 def _is_on_device(counts: Any) -> bool:

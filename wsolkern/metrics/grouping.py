@@ -4,24 +4,27 @@ In: batches of CAMs with their image ids, the group of each image. Out: counts b
 Source: Choe et al., arXiv 2007.04178, section 4; what the size of an object is, is ours: docs/per-image.md.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from wsolkern.errors import ArgumentError, ImageError, MapError
+from wsolkern.errors import ArgumentError
 from wsolkern.metrics import formulas, pointing, sealed
-from wsolkern.metrics.protocol import GroundTruth, Protocol, check_batch
+from wsolkern.metrics.evaluator import Evaluator
+from wsolkern.metrics.protocol import GroundTruth, Protocol
 from wsolkern.metrics.result import NormalizationResult, Result
-from wsolkern.ops import affine, box_hits, inputs, pixel_histograms, resize
+from wsolkern.ops import inputs
+from wsolkern.ops.sharing import sums_in_groups
 
 if TYPE_CHECKING:
     from wsolkern.cams import Ranks
 
 SIZES = ("small", "medium", "large")
 MAX_BYTES = 2 << 30
-_FORMAT = {"content": "counts by group", "version": 1}
+_FORMAT = {"content": "counts by group", "version": 2}
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +108,7 @@ class _Held(NamedTuple):
 
 
 class GroupEvaluator:
-    """Counts as an Evaluator does, by group.
+    """An Evaluator that also counts by group: the counts of groups are those of all images in parts.
 
     Args:
         protocol: How maps are evaluated.
@@ -115,8 +118,7 @@ class GroupEvaluator:
         backend: "auto", "reference", "cpu" or "cuda".
 
     Raises:
-        ArgumentError: There are both boxes and masks; thresholds of masks decrease; or the counts of so many groups
-            need more than MAX_BYTES of memory.
+        ArgumentError: As from :class:`GroupCounts`.
     """
 
     def __init__(
@@ -128,11 +130,82 @@ class GroupEvaluator:
         *,
         backend: str = "auto",
     ):
+        self.counts = GroupCounts(protocol, truth, groups, names)
+        """By group."""
+        self.evaluator = Evaluator.of(protocol, truth, backend=backend)
+        """Of all images."""
+
+    @property
+    def num_images(self) -> int:
+        """Images that were counted."""
+        return self.evaluator.num_images
+
+    def update(self, cams: Any, image_ids: Sequence[Any], **classified: Any) -> None:
+        """Counts a batch, as :meth:`wsolkern.metrics.Evaluator.update`."""
+        there, numbers = self.counts.numbers_of(image_ids)
+        self.counts.add(there, self.evaluator.update_in_groups(cams, image_ids, numbers, len(there), **classified))
+
+    def compute(self) -> tuple[Result, tuple[Group, ...]]:
+        """The metrics of all images, and those of each group that has an image.
+
+        Raises:
+            ValueError: There was no image; or masks without any object pixel.
+        """
+        result = self.evaluator.compute()
+        return result, self.counts.compute()
+
+    def moment(self) -> tuple[Any, "_Held"]:
+        """The counts there are now; later updates do not change them."""
+        return self.evaluator.moment(), self.counts.moment()
+
+    def to_bytes(self, moment: "tuple[Any, _Held] | None" = None) -> bytes:
+        """The content of a file: of now, or of a moment before."""
+        of_all, held = self.moment() if moment is None else moment
+        arrays = {"evaluator": np.frombuffer(self.evaluator.to_bytes(of_all), np.uint8), **self.counts.arrays(held)}
+        return sealed.seal({**_FORMAT, "about": self.counts.about()}, arrays)
+
+    def merge_over(self, ranks: "Ranks") -> None:
+        """Gives all processes the counts of all, each of which saw other images; all of them call this."""
+        self.evaluator.merge_over(ranks)
+        self.counts.merge_over(ranks)
+
+    def take_over(self, content: bytes, num_images: int, path: str | os.PathLike[str] | None = None) -> None:
+        """Adds what :meth:`to_bytes` gave of other images under the same settings; ``path`` is what messages call it.
+
+        Raises:
+            ValueError: It is no such content, or of other settings or numbers; nothing is added then.
+        """
+        header, arrays = sealed.unseal(content, _FORMAT, ("about",))
+        for name, value in self.counts.about().items():
+            if header["about"].get(name) != value:
+                raise ValueError(f"expected counts of the same {name}, found others")
+        of_all = arrays.pop("evaluator").tobytes()
+        self.counts.expect(arrays, num_images)
+        self.evaluator.take_over(of_all, num_images, path)
+        self.counts.take_over(arrays)
+
+
+class GroupCounts:
+    """Counts by group.
+
+    Args:
+        protocol: How maps are evaluated.
+        truth: Boxes or masks, one of the two.
+        groups: Image id -> the number of its group, from 0.
+        names: What the groups are called, G of them.
+
+    Raises:
+        ArgumentError: There are both boxes and masks; thresholds of masks decrease; or the counts of so many groups
+            need more than MAX_BYTES of memory.
+    """
+
+    def __init__(self, protocol: Protocol, truth: GroundTruth, groups: Mapping[Any, int], names: Sequence[str]):
         if len(truth.kinds) == 2:
             raise ArgumentError("truth", "expected boxes or masks, found both")
-        self.protocol, self.truth, self.backend = protocol, truth, backend
+        self.protocol, self.truth = protocol, truth
         self.names = tuple(names)
         self._groups = groups
+        self._kind = "num_correct" if truth.boxes is not None else "hist"
         num_rows, num_thresholds = len(protocol.names), len(protocol.thresholds)
         last = (
             (2, num_rows, len(protocol.iou_thresholds), num_thresholds)
@@ -155,40 +228,21 @@ class GroupEvaluator:
             np.zeros((len(names), num_rows), np.int64),
         )
 
-    @property
-    def num_images(self) -> int:
-        """Images that were counted."""
-        return int(self._held.images.sum())
+    def numbers_of(self, image_ids: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
+        """The groups that some images are in, rising [G'], and the place of each image's group among these, [N]."""
+        groups = np.array([self._groups.get(each, 0) for each in image_ids], np.int64)  # who counts refuses the unknown
+        return np.unique(groups, return_inverse=True)
 
-    @property
-    def counts(self) -> np.ndarray:
-        """int64 [G, 2, M, D, T] for boxes, images that hit with the largest contour and with all; [G, M, 2, T + 2] for
-        masks, pixels."""
-        return np.stack(self._held.counts)
+    def add(self, groups: np.ndarray, added: Mapping[str, np.ndarray]) -> None:
+        """Adds what images of some groups, numbers [G'], added: as :meth:`Evaluator.update_in_groups` returns it."""
+        counts, images, degenerate = list(self._held.counts), self._held.images.copy(), self._held.degenerate.copy()
+        for place, group in enumerate(groups.tolist()):
+            counts[group] = counts[group] + added[self._kind][place]
+        images[groups] += added["num_images"]
+        degenerate[groups] += added["num_degenerate"]
+        self._held = _Held(tuple(counts), images, degenerate)
 
-    def update(self, cams: Any, image_ids: Sequence[Any]) -> None:
-        """Counts a batch, as :meth:`wsolkern.metrics.Evaluator.update`."""
-        cams, image_ids = check_batch(self.protocol, self.truth, cams, image_ids)
-        size, normalizations = self.protocol.size, self.protocol.normalizations
-        degenerate = np.zeros((len(self.protocol.names), len(image_ids)), bool)
-        maps: Any = cams
-        if normalizations is not None:
-            maps = resize(cams, size, backend=self.backend)
-            found: Any = inputs.on_host(affine(maps, normalizations, backend=self.backend))
-            degenerate = (found[..., 1] == 0).T
-        how: dict[str, Any] = {"thresholds": self.protocol.thresholds, "size": size, "backend": self.backend}
-        try:
-            if self.truth.boxes is not None:
-                how |= {"contours": "both", "iou_thresholds": self.protocol.iou_thresholds}
-                each_map: Any = box_hits(maps, self.truth.boxes_of(image_ids), normalizations, **how)
-            else:
-                masks = self.truth.masks_of(image_ids, size)
-                each_map = pixel_histograms(maps, masks, normalizations, **how)
-        except MapError as error:
-            raise ImageError(image_ids[error.place], str(error)) from error
-        self.add(inputs.on_host(each_map), degenerate, image_ids)
-
-    def add(self, each_map: np.ndarray, degenerate: np.ndarray, image_ids: Sequence[Any]) -> None:
+    def add_known(self, each_map: np.ndarray, degenerate: np.ndarray, image_ids: Sequence[Any]) -> None:
         """Counts images of which is known what they add.
 
         Args:
@@ -197,35 +251,29 @@ class GroupEvaluator:
             degenerate: Maps without a score map, bool [M, N].
             image_ids: N ids, each of which has a group.
         """
-        groups = np.array([self._groups[each] for each in image_ids], np.int64)
+        groups, numbers = self.numbers_of(image_ids)
         axis = 2 if self.truth.boxes is not None else 1
-        counts, images, num_degenerate = list(self._held.counts), self._held.images.copy(), self._held.degenerate.copy()
-        for group in np.unique(groups).tolist():
-            places = np.flatnonzero(groups == group)
-            counts[group] = counts[group] + each_map.take(places, axis=axis).sum(axis=axis, dtype=np.int64)
-            num_degenerate[group] += degenerate[:, places].sum(axis=1)
-            images[group] += len(places)
-        self._held = _Held(tuple(counts), images, num_degenerate)
+        sums = {name: sums_in_groups(values, numbers, len(groups), at) for name, values, at in (
+            (self._kind, each_map, axis), ("num_degenerate", degenerate, 1),
+        )}  # fmt: skip
+        self.add(groups, sums | {"num_images": np.bincount(numbers, minlength=len(groups))})
 
-    def compute(self) -> tuple[Result, tuple[Group, ...]]:
-        """The metrics of all images, which are an Evaluator's, and those of each group that has an image.
+    def compute(self) -> tuple[Group, ...]:
+        """The metrics of each group that has an image.
 
         Raises:
-            ValueError: There was no image; or masks without any object pixel.
+            ValueError: Masks without any object pixel.
         """
-        if not self.num_images:
-            raise ValueError("no image was counted yet: call update first")
         counts, images, degenerate = self._held
-        rows = self._rows(sum(counts, np.zeros_like(counts[0])), degenerate.sum(axis=0), self.num_images, all_=True)
-        ious = tuple(self.protocol.iou_thresholds.tolist())
-        overall = Result(self.num_images, self.protocol.thresholds, ious, rows)
+        total = sum(counts, np.zeros_like(counts[0]))
+        rows = self._rows(total, degenerate.sum(axis=0), int(images.sum()), all_=True)
         groups = []
         for place in np.flatnonzero(images).tolist():
             num_images = int(images[place])
             own = self._rows(counts[place], degenerate[place], num_images)
             found = [self._at_overall(self._of(counts[place], m), num_images, r, rows[m]) for m, r in enumerate(own)]
             groups.append(Group(self.names[place], num_images, tuple(found)))
-        return overall, tuple(groups)
+        return tuple(groups)
 
     def _of(self, counts: np.ndarray, row: int) -> np.ndarray:
         """A normalization's counts: [2, D, T] or [2, T + 2]."""
@@ -273,37 +321,33 @@ class GroupEvaluator:
         """The counts there are now; later updates do not change them."""
         return self._held
 
-    def to_bytes(self, moment: "_Held | None" = None) -> bytes:
-        """The content of a file: of now, or of a moment before."""
-        held = self._held if moment is None else moment
-        arrays = {"counts": np.stack(held.counts), "images": held.images, "degenerate": held.degenerate}
-        return sealed.seal({**_FORMAT, "about": self._about()}, arrays)
+    def arrays(self, held: "_Held") -> dict[str, np.ndarray]:
+        """Those of a moment by name."""
+        return {"counts": np.stack(held.counts), "images": held.images, "degenerate": held.degenerate}
 
     def merge_over(self, ranks: "Ranks") -> None:
         """Gives all processes the counts of all, each of which saw other images; all of them call this."""
-        counts, images, degenerate = self._held
-        sums = ranks.sum({"counts": np.stack(counts), "images": images, "degenerate": degenerate})
+        sums = ranks.sum(self.arrays(self._held))
         self._held = _Held(tuple(sums["counts"]), sums["images"], sums["degenerate"])
 
-    def take_over(self, content: bytes, num_images: int, path: object = None) -> None:
-        """Adds what :meth:`to_bytes` gave of other images under the same settings; ``path`` does not matter.
+    def expect(self, arrays: Mapping[str, np.ndarray], num_images: int) -> None:
+        """Does nothing if these are counts of so many images of such groups.
 
         Raises:
-            ValueError: It is no such content, or of other settings or numbers; nothing is added then.
+            ValueError: They are not.
         """
-        header, arrays = sealed.unseal(content, _FORMAT, ("about",))
-        for name, value in self._about().items():
-            if header["about"].get(name) != value:
-                raise ValueError(f"expected counts of the same {name}, found others")
-        mine = {"counts": self.counts, "images": self._held.images, "degenerate": self._held.degenerate}
+        mine = self.arrays(self._held)
         if any(arrays[name].shape != each.shape or arrays[name].dtype != each.dtype for name, each in mine.items()):
             raise ValueError("expected counts of these groups, found others")
         if int(arrays["images"].sum()) != num_images:
             raise ValueError(f"expected counts of {num_images} images, found {int(arrays['images'].sum())}")
-        added = {name: each + arrays[name] for name, each in mine.items()}
+
+    def take_over(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Adds those of other images."""
+        added = {name: each + arrays[name] for name, each in self.arrays(self._held).items()}
         self._held = _Held(tuple(added["counts"]), added["images"], added["degenerate"])
 
-    def _about(self) -> dict[str, Any]:
+    def about(self) -> dict[str, Any]:
         """What counts that add up have in common."""
         return {**self.protocol.to_dict(), "groups": list(self.names), "kind of ground truth": list(self.truth.kinds)}
 

@@ -8,14 +8,18 @@ et al., arXiv 2007.04178, section 4 (GT-known, thresholds).
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
+from wsolkern.box_rule import CHOE, BoxRule
 from wsolkern.errors import ArgumentError
 from wsolkern.metrics import formulas
 from wsolkern.metrics.metric import Metric, usual_iou_threshold
 from wsolkern.normalization import Normalization
+
+if TYPE_CHECKING:
+    from wsolkern.metrics import protocol as protocols
 
 POLICIES = ("best", "gt-known")
 _SAME = 1e-9  # fractions that are this near are one, as in numpy.arange's
@@ -38,9 +42,13 @@ class SelectedThresholds:
     """What they were chosen for; figures of other metrics are not taken at them."""
     thresholds: Mapping[Normalization, Mapping[float, float]]
     """Normalization -> IoU threshold -> fraction of a map's maximum level."""
+    box_rule: BoxRule = CHOE
+    """What boxes were made by; they say nothing of other rules' thresholds."""
 
     @classmethod
-    def of(cls, metric: str | Metric, choices: Iterable[Selected]) -> "SelectedThresholds":
+    def of(
+        cls, metric: str | Metric, choices: Iterable[Selected], box_rule: str | BoxRule = "choe"
+    ) -> "SelectedThresholds":
         """Those of choices, as :func:`wsolkern.metrics.selection.select` gives them for a metric.
 
         Raises:
@@ -49,7 +57,7 @@ class SelectedThresholds:
         metric = Metric.parse(metric)
         if not metric.contours:
             raise ArgumentError("metric", f"{metric} is an area over all thresholds, none can be selected")
-        return cls(metric, {each.normalization: each.thresholds for each in choices})
+        return cls(metric, {each.normalization: each.thresholds for each in choices}, BoxRule.parse(box_rule))
 
     @classmethod
     def from_json(cls, text: str | bytes) -> "SelectedThresholds":
@@ -67,6 +75,7 @@ class SelectedThresholds:
                 }
                 for each in content["choices"]
             }
+            box_rule = _rule_in(content)
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise ValueError(
                 f"expected what wsolkern select --json writes, found another file ({error!r:.200})"
@@ -75,12 +84,13 @@ class SelectedThresholds:
             raise ValueError(
                 f"expected thresholds that were selected, found none: {metric} is an area over all of them"
             )
-        return cls(metric, thresholds)
+        return cls(metric, thresholds, box_rule)
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON can hold it."""
         named = {str(each): {str(iou): at for iou, at in by_iou.items()} for each, by_iou in self.thresholds.items()}
-        return {"metric": self.metric, "thresholds": named}
+        rule = {} if self.box_rule == CHOE else {"box_rule": self.box_rule.to_dict()}
+        return {"metric": self.metric, "thresholds": named, **rule}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "SelectedThresholds":
@@ -93,7 +103,24 @@ class SelectedThresholds:
             Normalization.parse(name): {float(iou): float(at) for iou, at in by_iou.items()}
             for name, by_iou in content["thresholds"].items()
         }
-        return cls(Metric.parse(content["metric"]), thresholds)
+        return cls(Metric.parse(content["metric"]), thresholds, _rule_in(content))
+
+    def expect_rule(self, box_rule: BoxRule) -> None:
+        """Does nothing if boxes are made by the same rule.
+
+        Raises:
+            ArgumentError: They are made by another one.
+        """
+        if self.box_rule != box_rule:
+            raise ArgumentError(
+                ("at", "box_rule"),
+                f"expected thresholds that were selected by box rule {box_rule}, found those by {self.box_rule}",
+            )
+
+
+def _rule_in(content: Mapping[str, Any]) -> BoxRule:
+    """The box rule of a file, which names none where it is the default."""
+    return BoxRule.from_dict(content["box_rule"]) if "box_rule" in content else CHOE
 
 
 At: TypeAlias = str | float | SelectedThresholds
@@ -154,21 +181,18 @@ def check_at(at: At) -> At:
     raise ArgumentError("at", f"expected one of {expected}, found {at!r}")
 
 
-def expect_thresholds(
-    at: At,
-    normalizations: Iterable[Normalization | None],
-    thresholds: np.ndarray,  # [T]
-    iou_thresholds: tuple[float, ...],
-) -> None:
-    """Does nothing if figures of these normalizations can be taken there, before anything is counted.
+def expect_thresholds(at: At, protocol: "protocols.Protocol") -> None:
+    """Does nothing if figures of a protocol can be taken there, before anything is counted.
 
     Raises:
-        ArgumentError: As :func:`figures`.
+        ArgumentError: As :func:`figures`; or they were selected with boxes by another rule.
     """
     at = check_at(at)
+    if isinstance(at, SelectedThresholds):
+        at.expect_rule(protocol.box_rule)
     if not isinstance(at, str):
-        for each in normalizations:
-            _places(each, thresholds, iou_thresholds, at)
+        for each in protocol.normalizations or (None,):
+            _places(each, protocol.thresholds, tuple(protocol.iou_thresholds.tolist()), at)
 
 
 def figures(

@@ -42,7 +42,7 @@ def in_groups(
     are_scores: bool,
     axis: int,
 ) -> tuple[Any, Any]:  # counts with an axis G before all others, bool [M, N]
-    """The counts of each group: on a host the maps of one after the other; a device sums what it finds of all.
+    """The counts of each group: of few groups on a host the maps of one after the other; else what is found of all.
 
     Args:
         run: Given which maps, bool [N] or None for all, and whether to sum over them: counts, and which are degenerate.
@@ -61,6 +61,10 @@ def in_groups(
     groups = inputs.on_host(groups, "groups")
     if wrong := [each for each in groups.tolist() if not 0 <= each < num_groups]:
         raise ArgumentError("groups", f"expected integers in [0, {num_groups}), found {wrong[0]}")
+    # 64 maps of 14x14, 24 normalizations, us a map: 3 groups in turn 389, at once 486; 64 groups 1,575 and 608.
+    if len(maps) < 8 * num_groups:
+        each, degenerate = run(None, False)
+        return sums_in_groups(each, groups, num_groups, axis), degenerate
     counts, degenerate = [], None
     for g in range(num_groups):
         members = groups == g
@@ -71,3 +75,22 @@ def in_groups(
             degenerate = np.zeros((len(found), len(maps)), bool)
         degenerate[:, members] = found
     return np.stack(counts), degenerate
+
+
+def sums_in_groups(each: np.ndarray, groups: np.ndarray, num_groups: int, axis: int) -> np.ndarray:
+    """The sums over the maps of each group, int64 with an axis G before all others.
+
+    Args:
+        each: What each map adds, bool or int64, the maps along ``axis``.
+        groups: Numbers of their groups, integers [N] in [0, G).
+        num_groups, axis: See there.
+    """
+    sums = np.zeros((num_groups, *each.shape[:axis], *each.shape[axis + 1 :]), np.int64)
+    for group in np.unique(groups).tolist():
+        places = np.flatnonzero(groups == group)
+        # Hits are added as bytes, as many as these can hold: 20 times as fast as in 64 bits.
+        most, dtype = (255, np.uint8) if each.dtype == np.bool_ else (len(places), np.int64)
+        for start in range(0, len(places), most):
+            some = each.take(places[start : start + most], axis=axis)
+            sums[group] += some.view(dtype).sum(axis=axis, dtype=dtype)
+    return sums

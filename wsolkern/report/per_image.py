@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from wsolkern.metrics.grouping import Group
-    from wsolkern.studies.images import Grouped, PerImage
+    from wsolkern.studies.grouping import Grouping
+    from wsolkern.studies.images import PerImage
 
 Columns = list[tuple[str, list[str]]]
 
@@ -192,7 +193,7 @@ def group_columns(groups: "Sequence[Group]", heading: str) -> Columns:
     return found
 
 
-def shown_groups(found: "Grouped") -> tuple[str, Columns]:
+def shown_groups(found: "Grouping") -> tuple[str, Columns]:
     """The title and the columns of a table of groups."""
     about = f"by {found.by}, in percent; own: at the group's best thresholds, overall: at those of all images"
     if found.size_bounds is not None:

@@ -15,7 +15,6 @@ _HOMES = {
     "Interrupted": "passes",
     "NothingCounted": "passes",
     "ProcessLost": "passes",
-    "by_group": "images",
     "compare": "reporting",
     "diagnose": "diagnosis",
     "doctor": "installation",
@@ -37,7 +36,6 @@ __all__ = [
     "Interrupted",
     "NothingCounted",
     "ProcessLost",
-    "by_group",
     "compare",
     "diagnose",
     "doctor",
@@ -61,7 +59,7 @@ if TYPE_CHECKING:
     from wsolkern.studies.evaluation import evaluate, sweep
     from wsolkern.studies.extraction import extract
     from wsolkern.studies.figures import figure
-    from wsolkern.studies.images import by_group, per_image
+    from wsolkern.studies.images import per_image
     from wsolkern.studies.installation import doctor
     from wsolkern.studies.localization import localizations
     from wsolkern.studies.passes import Interrupted, NothingCounted, ProcessLost

@@ -22,11 +22,14 @@ from wsolkern.machine import gpu_of
 from wsolkern.metrics import Result
 from wsolkern.metrics.bootstrap import Bootstrap, BootstrapEvaluator, interval_rank
 from wsolkern.metrics.curves import Level, PercentileCurve, levels, percentile_curves
+from wsolkern.metrics.evaluator import Evaluator
+from wsolkern.metrics.grouping import GroupEvaluator
 from wsolkern.metrics.localization import At, LocalizationFigure, SelectedThresholds, expect_thresholds
 from wsolkern.metrics.metric import Metric
 from wsolkern.normalization import Normalization, parse_all
 from wsolkern.ops import DEFAULT_THRESHOLDS
 from wsolkern.studies.counting import SplitCount, evaluator_for, fingerprint, mask_files_of
+from wsolkern.studies.grouping import Grouping, expect_groups, groups_of
 from wsolkern.studies.passes import Counted, NothingCounted, OnePass, Progress, about_maps, alone, run_pass
 from wsolkern.studies.provenance import Data, Provenance, protocol_dict
 
@@ -47,6 +50,8 @@ class Evaluation:
     """The class that each CAM is of: its image's "labels", or the one "predicted"; None where that is not known."""
     box_rule: BoxRule = CHOE
     """How boxes were made."""
+    grouping: Grouping | None = field(default=None, kw_only=True)
+    """The metrics of groups of the images, if they were wanted."""
     provenance: Provenance = field(kw_only=True)
     """What it was made of and with."""
 
@@ -58,7 +63,7 @@ class Evaluation:
         content = self.counted.to_dict() | rule | self.result.to_dict(curves=curves) | made
         if self.localization is not None:
             content["localization"] = localization_dict(self)
-        return content
+        return content | ({} if self.grouping is None else self.grouping.to_dict())
 
     def _repr_html_(self) -> str:
         """The result's table, for notebooks."""
@@ -116,6 +121,7 @@ def evaluate(
     device: str = "cpu",
     with_logits: bool = True,
     at: At = "best",
+    by: str | None = None,
     resume: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
     ranks: Ranks = ALONE,
@@ -139,8 +145,11 @@ def evaluate(
         with_logits: Where a store has logits of all images, and the split has labels: count which images are
             classified, for Top-1, Top-5 and GT-known localization.
         at: Where over thresholds these are taken: see :meth:`Result.localization`.
+        by: Count groups, too: "class", or "size": small, medium and large objects, the terciles of the pixels that the
+            split's objects have in the resized map (the union of an image's boxes, or its mask).
         resume: File that counts are saved to every few seconds, and gone on from if it is there.
-        progress: Called with "evaluating", the number of images done and the number of images.
+        progress: Called with "evaluating", the number of images done and the number of images; for masks by size before
+            with "measuring objects".
         ranks: The processes that share the images, from :meth:`wsolkern.cams.Ranks.joined`: all of them call this with
             the same arguments, and each gets the same value. The first one tells the progress.
 
@@ -148,10 +157,12 @@ def evaluate(
         The metrics, and what was left out.
 
     Raises:
-        ArgumentError: An argument is not as above; it carries the argument's name.
+        ArgumentError: An argument is not as above, or counts of so many groups need too much memory; it carries the
+            argument's name.
         DeviceUnavailable: There is no such device.
         NothingCounted: No map could be read.
-        DatasetError: Maps and split do not belong together, or another process counts into ``resume``.
+        DatasetError: Maps and split do not belong together, or another process counts into ``resume``; by class, and
+            the split has no classes.
         ValueError: ``resume`` is about something else, or what it counted has changed.
         Interrupted: SIGINT or SIGTERM came.
         ProcessLost: One of several processes has ended.
@@ -159,6 +170,8 @@ def evaluate(
     Source: Choe et al., arXiv 2007.04178, section 4; normalizations: Kim et al., arXiv 2107.13221, equations 3-6.
     """
     started, place = time.perf_counter(), gpu_of(device, ranks.gpu)
+    if by is not None:
+        expect_groups(by, split)
     state = None if resume is None else Path(resume)
     with alone(resume, {os.fspath(maps): split}, mask_root, ranks):
         evaluator = evaluator_for(
@@ -177,11 +190,15 @@ def evaluate(
         labels, cams_of, notes = _labels(store, split) if with_logits else (None, None, [])
         if at != "best" and (labels is None or split.kind != "boxes"):
             raise ArgumentError("at", "needs boxes and a CAM store with the logits of all images, found none to count")
-        wanted = evaluator.normalizations or (None,)
-        expect_thresholds(at, wanted, evaluator.thresholds, tuple(evaluator.iou_thresholds.tolist()))
-        job = fingerprint(split, mask_root, about)
+        expect_thresholds(at, evaluator.protocol)
+        counter: Evaluator | GroupEvaluator = evaluator
+        if by is not None:
+            groups, names, bounds = groups_of(by, evaluator, split, progress, ranks)
+            counter = GroupEvaluator(evaluator.protocol, evaluator.truth, groups, names)
+            evaluator = counter.evaluator
+        job = fingerprint(split, mask_root, about if by is None else [about, ["by", by]])
         passes = OnePass(state, ranks)
-        counting = passes.count("", evaluator, split.image_ids, job, mask_files=mask_files_of(split, mask_root))
+        counting = passes.count("", counter, split.image_ids, job, mask_files=mask_files_of(split, mask_root))
         counted_before = [top for num_images, top in ranks.gather((evaluator.num_images, evaluator.top)) if num_images]
         if any(counted_before) and labels is None:
             raise ValueError(f"{state}: its images were counted with their logits, found that these are to be left out")
@@ -204,7 +221,10 @@ def evaluate(
         raise NothingCounted(maps, found.problems, len(split.image_ids))
     seconds = time.perf_counter() - started
     about_it = os.fspath(maps), split, evaluator.size, evaluator.num_images, found.problems, seconds
-    result, localization = evaluator.compute(), None
+    result, localization, grouping = evaluator.compute(), None, None
+    if isinstance(counter, GroupEvaluator):
+        assert by is not None
+        grouping = Grouping(by, counter.counts.compute(), bounds)
     if evaluator.num_localized is not None:
         localization = result.localization(at)
     counted = Counted(*about_it, (*notes, *found.warnings), found.save)
@@ -212,7 +232,7 @@ def evaluate(
     arguments = {"with_logits": with_logits, "at": at.to_dict() if isinstance(at, SelectedThresholds) else at}
     made = Provenance.of("evaluate", (data,), recorded, device=device, arguments=arguments)
     rule = evaluator.protocol.box_rule
-    return Evaluation(counted, result, localization, at, cams_of, rule, provenance=made)
+    return Evaluation(counted, result, localization, at, cams_of, rule, grouping=grouping, provenance=made)
 
 
 def sweep(

@@ -1,6 +1,6 @@
-"""Per image and per group: what each map of a split gives, and the metrics by class and by size of the object.
+"""Per image: what each map of a split gives.
 
-In: a folder or store of CAMs or score maps, a split. Out: a PerImage with rows and summaries, a Grouped with groups.
+In: a folder or store of CAMs or score maps, a split. Out: a PerImage with rows and summaries.
 Source: Choe et al., arXiv 2007.04178, section 4; docs/per-image.md has all definitions and their sources.
 """
 
@@ -14,14 +14,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from wsolkern import defaults
+from wsolkern.box_rule import BoxRule
 from wsolkern.cams import ALONE, CamStore, Ranks, open_maps
 from wsolkern.datasets import Metadata
-from wsolkern.errors import ArgumentError, DatasetError
-from wsolkern.machine import gpu_of
+from wsolkern.errors import ArgumentError
 from wsolkern.metrics import Result
 from wsolkern.metrics.breakdown import ErrorRule
-from wsolkern.metrics.evaluator import Evaluator
-from wsolkern.metrics.grouping import SIZES, Group, GroupEvaluator, object_pixels, size_bounds
 from wsolkern.metrics.localization import At, SelectedThresholds, check_at
 from wsolkern.metrics.per_image import Chosen, ImageRows, ImageSummary, PerImageEvaluator, PointingGame
 from wsolkern.metrics.protocol import Protocol
@@ -66,31 +64,6 @@ class PerImage:
         }
 
 
-@dataclass(frozen=True, eq=False)
-class Grouped:
-    """The metrics of one split's maps, and those of each of its groups."""
-
-    counted: Counted
-    """What was counted, and what was left out."""
-    result: Result
-    """Of all images, a row a normalization."""
-    by: str
-    """"class" or "size"."""
-    groups: tuple[Group, ...]
-    """Those that have an image: classes by number, or "small", "medium", "large"."""
-    size_bounds: tuple[int, int] | None = None
-    """By size: the most pixels of the resized map that a small and a medium object have."""
-
-    def to_dict(self, *, curves: bool = False) -> dict[str, Any]:
-        """All of it as JSON can hold it; thresholds and the arrays over them only if ``curves``."""
-        return self.counted.to_dict() | self.result.to_dict(curves=curves) | self.groups_to_dict()
-
-    def groups_to_dict(self) -> dict[str, Any]:
-        """What it has beside the metrics of all images."""
-        bounds = {} if self.size_bounds is None else {"size_bounds": list(self.size_bounds)}
-        return {"by": self.by, **bounds, "groups": [each.to_dict() for each in self.groups]}
-
-
 def per_image(
     maps: str | os.PathLike[str],
     split: Metadata,
@@ -105,6 +78,7 @@ def per_image(
     size: tuple[int, int] = defaults.SIZE,
     thresholds: Sequence[float] | np.ndarray = DEFAULT_THRESHOLDS,
     iou_thresholds: Sequence[float] | np.ndarray = defaults.IOU_THRESHOLDS,
+    box_rule: str | BoxRule = "choe",
     device: str = "cpu",
     resume: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
@@ -131,6 +105,7 @@ def per_image(
         size: Height and width, in pixels, that CAMs are resized to.
         thresholds: Fractions of a map's maximum level, float64 [T], in [0, 1); for masks scores, 0 the first.
         iou_thresholds: Fractions, D of them.
+        box_rule: As for :func:`evaluate`.
         device: "cpu" or "cuda": where the pass that finds the best thresholds evaluates maps.
         progress: Called with "evaluating" (for "best") and "per image", the number of images done and of
             all.
@@ -151,6 +126,7 @@ def per_image(
     """
     started = time.perf_counter()
     how: dict[str, Any] = {"size": size, "thresholds": thresholds, "iou_thresholds": iou_thresholds}
+    how["box_rule"] = box_rule
     evaluator = evaluator_for(split, normalizations, mask_root=mask_root, **how)
     protocol = evaluator.protocol
     _, store = about_maps(maps, "", nwc)
@@ -206,82 +182,6 @@ def per_image(
     return PerImage(counted, found.compute(), found.pointing_game(), found.errors, rows)
 
 
-def by_group(
-    maps: str | os.PathLike[str],
-    split: Metadata,
-    normalizations: "Iterable[str | Normalization] | str | None" = defaults.NORMALIZATIONS,
-    *,
-    by: str,
-    mask_root: str | os.PathLike[str] | None = None,
-    nwc: bool = False,
-    size: tuple[int, int] = defaults.SIZE,
-    thresholds: Sequence[float] | np.ndarray = DEFAULT_THRESHOLDS,
-    iou_thresholds: Sequence[float] | np.ndarray = defaults.IOU_THRESHOLDS,
-    device: str = "cpu",
-    resume: str | os.PathLike[str] | None = None,
-    progress: Progress | None = None,
-    ranks: Ranks = ALONE,
-) -> Grouped:
-    """The metrics of a split and of its groups, in one pass: each group at the thresholds of all, and at its own.
-
-    Args:
-        by: "class", or "size": small, medium and large objects, the terciles of the pixels that the split's objects
-            have in the resized map (the union of an image's boxes, or its mask).
-        maps, split, normalizations, mask_root, nwc, size, thresholds, iou_thresholds, device, resume, ranks: As for
-            :func:`wsolkern.studies.evaluate`.
-        progress: Called with "by class" or "by size", the number of images done and of all; before, with "measuring
-            objects" for masks by size.
-
-    Returns:
-        The metrics of all images, which are those of ``evaluate``, and of each group.
-
-    Raises:
-        ArgumentError: An argument is not as above, or counts of so many groups need too much memory.
-        DatasetError: By class, and the split has no classes; else as from ``evaluate``.
-        ValueError, Interrupted: As from ``evaluate``.
-
-    Source: Choe et al., arXiv 2007.04178, section 4; the sizes are ours.
-    """
-    started, place = time.perf_counter(), gpu_of(device, ranks.gpu)
-    expect_groups(by, split)
-    how: dict[str, Any] = {"size": size, "thresholds": thresholds, "iou_thresholds": iou_thresholds}
-    with alone(resume, {os.fspath(maps): split}, mask_root, ranks):
-        evaluator = evaluator_for(split, normalizations, mask_root=mask_root, **how)
-        groups, names, bounds = grouping(by, evaluator, split, progress, ranks)
-        counter = GroupEvaluator(evaluator.protocol, evaluator.truth, groups, names)
-        counted = _pass(
-            counter, maps, split, evaluator.normalizations is None, f"by {by}", started,
-            mask_root=mask_root, nwc=nwc, size=evaluator.size, progress=progress, about=["by", by],
-            state=None if resume is None else Path(resume), place=place, ranks=ranks,
-        )  # fmt: skip
-    result, found = counter.compute()
-    return Grouped(counted, result, by, found, bounds)
-
-
-def grouping(
-    by: str, evaluator: Evaluator, split: Metadata, progress: Progress | None = None, ranks: Ranks = ALONE
-) -> tuple[dict[str, int], list[str], tuple[int, int] | None]:
-    """The number of each image's group; the groups' names; by size, the bounds of :attr:`Grouped.size_bounds`."""
-    if by == "class":
-        classes = sorted({split.class_labels[each] for each in split.image_ids})
-        places = {label: number for number, label in enumerate(classes)}
-        names = [str(label) for label in classes]
-        return {each: places[split.class_labels[each]] for each in split.image_ids}, names, None
-    pixels = _measured(evaluator, split, progress, ranks)
-    readable = pixels[pixels >= 0]
-    bounds = size_bounds(readable) if len(readable) else (0, 0)
-    groups = dict(zip(split.image_ids, np.searchsorted(bounds, pixels).tolist(), strict=True))
-    return groups, list(SIZES), bounds
-
-
-def expect_groups(by: str, split: Metadata) -> None:
-    """Does nothing if a split has such groups; else raises as :func:`by_group` does."""
-    if by not in ("class", "size"):
-        raise ArgumentError("by", f"expected class or size, found {by!r}")
-    if by == "class" and not split.class_labels:
-        raise DatasetError(f"{split.folder}/class_labels.txt: needed for metrics by class, found no class")
-
-
 def chosen_thresholds(
     at: Result | SelectedThresholds | float, protocol: Protocol, kind: str | None = "boxes"
 ) -> list[Chosen]:
@@ -293,8 +193,8 @@ def chosen_thresholds(
         kind: What localizes the objects, "boxes" or "masks".
 
     Raises:
-        ArgumentError: They were selected for the other kind; there is none for a normalization or an IoU threshold; or
-            one is not in [0, 1).
+        ArgumentError: They were selected for the other kind, or with boxes by another rule; there is none for a
+            normalization or an IoU threshold; or one is not in [0, 1).
     """
     ious = protocol.iou_thresholds.tolist()
     if isinstance(at, Result):
@@ -303,6 +203,7 @@ def chosen_thresholds(
     if isinstance(at, SelectedThresholds):
         if at.metric.truth != kind:
             raise ArgumentError("at", f"expected thresholds for {kind}, found those that {at.metric} selected")
+        at.expect_rule(protocol.box_rule)
         selected = {str(each): by_iou for each, by_iou in at.thresholds.items()}
         chosen = [Chosen.elsewhere(_found(selected, name), ious) for name in protocol.names]
     else:
@@ -322,24 +223,6 @@ def _found(by_name: Mapping[str, _Found], name: str) -> _Found:
     if name not in by_name:
         raise ArgumentError("at", f"expected thresholds of {name}, found those of {', '.join(by_name)}")
     return by_name[name]
-
-
-def _measured(evaluator: Evaluator, split: Metadata, progress: Progress | None, ranks: Ranks) -> np.ndarray:
-    """Pixels of each image's object, int64 [N]; -1 where its mask cannot be read, so that it will be left out."""
-    if split.kind == "boxes":
-        return object_pixels(evaluator.truth, split.image_ids, evaluator.size)
-    mine = split.image_ids[ranks.share(len(split.image_ids))]
-    pixels = np.zeros(len(mine), np.int64)
-    for place, image_id in enumerate(mine):
-        if progress is not None and ranks.rank == 0 and place % 64 == 0:
-            progress("measuring objects", place, len(pixels))
-        try:
-            pixels[place] = object_pixels(evaluator.truth, [image_id], evaluator.size)[0]
-        except ValueError:
-            pixels[place] = -1
-    if progress is not None and ranks.rank == 0:
-        progress("measuring objects", len(pixels), len(pixels))
-    return np.concatenate(ranks.gather(pixels))
 
 
 def _pass(

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from wsolkern import defaults
+from wsolkern.box_rule import CHOE, BoxRule
 from wsolkern.cams import CamStore
 from wsolkern.cams.store import open_maps
 from wsolkern.datasets import Metadata
@@ -25,6 +26,7 @@ from wsolkern.interrupts import interrupts_raise
 from wsolkern.metrics.selection import DECIMALS
 from wsolkern.normalization import Normalization
 from wsolkern.ops import localize
+from wsolkern.ops.rules import inclusive_corners
 from wsolkern.studies.counting import count_maps
 from wsolkern.studies.evaluation import check_kind
 from wsolkern.studies.passes import NothingCounted, Progress
@@ -46,6 +48,8 @@ class Localizations:
     """Fraction of a map's maximum level."""
     size: tuple[int, int]
     """Height and width, in pixels, that maps were resized to."""
+    box_rule: BoxRule
+    """How boxes were made."""
     image_ids: tuple[str, ...]
     """The N images, in the split's order."""
     resized_boxes: np.ndarray
@@ -70,11 +74,13 @@ class Localizations:
         """How they were made, and how many there are; as JSON can hold it."""
         import wsolkern
 
+        rule = {} if self.box_rule == CHOE else {"box_rule": self.box_rule.to_dict()}
         return {
             "wsolkern": wsolkern.__version__,
             "maps": self.root,
             "metadata": self.split.folder,
             "size": list(self.size),
+            **rule,
             "normalization": self.normalization and str(self.normalization),
             "threshold": self.threshold,
             "num_images": len(self.image_ids),
@@ -127,6 +133,7 @@ def localizations(
     *,
     nwc: bool = False,
     size: tuple[int, int] = defaults.SIZE,
+    box_rule: str | BoxRule = "choe",
     progress: Progress | None = None,
 ) -> Localizations:
     """Localizes the object of every image of a split: the box of the largest contour, in pixels of the image.
@@ -141,6 +148,7 @@ def localizations(
         threshold: Fraction of a map's maximum level, in [0, 1).
         nwc: Take the NWC maps of a store that has them.
         size: Height and width, in pixels, that CAMs are resized to.
+        box_rule: How a box is made of a map, or the name of a published rule such as "ts-cam".
         progress: Called with "localizing", the number of images done and the number of images.
 
     Raises:
@@ -153,6 +161,7 @@ def localizations(
     """
     started = time.perf_counter()
     parsed = None if normalization is None else Normalization.parse(normalization)
+    rule = BoxRule.parse(box_rule)
     if not 0 <= threshold < 1:
         raise ArgumentError("threshold", f"expected a fraction in [0, 1), found {threshold}")
     if not split.image_sizes:
@@ -162,7 +171,7 @@ def localizations(
         check_kind(maps, store.manifest.content, parsed is None)
         store.check_split(split)
     source = open_maps(maps if store is None else store, split.image_ids, siblings=split.image_ids, nwc=nwc)
-    localizer = _Localizer(parsed, threshold, size)
+    localizer = _Localizer(parsed, threshold, size, rule)
 
     def tell(done: int) -> None:
         if progress is not None:
@@ -182,11 +191,11 @@ def localizations(
     order, boxes, scores, num_contours, degenerate = localizer.in_order(split.image_ids)
     image_ids = tuple(split.image_ids[place] for place in order.tolist())
     sizes = np.array([split.image_sizes[each] for each in image_ids], np.int64)
-    original = original_boxes(boxes, sizes, size)
+    original = original_boxes(inclusive_corners(boxes, size, rule), sizes, size)
     original[num_contours == 0] = 0
     warnings = (f"{os.fspath(maps)}: {source.spans.NOTE}",) if parsed is not None and source.spans else ()
     return Localizations(
-        os.fspath(maps), split, parsed, float(threshold), size, image_ids, boxes, original, scores,
+        os.fspath(maps), split, parsed, float(threshold), size, rule, image_ids, boxes, original, scores,
         num_contours, degenerate, problems, warnings, time.perf_counter() - started,
     )  # fmt: skip
 
@@ -196,8 +205,8 @@ def read_selection(
     family: str | None = None,
     iou_threshold: float | None = None,
     threshold: float | None = None,
-) -> tuple[Normalization, float]:
-    """The normalization and the threshold that `wsolkern select` chose, from its JSON.
+) -> tuple[Normalization, float, BoxRule]:
+    """The normalization, the threshold and the box rule that `wsolkern select` chose with, from its JSON.
 
     Args:
         path: The file.
@@ -225,6 +234,7 @@ def read_selection(
             )
             for each in content["choices"]
         ]
+        rule = BoxRule.from_dict(content["box_rule"]) if "box_rule" in content else CHOE
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise refuse("the JSON of wsolkern select (--json)", f"another file ({error})") from error
     ours = [each for each in choices if family is None or each[0].name == family]
@@ -232,21 +242,21 @@ def read_selection(
         raise refuse(f"a choice of {family or 'some family'}", ", ".join(str(each[0]) for each in choices) or "none")
     normalization, _, thresholds = max(ours, key=lambda each: round(each[1], DECIMALS))
     if threshold is not None:
-        return normalization, threshold
+        return normalization, threshold, rule
     wanted = iou_threshold
     if wanted is None:
         wanted = 0.5 if 0.5 in thresholds or len(thresholds) != 1 else next(iter(thresholds))
     if wanted not in thresholds or not 0 <= thresholds[wanted] < 1:
         listed = ", ".join(f"{iou:g}" for iou in thresholds) or "none (it was chosen by PxAP)"
         raise refuse(f"a threshold of {normalization} in [0, 1) for IoU {wanted:g}", f"those for {listed}")
-    return normalization, thresholds[wanted]
+    return normalization, thresholds[wanted], rule
 
 
 class _Localizer:
     """Keeps the localization of every map that it is given; for :func:`count_maps`."""
 
-    def __init__(self, normalization: Normalization | None, threshold: float, size: tuple[int, int]):
-        self._normalization, self._threshold, self._size = normalization, threshold, size
+    def __init__(self, normalization: Normalization | None, threshold: float, size: tuple[int, int], rule: BoxRule):
+        self._normalization, self._threshold, self._size, self._rule = normalization, threshold, size, rule
         self._image_ids: list[str] = []
         self._parts: list[tuple[np.ndarray, ...]] = []
 
@@ -260,7 +270,8 @@ class _Localizer:
         if self._normalization is None and cams.shape[1:] != self._size:
             expected, found = ("x".join(map(str, each)) for each in (self._size, cams.shape[1:]))
             raise ValueError(f"expected a score map of {expected} pixels, found {found}")
-        places = localize(cams, self._normalization and (self._normalization,), [self._threshold], size=self._size)
+        how: Any = {"size": self._size, "rule": self._rule}
+        places = localize(cams, self._normalization and (self._normalization,), [self._threshold], **how)
         scores = cams.max(axis=(1, 2)).astype(np.float64)
         self._parts.append((places.boxes[0, :, 0], scores, places.num_contours[0, :, 0], places.degenerate[0]))
         self._image_ids += image_ids

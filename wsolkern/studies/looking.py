@@ -20,7 +20,7 @@ from wsolkern.errors import ImageError, MapError
 from wsolkern.metrics import GroundTruth, Protocol, Result, formulas
 from wsolkern.metrics.bootstrap import BootstrapEvaluator
 from wsolkern.metrics.breakdown import CATEGORIES, ErrorRule
-from wsolkern.metrics.grouping import GroupEvaluator
+from wsolkern.metrics.grouping import GroupCounts
 from wsolkern.metrics.metric import Metric
 from wsolkern.metrics.protocol import check_batch
 from wsolkern.ops import affine, box_ious, inputs, localize, normalize, pixel_histograms, resize, threshold_boxes
@@ -76,7 +76,7 @@ class Look(Unsaved):
         truth: Boxes or masks, one of the two.
         image_ids: The split's images, distinct.
         contours: "all", whose nearest box counts, or "largest".
-        groups: Name of a grouping -> what :func:`wsolkern.studies.images.grouping` gives.
+        groups: Name of a grouping -> what :func:`wsolkern.studies.grouping.groups_of` gives.
         labels: Image id -> class, where that is known.
         predicted: Image id -> predicted class, where that is known.
 
@@ -96,7 +96,7 @@ class Look(Unsaved):
         predicted: Mapping[str, int],
     ):
         self.protocol, self.truth = protocol, truth
-        self.groups = {name: GroupEvaluator(protocol, truth, *each[:2]) for name, each in groups.items()}
+        self.groups = {name: GroupCounts(protocol, truth, *each[:2]) for name, each in groups.items()}
         """Counts by group."""
         kind = "boxes" if truth.boxes is not None else "masks"
         metrics = [each for each in Metric if each.truth == kind and protocol.normalizations is not None]
@@ -161,7 +161,7 @@ class Look(Unsaved):
         for metric, rows in packed.items():
             self.bootstraps[metric].add(rows, ids)
         for counts in self.groups.values():
-            counts.add(each_map, degenerate, ids)
+            counts.add_known(each_map, degenerate, ids)
         places = [self._places[each] for each in ids]
         for name, value in values.items():
             self._arrays[name][:, places] = value

@@ -23,30 +23,17 @@ from wsolkern.datasets import Metadata
 from wsolkern.errors import ArgumentError, DatasetError
 from wsolkern.metrics import Protocol, Result
 from wsolkern.metrics.bootstrap import Bootstrap, Difference, interval_rank
-from wsolkern.metrics.grouping import Group
 from wsolkern.metrics.localization import LocalizationFigure
 from wsolkern.metrics.metric import Metric
 from wsolkern.normalization import Normalization, parse_all
 from wsolkern.ops import DEFAULT_THRESHOLDS
 from wsolkern.studies.counting import SplitCount, evaluator_for, fingerprint, mask_files_of
 from wsolkern.studies.evaluation import Evaluation, check_kind, evaluate, sweep
-from wsolkern.studies.images import grouping
+from wsolkern.studies.grouping import Grouping, groups_of
 from wsolkern.studies.looking import Look, Looked
 from wsolkern.studies.passes import Progress, about_maps, alone, run_pass
 
 NUM_RESAMPLES = 1000
-
-
-@dataclass(frozen=True, eq=False)
-class Grouping:
-    """The metrics of the images of each group."""
-
-    by: str
-    """"class" or "size"."""
-    groups: tuple[Group, ...]
-    """Those that have an image."""
-    size_bounds: tuple[int, int] | None
-    """By size: the most pixels of the resized map that a small and a medium object have."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,7 +251,7 @@ def reports_of(
             open_maps(each, split.image_ids, nwc=nwc)
     given: dict[str, Any] = {"mask_root": mask_root, "nwc": nwc, "device": device}
     kinds = ("size", "class")[: 1 + bool(split.class_labels)]
-    groups = {by: grouping(by, evaluator, split, progress) for by in kinds}
+    groups = {by: groups_of(by, evaluator, split, progress) for by in kinds}
 
     names = [os.path.basename(os.path.realpath(each)) for each in maps]
     if len(set(names)) < len(names):
@@ -288,7 +275,7 @@ def reports_of(
             read = f"{result.num_images:,} images were read the first time and {look.num_images:,} the second"
             raise DatasetError(f"{os.fspath(each)}: expected maps that stay as they are, found that {read}")
         bootstraps = {m: one.compute(**resampled) for m, one in look.bootstraps.items()}
-        found = tuple(Grouping(by, one.compute()[1], groups[by][2]) for by, one in look.groups.items())
+        found = tuple(Grouping(by, one.compute(), groups[by][2]) for by, one in look.groups.items())
         about = evaluation, result, localization, bootstraps, found, look.looked(), look.predicted
         runs.append(RunReport(name, *about, None if store is None else store.manifest))
         looks.append(look)

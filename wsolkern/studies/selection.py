@@ -224,7 +224,7 @@ def select(
     figures: bootstrap.Bootstrap = ranks.gather(mine)[0]
     localized = None
     if localization:
-        at = SelectedThresholds.of(judged_by, choices)
+        at = SelectedThresholds.of(judged_by, choices, rule)
         counts: dict[str, Any] = {
             "mask_root": mask_root,
             "nwc": nwc,

@@ -185,7 +185,7 @@ def table(
     how: dict[str, Any] = {"size": size, "thresholds": thresholds, "iou_thresholds": iou_thresholds}
     state = None if resume is None else Path(resume)
     measuring = _Measuring(splits, roots, how, gpu_of(device, ranks.gpu), state, progress, ranks)
-    expect_thresholds(at, [None], np.asarray(thresholds, np.float64), tuple(map(float, iou_thresholds)))
+    expect_thresholds(at, Protocol(None, thresholds=thresholds, iou_thresholds=iou_thresholds))
     passes = _passes(opened, nwc)
     choices = _choose(opened, given)
     used = [*(run for run, _ in passes), *(each for each in choices.values() if isinstance(each, Run))]

@@ -26,7 +26,7 @@ from wsolkern.metrics.result import SCORE_MAPS
 from wsolkern.studies import paper
 from wsolkern.studies.embedded import is_page, results_in
 from wsolkern.studies.evaluation import Evaluation, evaluate, sweep
-from wsolkern.studies.images import by_group, per_image
+from wsolkern.studies.images import per_image
 from wsolkern.studies.passes import Progress
 from wsolkern.studies.provenance import Data, Provenance, protocol_of, versions_of
 from wsolkern.studies.sampling import AGREES, DIFFERS, NOTED, Check, Sample
@@ -432,6 +432,8 @@ def _again(made: _Recorded, protocol: Protocol, load: Load, device: str, progres
         how |= {"mask_root": first.mask_root, "nwc": first.nwc}
         if isinstance(given.get("at"), dict):
             given["at"] = SelectedThresholds.from_dict(given["at"])
+        if study == "evaluate" and made.content.get("by") in _BY:
+            given["by"] = made.content["by"]
         found = do[study](first.maps, load(first), protocol.normalizations, **how, **given)
         beside = _beside(made, found.result, load(first), how) if study == "evaluate" else {}
         return found.to_dict(curves="thresholds" in made.content) | beside
@@ -455,26 +457,23 @@ def _again(made: _Recorded, protocol: Protocol, load: Load, device: str, progres
 
 
 def _beside(made: _Recorded, result: Result, split: Metadata, how: Mapping[str, Any]) -> dict[str, Any]:
-    """What --by and --per-image added to an evaluation, made again; rows that do not say where they were taken are not.
+    """What --per-image added to an evaluation, made again; rows that do not say where they were taken are not.
 
     Raises:
         DatasetError: The file is damaged there.
     """
-    maps, content, more = made.data[0].maps, made.content, {}
+    maps, content = made.data[0].maps, made.content
     names = None if result.rows[0].normalization is None else [str(row.normalization) for row in result]
-    how = {name: value for name, value in how.items() if name != "box_rule"}  # these have the default's only
-    if content.get("by") in _BY:
-        more = by_group(maps, split, names, by=content["by"], **how).groups_to_dict()
     rows = content.get("per_image")
-    if isinstance(rows, dict) and "at" in rows:
-        try:
-            at, tolerance = rows["at"], int(rows["pointing_game"]["tolerance"])
-            place = result if isinstance(at, str) else SelectedThresholds.from_dict(at) if isinstance(at, dict) else at
-            images = per_image(maps, split, names, at=place, tolerance=tolerance, on_rows=lambda part: None, **how)
-        except (AttributeError, KeyError, TypeError) as error:
-            raise DatasetError(f"{made.data[0].maps}: damaged: per_image: {error!r:.100}") from error
-        more["per_image"] = {"at": at, **images.to_dict(curves="thresholds" in content)}
-    return more
+    if not isinstance(rows, dict) or "at" not in rows:
+        return {}
+    try:
+        at, tolerance = rows["at"], int(rows["pointing_game"]["tolerance"])
+        place = result if isinstance(at, str) else SelectedThresholds.from_dict(at) if isinstance(at, dict) else at
+        images = per_image(maps, split, names, at=place, tolerance=tolerance, on_rows=lambda part: None, **how)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise DatasetError(f"{made.data[0].maps}: damaged: per_image: {error!r:.100}") from error
+    return {"per_image": {"at": at, **images.to_dict(curves="thresholds" in content)}}
 
 
 def _compare(recorded: Mapping[str, Any], found: Mapping[str, Any], *, strict: bool) -> Iterator[Check]:
