@@ -15,6 +15,7 @@ _HOMES = {
     "Interrupted": "passes",
     "NothingCounted": "passes",
     "ProcessLost": "passes",
+    "build_cuda": "installation",
     "by_group": "images",
     "compare": "reporting",
     "diagnose": "diagnosis",
@@ -37,6 +38,7 @@ __all__ = [
     "Interrupted",
     "NothingCounted",
     "ProcessLost",
+    "build_cuda",
     "by_group",
     "compare",
     "diagnose",
@@ -62,7 +64,7 @@ if TYPE_CHECKING:
     from wsolkern.studies.extraction import extract
     from wsolkern.studies.figures import figure
     from wsolkern.studies.images import by_group, per_image
-    from wsolkern.studies.installation import doctor
+    from wsolkern.studies.installation import build_cuda, doctor
     from wsolkern.studies.localization import localizations
     from wsolkern.studies.passes import Interrupted, NothingCounted, ProcessLost
     from wsolkern.studies.reporting import compare, report
