@@ -13,7 +13,6 @@ import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib import import_module
-from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from rich.table import Table
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from wsolkern import building
 from wsolkern.normalization import parse_all
 from wsolkern.ops import DEFAULT_THRESHOLDS, inputs
 from wsolkern.ops.gpu import cutting, histograms, launching, normalizing, resizing, statistics
@@ -95,11 +95,12 @@ def main() -> None:
 
 
 def cuda_rows() -> list[Row]:
-    """The kernels of the CUDA extension, of those architectures it was built for; none if it was not built."""
-    spec = find_spec("wsolkern._cuda")
-    if spec is None:
+    """The kernels of the CUDA extension, of those architectures it was built for; none if it is not built."""
+    try:
+        file = building.built_cuda()
+    except ImportError:
         return []
-    of_8_bits, of_16_bits, otherwise = import_module("wsolkern._cuda").shared_memory(*SIZE)
+    of_8_bits, of_16_bits, otherwise = building.load_cuda().shared_memory(*SIZE)
     kinds = {  # part of a mangled name -> kernel, variant, shared bytes
         "evaluate_bytes_kernel": ("trees.evaluate_bytes_kernel", "in shared memory", of_8_bits),
         "evaluate_words_kernel": ("trees.evaluate_words_kernel", "in shared memory", of_16_bits),
@@ -107,7 +108,7 @@ def cuda_rows() -> list[Row]:
         "list_boxes_kernel": ("trees.list_boxes_kernel", "", otherwise),
         "add_sums_kernel": ("trees.add_sums_kernel", "", 0),
     }
-    rows, parts = [], re.split(r"^arch = sm_(\d+)$", _resources(spec.origin), flags=re.MULTILINE)
+    rows, parts = [], re.split(r"^arch = sm_(\d+)$", _resources(file), flags=re.MULTILINE)
     for architecture, text in zip(parts[1::2], parts[2::2], strict=True):
         for name, registers, stack in re.findall(r"Function (\S+):\s+REG:(\d+) STACK:(\d+)", text):
             kernel, variant, shared = next(kind for part, kind in kinds.items() if part in name)

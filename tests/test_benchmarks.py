@@ -11,7 +11,7 @@ import shutil
 import pytest
 from shared import write_split
 
-from benchmarks import boxes, cpu_against, cpu_rows, folder, harness, inputs, ious, scale
+from benchmarks import boxes, cpu_against, cpu_rows, folder, harness, inputs, interrupts, ious, scale
 from wsolkern.datasets import load_metadata
 
 
@@ -128,3 +128,12 @@ def test_estimates_name_the_committed_results_that_they_are_made_of():
     assert all((harness.RESULTS / each).is_file() for each in files) and "estimate" in files[1]
     assert [row["on"] for row in rows[:5]] == ["1 CPU core", "16 CPU cores", "128 CPU cores", "1 A100", "8 A100"]
     assert all(scale.IMAGENET_TRAIN / row["rate"] <= row["seconds"] for row in rows)
+
+
+@pytest.mark.slow
+def test_a_call_in_a_process_of_its_own_is_interrupted(rng):
+    row = interrupts.measure("localizations", 2, 2, 3, 0.3, 20, rng)
+    assert len(row["interrupt_ms"]) == 6 and len(row["end_ms"]) == 2
+    assert all(0 < each < 5000 for each in row["interrupt_ms"] + row["end_ms"])
+    assert all(end > last for end, last in zip(row["end_ms"], row["interrupt_ms"][2::3], strict=True))
+    assert "threads: 2  to KeyboardInterrupt:" in interrupts.described(row)

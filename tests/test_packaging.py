@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from wsolkern import building
+
 ROOT = Path(__file__).parent.parent
 SOURCES = ("csrc", "wsolkern", "setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "CHANGELOG.md")
 EPOCH = "1700000000"
@@ -52,7 +54,9 @@ def test_without_a_compiler_one_message_says_what_to_install(tmp_path):
     folder = copy(tmp_path / "sources")
     done = setup(folder, "build_ext", "--inplace", PATH=str(tmp_path / "bin"), CXX="")
     assert done.returncode and "Traceback" not in done.stderr and not list(folder.rglob("*.so"))
-    assert "found no C++ compiler (CXX, c++, g++ or clang++)" in done.stderr
+    own = (sysconfig.get_config_var("CXX") or "c++").split()[0]
+    expected = ", ".join(dict.fromkeys([own, "c++", "g++", "clang++"]))
+    assert f"found no C++ compiler (no CXX is set, and none of {expected} is there)" in done.stderr
     for system in ("Debian", "Fedora", "Alpine", "conda", "macOS"):
         assert system in done.stderr
     done = setup(folder, "build_ext", "--inplace", CXX="no-such-compiler")
@@ -100,6 +104,10 @@ def test_a_wheel_has_the_cores_and_is_the_same_made_elsewhere(wheel, tmp_path):
     assert any(name.startswith("wsolkern/_native_generic.") for name in cores)
     for folder in (tmp_path, wheel.parents[1]):
         assert not [name for name, content in cores.items() if os.fsencode(folder) in content]
+    sources = {path.relative_to(ROOT) for path in (ROOT / "csrc").rglob("*.*") if "cpu" not in path.parts}
+    assert {f"wsolkern/{each}" for each in sources - {Path("csrc/gpu/emulated.cpp")}} == {
+        name for name in names if name.startswith("wsolkern/csrc/")
+    }
     data = {"py.typed", "demo/photographs.json", "studies/kim2021.csv", "report/page/engine.js"}
     assert {f"wsolkern/{each}" for each in data} <= set(names)
     assert {name.split("/")[0].removesuffix(".dist-info").split("-")[0] for name in names} == {"wsolkern"}
@@ -123,3 +131,26 @@ def test_a_wheel_runs_where_there_is_no_compiler(wheel, tmp_path):
     assert done.stdout.startswith(str(environment)) and "generic" in done.stdout
     done = subprocess.run([python.parent / "wsolkern", "doctor"], **how)
     assert done.returncode == 0 and str(environment) in done.stdout.replace("\n", ""), done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not building.nvcc(), reason="needs nvcc")
+def test_the_cuda_extension_is_compiled_from_a_wheel(wheel, tmp_path):
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "installed")
+    code = """
+from wsolkern import building
+from wsolkern.ops import backends
+file = building.build_cuda("90")
+module = backends.device_module()
+assert str(file) == module.__file__ and module.fingerprint == building.fingerprint()
+print(file)
+print(module.works_on)
+"""
+    how = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 600}
+    paths = os.environ | {"PYTHONPATH": str(tmp_path / "installed"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = subprocess.run([sys.executable, "-c", code], env=paths, **how)
+    assert done.returncode == 0, done.stdout + done.stderr
+    file, works_on = done.stdout.splitlines()
+    assert Path(file).parent == tmp_path / "installed" / "wsolkern" and works_on == "cuda"
+    assert os.fsencode(tmp_path) not in Path(file).read_bytes()

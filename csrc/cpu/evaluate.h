@@ -284,6 +284,7 @@ class Workspace {
     });
     for (int t = 0; t <= kScoreLevels; ++t) {
       if (!wanted[t]) continue;
+      poll(kStepsPerClock);
       if (t >= image_.top) boxes[t].push_back({0, 0, 0, 0});
       std::sort(boxes[t].begin(), boxes[t].end(), [](const Box& a, const Box& b) {
         return std::tie(a.x0, a.y0, a.x1, a.y1) < std::tie(b.x0, b.y0, b.x1, b.y1);

@@ -387,13 +387,16 @@ py::tuple threshold_boxes(const Array<double>& score_maps, const Array<double>& 
                               });
     out_levels[n] = uint8_t(workspace.max_level());
   });
-  size_t total = 0;
-  for (const auto& boxes : found) total += boxes.size();
-  Array<int32_t> boxes({py::ssize_t(total), py::ssize_t(4)});
-  int32_t* to = boxes.mutable_data();
-  for (const auto& each : found)
-    for (const Box& box : each)
+  std::vector<size_t> begins{0};
+  for (const auto& boxes : found) begins.push_back(begins.back() + boxes.size());
+  Array<int32_t> boxes({py::ssize_t(begins.back()), py::ssize_t(4)});
+  int32_t* const out_boxes = boxes.mutable_data();
+  parallel(num_maps, threads, [&](Workspace&, size_t n) {  // of noise these are gigabytes
+    int32_t* to = out_boxes + 4 * begins[n];
+    for (const Box& box : found[n])
       for (const int value : {box.x0, box.y0, box.x1, box.y1}) *to++ = value;
+    found[n] = {};
+  });
   return py::make_tuple(boxes, counts, max_levels);
 }
 

@@ -9,6 +9,11 @@
 #include "gpu/launch.h"
 #include "shared/gil.h"
 
+// Which sources this was compiled from; see wsolkern/building.py. What tests compile is used at once and needs none.
+#ifndef WSOLKERN_FINGERPRINT
+#define WSOLKERN_FINGERPRINT ""
+#endif
+
 namespace py = pybind11;
 
 namespace wsolkern {
@@ -81,6 +86,7 @@ PYBIND11_MODULE(WSOLKERN_MODULE, module) {
   using py::arg;
   module.doc() = "The device core of wsolkern; use wsolkern.ops.";
   module.attr("works_on") = kWorksOn;
+  module.attr("fingerprint") = WSOLKERN_FINGERPRINT;
   module.attr("constants") = py::dict(arg("NUM_LEVELS") = kScoreLevels, arg("MAX_SIDE") = kMaxSide,
                                       arg("MAX_IOU_THRESHOLDS") = kMaxIouThresholds, arg("largest") = int(kWantLargest),
                                       arg("all") = int(kWantAll), arg("both") = int(kWantBoth));

@@ -247,9 +247,17 @@ def test_doctor_compares_a_device_with_the_reference(monkeypatch):
     monkeypatch.setattr("torch.cuda.get_device_name", lambda index: f"card {index}")
     monkeypatch.setitem(sys.modules, "wsolkern._cuda", None)
     ((state, detail, fix),) = findings_of("CUDA")
-    assert state == "broken" and detail.startswith("card 0: ") and "WSOLKERN_CUDA=1 pip install" in fix
+    assert state == "broken" and detail.startswith("card 0: ") and "wsolkern doctor --build-cuda" in fix
     monkeypatch.setattr(installation, "_compare_with_reference", lambda backend: 1)
     assert findings_of("CUDA") == [("ok", "card 0: CAMs on a GPU are evaluated there, equal to the reference", "")]
+
+
+def test_doctor_builds_nothing_for_a_pytorch_without_cuda(monkeypatch):
+    monkeypatch.setattr(pytest.importorskip("torch").version, "cuda", None)
+    done = CliRunner().invoke(app, ["doctor", "--build-cuda", "--arch", "90"])
+    assert done.exit_code == terminal.FAILED and "is not built for CUDA" in done.stderr and not done.stdout
+    done = CliRunner().invoke(app, ["doctor", "--arch", "90"])
+    assert done.exit_code == terminal.FAILED and "--arch: expected with --build-cuda alone" in done.stderr
 
 
 def test_doctor_says_how_to_mend_a_damaged_package(monkeypatch):

@@ -5,10 +5,11 @@ import os
 import re
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+from wsolkern import building
 
 pytest.importorskip("triton")
 pytestmark = pytest.mark.slow
@@ -55,8 +56,10 @@ def test_no_product_is_fused_with_a_sum(rows):
 
 
 def test_the_cuda_extension_is_built_for_every_architecture(rows):
-    if find_spec("wsolkern._cuda") is None:
-        pytest.skip("wsolkern._cuda is not built: there was no nvcc")
+    try:
+        building.built_cuda()
+    except ImportError as error:
+        pytest.skip(f"{building.CUDA}: {error}")
     if os.environ.get("WSOLKERN_CUDA_ARCHS") != "all":
         pytest.skip("wsolkern._cuda may be built for the cards at hand only: WSOLKERN_CUDA_ARCHS is not all")
     found = {(row["kernel"], row["variant"], row["architecture"]) for row in rows if row["kernel"].startswith("trees.")}

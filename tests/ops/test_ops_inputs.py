@@ -2,14 +2,13 @@
 
 import pickle
 import sys
-from types import ModuleType
 
 import numpy as np
 import pytest
 from cases import CASES, batch
 
 import wsolkern
-from wsolkern import BackendUnavailable, Normalization, ops
+from wsolkern import BackendUnavailable, Normalization, building, ops
 from wsolkern.errors import MapError
 from wsolkern.ops import backends
 from wsolkern.ops.cutting import MAX_CUTS
@@ -303,15 +302,18 @@ def test_thresholds_that_are_no_row_of_numbers_are_named(thresholds):
         hits_of(thresholds=thresholds)
 
 
-def test_a_device_module_of_an_older_version_is_to_be_built_again(monkeypatch):
+def test_a_device_module_of_another_version_is_to_be_built_again(monkeypatch, tmp_path):
     torch = pytest.importorskip("torch")
     pytest.importorskip("triton")
-    monkeypatch.setitem(sys.modules, "wsolkern._cuda", ModuleType("wsolkern._cuda"))
+    old = tmp_path / "old.so"
+    old.write_bytes(b"wsolkern-cuda-of-other-sources")
+    monkeypatch.setattr(building, "_places", lambda: (old, tmp_path / "no-cache"))
+    monkeypatch.delitem(sys.modules, building.CUDA, raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     for found in (backends.device_module, backends.missing_for_cuda):
         monkeypatch.setattr(backends, found.__name__, found.__wrapped__)
-    message = "it was built by an older wsolkern"
-    with pytest.raises(BackendUnavailable, match=f"{message}: WSOLKERN_CUDA=1 pip install"):
+    message = "old.so was built from the sources of another wsolkern"
+    with pytest.raises(BackendUnavailable, match=f"{message}: wsolkern doctor --build-cuda"):
         hits_of(backend="cuda")
     with pytest.raises(ImportError, match=message):
         backends.device_of(None)

@@ -1,14 +1,17 @@
 """``wsolkern doctor``: what is built, what can run here, and the command that would fix what cannot.
 
-In: this installation and this computer. Out: one line a part; exit code 2 if the native core cannot run.
+In: this installation and this computer. Out: one line a part; exit code 2 if the native core cannot run, or what was to
+be built is not.
 Source: none; what is looked at is in :mod:`wsolkern.studies.installation`.
 """
 
+import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from wsolkern.cli import streams, terminal
+from wsolkern.errors import ArgumentError
 from wsolkern.targets import check_targets
 
 if TYPE_CHECKING:
@@ -18,6 +21,20 @@ _COLOURS = {"ok": "green", "missing": "yellow", "broken": "red"}
 
 
 def doctor(
+    build_cuda: Annotated[
+        bool,
+        typer.Option(
+            "--build-cuda",
+            help="First compile the CUDA extension for the GPUs here; needs nvcc 12.8 or newer and a C++ compiler.",
+        ),
+    ] = False,
+    arch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ARCHS",
+            help='With --build-cuda: compile for these instead, such as 90, "80 90" or all.',
+        ),
+    ] = None,
     json_file: Annotated[
         str | None, typer.Option("--json", metavar="FILE|-", help="Write the report as JSON; - for standard output.")
     ] = None,
@@ -27,6 +44,12 @@ def doctor(
 
     with terminal.errors_as_messages():
         check_targets({"--json": json_file})
+        if arch is not None and not build_cuda:
+            raise ArgumentError("arch", "expected with --build-cuda alone")
+        if build_cuda:
+            started = time.monotonic()
+            file = studies.build_cuda(arch)
+            streams.stderr().print(f"built {file} in {time.monotonic() - started:.0f} s")
     found = studies.doctor()
 
     def finish() -> None:

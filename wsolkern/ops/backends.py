@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
-from wsolkern import machine
+from wsolkern import building, machine
 from wsolkern.errors import BackendUnavailable, IsaUnavailable
 
 ISAS = ("avx512", "avx2", "generic")  # best first; each is a module wsolkern._native_<isa>
@@ -138,13 +138,12 @@ def missing_for_cuda() -> Missing | None:
     if problem is not None:
         return Missing(
             f"wsolkern._cuda does not load, {problem}",
-            "WSOLKERN_CUDA=1 pip install --no-build-isolation --no-deps -e . "
-            "(in a checkout; needs the CUDA toolkit 12.8 or newer)",
+            "wsolkern doctor --build-cuda (needs the CUDA toolkit 12.8 or newer)",
         )
     if fault := device_module().fault(torch.cuda.current_device() if works_on == "cuda" else 0):
         return Missing(
             f"this device does not run wsolkern._cuda, {fault}",
-            "update the driver, or build for this architecture with WSOLKERN_CUDA_ARCHS (in a checkout)",
+            "update the driver, or build for this card: wsolkern doctor --build-cuda",
         )
     return None
 
@@ -154,12 +153,9 @@ def device_module() -> ModuleType:
     """The CUDA extension. Its ``works_on`` is the kind of device whose memory it takes: "cuda".
 
     Raises:
-        ImportError: It is not built, or was built by an older wsolkern.
+        ImportError: It is not built, or from the sources of another wsolkern.
     """
-    module = import_module("wsolkern._cuda")
-    if not hasattr(module, "works_on"):
-        raise ImportError("it was built by an older wsolkern")
-    return module
+    return building.load_cuda()
 
 
 def device_of(value: object) -> Any:

@@ -15,6 +15,7 @@ _HOMES = {
     "Interrupted": "passes",
     "NothingCounted": "passes",
     "ProcessLost": "passes",
+    "build_cuda": "installation",
     "compare": "reporting",
     "diagnose": "diagnosis",
     "doctor": "installation",
@@ -36,6 +37,7 @@ __all__ = [
     "Interrupted",
     "NothingCounted",
     "ProcessLost",
+    "build_cuda",
     "compare",
     "diagnose",
     "doctor",
@@ -60,7 +62,7 @@ if TYPE_CHECKING:
     from wsolkern.studies.extraction import extract
     from wsolkern.studies.figures import figure
     from wsolkern.studies.images import per_image
-    from wsolkern.studies.installation import doctor
+    from wsolkern.studies.installation import build_cuda, doctor
     from wsolkern.studies.localization import localizations
     from wsolkern.studies.passes import Interrupted, NothingCounted, ProcessLost
     from wsolkern.studies.reporting import compare, report

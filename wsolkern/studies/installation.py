@@ -1,6 +1,6 @@
-"""Doctor: what is built, what can run here, and the command that would fix what cannot.
+"""Doctor: what is built, what can run here, the command that would fix what cannot, and one fix: the CUDA extension.
 
-In: this installation and this computer. Out: an Installation, a Finding a part.
+In: this installation and this computer. Out: an Installation, a Finding a part; a file.
 Source: none.
 """
 
@@ -10,15 +10,15 @@ import importlib.util
 import platform
 import sys
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import wsolkern
-from wsolkern import defaults
+from wsolkern import building, defaults
+from wsolkern.errors import BackendUnavailable
 
 _BUILD = "pip install --force-reinstall --no-deps .   (in a checkout of wsolkern; needs GCC >= 11 or Clang >= 14)"
-_BUILD_CUDA = (
-    "WSOLKERN_CUDA=1 pip install --no-build-isolation --no-deps -e .   (in a checkout of wsolkern; needs nvcc)"
-)
+_BUILD_CUDA = "wsolkern doctor --build-cuda   (needs nvcc)"
 _EXTRAS = {
     "report": ("pictures", ("matplotlib",)),
     "demo": (
@@ -62,6 +62,32 @@ def doctor() -> Installation:
     return Installation(tuple(_findings()))
 
 
+def build_cuda(arch: str | None = None) -> Path:
+    """Compiles the CUDA extension for this machine's GPUs, as for a wheel, which comes without it.
+
+    Args:
+        arch: Architectures, such as "90" or "80 90", or "all"; None: those of the GPUs here.
+
+    Returns:
+        The file; from the next process on it is used.
+
+    Raises:
+        BackendUnavailable: PyTorch, nvcc, a compiler or headers are missing or too old; the message says which.
+        ArgumentError: nvcc knows no such architecture, or none is given where there is no GPU.
+        OSError: The file cannot be written.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise BackendUnavailable(f"PyTorch does not load ({error}): install a build of it for CUDA first") from error
+    if not torch.version.cuda:
+        raise BackendUnavailable(
+            f"PyTorch {torch.__version__} is not built for CUDA, and {building.CUDA} would never be used: "
+            "install a build for CUDA first, see https://pytorch.org/get-started/locally"
+        )
+    return building.build_cuda(arch)
+
+
 def _findings() -> list[Finding]:
     """Everything that the doctor looks at; where numpy does not load, nothing behind it."""
     findings = [
@@ -91,7 +117,7 @@ def _findings() -> list[Finding]:
 
 def _native_modules() -> list[Finding]:
     """One line for each instruction set."""
-    from wsolkern.errors import BackendUnavailable, IsaUnavailable
+    from wsolkern.errors import IsaUnavailable
     from wsolkern.ops import backends
 
     try:
@@ -173,8 +199,7 @@ def _cuda() -> Finding:
     from wsolkern.ops import backends
 
     if missing := backends.missing_for_cuda():
-        built = "built" if importlib.util.find_spec("wsolkern._cuda") else "not built"
-        detail = f"{missing.what} (wsolkern._cuda is {built}); maps are evaluated on the CPU"
+        detail = f"{missing.what} ({_cuda_file()}); maps are evaluated on the CPU"
         return Finding("CUDA", "missing", detail, missing.fix)
     import torch
 
@@ -184,6 +209,14 @@ def _cuda() -> Finding:
     except Exception as error:  # whatever a broken installation raises is what is reported
         return Finding("CUDA", "broken", f"{names}: {type(error).__name__}: {error}", _BUILD_CUDA)
     return Finding("CUDA", "ok", f"{names}: CAMs on a GPU are evaluated there, equal to the reference")
+
+
+def _cuda_file() -> str:
+    """Where the CUDA extension is, or why there is none."""
+    try:
+        return f"{building.CUDA} is {building.built_cuda()}"
+    except ImportError as error:
+        return f"{building.CUDA}: {error}"
 
 
 def _package(name: str, otherwise: str) -> Finding:
