@@ -4,6 +4,7 @@ In: the machine that the tests run on. Out: fixtures that choose a backend; test
 Source: none.
 """
 
+import gc
 import os
 import random
 import signal
@@ -23,11 +24,14 @@ from wsolkern import BackendUnavailable
 from wsolkern.ops import backends
 from wsolkern.studies import timing
 
+gc.disable()  # until the tests are collected: nothing of what makes them is garbage
 if "PYTEST_XDIST_WORKER" in os.environ:  # each core has a worker: more threads would only wait, and spin meanwhile
     torch.set_num_threads(1)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 torchvision_operators.declare()
 HAS_GPU = torch.cuda.is_available()
+sys.dont_write_bytecode = False  # or each of the processes that tests start would compile all modules anew
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 if not HAS_GPU:  # Triton reads it when a kernel is defined
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
@@ -91,6 +95,12 @@ def pytest_configure():
     os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.getenv("PYTHONPATH")])])
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish():
+    """What is there now stays, and is not looked at again whenever garbage is collected."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items):

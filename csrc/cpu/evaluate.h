@@ -410,9 +410,10 @@ class Workspace {
   }
 
   void draw_bins() {
+    const bool has_cells = !map.cells.empty();
     for (int y = 0; y < image_.height; ++y) {
       const size_t at = size_t(y) * image_.width;
-      digitizer_.bins(map.values + at, map.cells.data() + at, image_.width, image_.row(y));
+      digitizer_.bins(map.values + at, has_cells ? map.cells.data() + at : nullptr, image_.width, image_.row(y));
     }
     image_.find_top();
   }
