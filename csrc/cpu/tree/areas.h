@@ -72,10 +72,10 @@ class Areas {
   // What is added as the level falls: twice the area and 4 times the Euler number, as one number.
   static constexpr int64_t kArea = int64_t(1) << 32, kEuler = 1;
   std::vector<Table> of_branch_;
-  std::vector<int32_t> tables_;      // per table: twice the area at levels lowest ... highest, or kHasHoles
-  std::vector<int16_t> pixels_;      // scratch: the level at which each pixel becomes part of the branch
-  std::vector<int16_t> squares_[5];  // scratch: what `sort_squares` finds in one row of squares
-  std::vector<int64_t> arrivals_;    // scratch: per level of the window
+  std::vector<int32_t> tables_;        // per table: twice the area at levels lowest ... highest, or kHasHoles
+  AlignedVector<int16_t> pixels_;      // scratch: the level at which each pixel becomes part of the branch
+  AlignedVector<int16_t> squares_[5];  // scratch: what `sort_squares` finds in one row of squares
+  std::vector<int64_t> arrivals_;      // scratch: per level of the window
 
   static std::ptrdiff_t stride_of(const Extent& extent) { return extent.x1 - extent.x0 + 3; }
 

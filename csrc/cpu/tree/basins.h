@@ -34,7 +34,7 @@ struct Basins {
   std::vector<uint32_t> next_run;    // per entry of Runs; kNoRun after the last of a basin
   std::vector<uint32_t> num_runs;    // per basin
   std::vector<uint16_t> row_of_run;  // per entry of Runs
-  std::vector<int16_t> pass;         // scratch: pass values of one row pair
+  AlignedVector<int16_t> pass;       // scratch: pass values of one row pair
 
   size_t size() const { return peak.size(); }
   size_t bytes() const {
