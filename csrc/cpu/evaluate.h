@@ -51,8 +51,8 @@ class PreparedMap {
   size_t size = 0;
   Extremes extremes{};
   Grid grid;
-  std::vector<uint16_t> cells;   // of every pixel, if the grid is usable and they are needed
-  std::vector<double> filtered;  // scratch of a resize
+  AlignedVector<uint16_t> cells;   // of every pixel, if the grid is usable and they are needed
+  AlignedVector<double> filtered;  // scratch of a resize
 
   // `num_cuts`: how many cut points will be asked for at once.
   void prepare(const double* cam, const Resize& resize, bool is_resized, size_t num_pixels, size_t num_cuts,
@@ -98,7 +98,8 @@ class PreparedMap {
 
  private:
   bool has_cells_ = false;
-  std::vector<double> resized_, statistics_;
+  AlignedVector<double> resized_;
+  std::vector<double> statistics_;
   std::vector<int64_t> wanted_;
   OrderStatistics order_;
 
@@ -340,7 +341,8 @@ class Workspace {
  private:
   std::vector<Affine> affines_;
   std::vector<double> cuts_;
-  std::vector<int16_t> ranks_, bins_;
+  std::vector<int16_t> ranks_;
+  AlignedVector<int16_t> bins_;
   Digitizer digitizer_;
   Quantizer quantizer_;
   PixelHistogram histogram_;

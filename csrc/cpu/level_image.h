@@ -60,7 +60,7 @@ class LevelImage {
 
  private:
   static constexpr int kMargin = kLanes16;
-  std::vector<int16_t> pixels_;
+  AlignedVector<int16_t> pixels_;
 };
 
 }  // namespace wsolkern

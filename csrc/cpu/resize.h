@@ -34,7 +34,7 @@ class Resize {
   }
 
   // `filtered` is scratch, kept between calls: four horizontally resized rows.
-  void operator()(const double* from, double* to, std::vector<double>& filtered) const {
+  void operator()(const double* from, double* to, AlignedVector<double>& filtered) const {
     if (from_height_ == to_height_ && from_width_ == to_width_) {
       std::copy(from, from + size_t(to_height_) * to_width_, to);
       return;
@@ -64,7 +64,7 @@ class Resize {
   };
   int from_height_, from_width_, to_height_, to_width_;
   std::vector<Taps> rows_;
-  std::vector<double> column_weights_[4];
+  AlignedVector<double> column_weights_[4];
   std::vector<Stretch> stretches_;
 
   static std::vector<Taps> taps(int from, int to) {

@@ -22,6 +22,7 @@ class Areas {
   void reset(size_t num_branches) {
     of_branch_.assign(num_branches, {});
     tables_.clear();
+    known_.clear();
   }
 
   // Twice the area of branch b's component at `level`, holes filled; the branch must live at that level.
@@ -31,18 +32,24 @@ class Areas {
     if (table.lowest <= level && level <= table.highest) {
       const int32_t area = tables_[table.begin + level - table.lowest];
       if (area != kHasHoles) return area;
-    } else if (++table.num_missed == kPatience) {
+    }
+    // Halving a range of levels asks again at its ends.
+    for (size_t i = known_.size(), last = i - std::min(i, kRemembered); i-- > last;)
+      if (known_[i].branch == b && known_[i].level == level) return known_[i].area;
+    if (!(table.lowest <= level && level <= table.highest) && ++table.num_missed == kPatience) {
       const Branch& branch = branches.at[b];
       table = {0, std::max(branch.join + 1, level - image.top / kWindow), level, tables_.size()};
       draw(image, runs, basins, branches, b);
       tabulate(branch.extent, table.lowest, table.highest);
     }
-    return twice_outline_area(image, first_pixel(image, runs, basins, branches, b, level), level);
+    const int64_t area = twice_outline_area(image, first_pixel(image, runs, basins, branches, b, level), level);
+    known_.push_back({b, level, area});
+    return area;
   }
 
   size_t bytes() const {
-    return of_branch_.capacity() * sizeof(Table) + tables_.capacity() * 4 + arrivals_.capacity() * 8 +
-           (pixels_.capacity() + 5 * squares_[0].capacity()) * 2;
+    return of_branch_.capacity() * sizeof(Table) + known_.capacity() * sizeof(Known) + tables_.capacity() * 4 +
+           arrivals_.capacity() * 8 + (pixels_.capacity() + 5 * squares_[0].capacity()) * 2;
   }
 
  private:
@@ -55,13 +62,20 @@ class Areas {
     int lowest = 1, highest = 0;
     size_t begin = 0;
   };
+  static constexpr size_t kRemembered = 32;
+  struct Known {
+    uint32_t branch;
+    int level;
+    int64_t area;
+  };
+  std::vector<Known> known_;  // what outlines enclosed, twice; the last kRemembered are looked up
   // What is added as the level falls: twice the area and 4 times the Euler number, as one number.
   static constexpr int64_t kArea = int64_t(1) << 32, kEuler = 1;
   std::vector<Table> of_branch_;
-  std::vector<int32_t> tables_;      // per table: twice the area at levels lowest ... highest, or kHasHoles
-  std::vector<int16_t> pixels_;      // scratch: the level at which each pixel becomes part of the branch
-  std::vector<int16_t> squares_[5];  // scratch: what `sort_squares` finds in one row of squares
-  std::vector<int64_t> arrivals_;    // scratch: per level of the window
+  std::vector<int32_t> tables_;        // per table: twice the area at levels lowest ... highest, or kHasHoles
+  AlignedVector<int16_t> pixels_;      // scratch: the level at which each pixel becomes part of the branch
+  AlignedVector<int16_t> squares_[5];  // scratch: what `sort_squares` finds in one row of squares
+  std::vector<int64_t> arrivals_;      // scratch: per level of the window
 
   static std::ptrdiff_t stride_of(const Extent& extent) { return extent.x1 - extent.x0 + 3; }
 

@@ -27,19 +27,22 @@ struct Saddle {
 };
 
 struct Basins {
-  std::vector<uint32_t> of_run;      // per entry of Runs; end marks have none
-  std::vector<int16_t> peak;         // per basin
-  std::vector<Saddle> saddles;       // between different basins, several per pair possible, any order
+  std::vector<uint32_t> of_run;     // per entry of Runs; of no meaning for end marks
+  std::vector<int16_t> peak;        // per basin
+  std::vector<Saddle> saddles;      // between different basins, several per pair possible, any order
+  std::vector<Saddle> run_saddles;  // scratch: between runs, num_run_saddles of them; never shrinks, to be filled anew
+  size_t num_run_saddles;
   std::vector<uint32_t> first_run;   // per basin; its runs in raster order are this and what follows by next_run
   std::vector<uint32_t> next_run;    // per entry of Runs; kNoRun after the last of a basin
   std::vector<uint32_t> num_runs;    // per basin
   std::vector<uint16_t> row_of_run;  // per entry of Runs
-  std::vector<int16_t> pass;         // scratch: pass values of one row pair
+  AlignedVector<int16_t> pass;       // scratch: pass values of one row pair
 
   size_t size() const { return peak.size(); }
   size_t bytes() const {
     return (of_run.capacity() + first_run.capacity() + next_run.capacity() + num_runs.capacity()) * 4 +
-           saddles.capacity() * sizeof(Saddle) + (peak.capacity() + row_of_run.capacity() + pass.capacity()) * 2;
+           (saddles.capacity() + run_saddles.capacity()) * sizeof(Saddle) +
+           (peak.capacity() + row_of_run.capacity() + pass.capacity()) * 2;
   }
 
   // Calls visit(run) for the runs of a basin in raster order.
@@ -75,17 +78,17 @@ void join_runs(const LevelImage& image, const Runs& runs, Basins& basins) {
   joined.resize(num_entries);
   std::iota(joined.begin(), joined.end(), 0u);
   basins.pass.resize(width + 64);
-  basins.saddles.resize(3 * num_entries);  // at most: one to the right and two down, per entry
-  Saddle* saddle = basins.saddles.data();
+  // At most one to the right and two down, per entry.
+  if (basins.run_saddles.size() < 3 * num_entries) basins.run_saddles.resize(3 * num_entries);
+  Saddle* saddle = basins.run_saddles.data();
 
-  for (int y = 0; y < height; ++y) {
+  for (uint32_t run = 1; run < num_entries; ++run) {
+    *saddle = {runs.valley[run], run - 1, run};
+    saddle += runs.valley[run] != 0;
+  }
+  for (int y = 0; y + 1 < height; ++y) {
     if (y % kRowsPerPoll == kRowsPerPoll - 1) poll(kStepsPerClock);
-    const int16_t* levels = image.row(y);
-    for (uint32_t run = runs.row_begin[y]; run + 2 < runs.row_begin[y + 1]; ++run)
-      if (const int16_t level = levels[start[run + 1] - 1]) *saddle++ = {level, run, run + 1};
-    if (y + 1 == height) break;
-
-    row_pair_passes<connectivity>(levels, image.row(y + 1), width, basins.pass.data());
+    row_pair_passes<connectivity>(image.row(y), image.row(y + 1), width, basins.pass.data());
     const int16_t* pass = basins.pass.data();
     uint32_t i = runs.row_begin[y], j = runs.row_begin[y + 1];
     for (int x = 0; x < width;) {
@@ -103,45 +106,60 @@ void join_runs(const LevelImage& image, const Runs& runs, Basins& basins) {
       j += end == end_j;
     }
   }
-  basins.saddles.resize(saddle - basins.saddles.data());
+  basins.num_run_saddles = saddle - basins.run_saddles.data();
 }
 
 // Second job: follows the joins to their ends, which are the basins; numbers these in raster order, and lists the runs
-// of each. In between `next_run` holds the numbers: the lists overwrite them afterwards.
-inline void number_basins(const Runs& runs, int height, Basins& basins) {
-  const size_t num_entries = runs.size();
+// of each. Without branches on what a run is, which cannot be predicted: half the time of following one by one.
+inline void number_basins(const Runs& runs, Basins& basins) {
+  const uint32_t num_entries = uint32_t(runs.size());
   std::vector<uint32_t>& joined = basins.of_run;
-  basins.peak.clear();
-  std::vector<uint32_t>& number = basins.next_run;  // of the basin, per run that is an end
+  // Joins go up or down. A sweep from the last run to the first takes all those down in a row at once, the next one all
+  // those up; few turn often.
+  for (bool has_changed = true; has_changed;) {
+    uint32_t changed = 0;
+    for (uint32_t run = num_entries; run-- > 0;) joined[run] = joined[joined[run]];
+    for (uint32_t run = 0; run < num_entries; ++run) {
+      const uint32_t end = joined[joined[run]];
+      changed |= end ^ joined[run];
+      joined[run] = end;
+    }
+    has_changed = changed != 0;
+    poll(kStepsPerClock);
+  }
+  std::vector<uint32_t>& number = basins.next_run;  // of the basin, per run that is an end; lists overwrite it
   number.resize(num_entries);
   basins.row_of_run.resize(num_entries);
-  for (int y = 0; y < height; ++y)
-    for (uint32_t run = runs.row_begin[y]; run + 1 < runs.row_begin[y + 1]; ++run) {
-      basins.row_of_run[run] = uint16_t(y);
-      uint32_t end = joined[run];
-      while (joined[end] != end) end = joined[end];
-      for (uint32_t at = run; joined[at] != end;) at = std::exchange(joined[at], end);
-      if (end != run) continue;
-      number[run] = uint32_t(basins.peak.size());
-      basins.peak.push_back(runs.peak[run]);
-    }
+  basins.peak.resize(num_entries);
+  uint32_t num_basins = 0, y = 0;
+  for (uint32_t run = 0; run < num_entries; ++run) {
+    const bool is_end_mark = runs.peak[run] == kOutside;
+    basins.row_of_run[run] = uint16_t(y);
+    y += is_end_mark;
+    number[run] = num_basins;
+    basins.peak[num_basins] = runs.peak[run];
+    num_basins += (joined[run] == run) & !is_end_mark;
+  }
+  basins.peak.resize(num_basins);
   poll(kStepsPerClock);
-  basins.first_run.assign(basins.size(), kNoRun);
-  basins.num_runs.assign(basins.size(), 0);
-  for (int y = 0; y < height; ++y)
-    for (uint32_t run = runs.row_begin[y]; run + 1 < runs.row_begin[y + 1]; ++run) joined[run] = number[joined[run]];
-  for (int y = height; y-- > 0;)
-    for (uint32_t run = runs.row_begin[y + 1] - 1; run-- > runs.row_begin[y];) {
-      const uint32_t basin = joined[run];
-      basins.next_run[run] = std::exchange(basins.first_run[basin], run);
-      ++basins.num_runs[basin];
-    }
+  // End marks are listed as one more basin, which is no one's.
+  basins.first_run.assign(num_basins + 1, kNoRun);
+  basins.num_runs.assign(num_basins + 1, 0);
+  for (uint32_t run = 0; run < num_entries; ++run)
+    joined[run] = runs.peak[run] == kOutside ? num_basins : number[joined[run]];
+  for (uint32_t run = num_entries; run-- > 0;) {
+    const uint32_t basin = joined[run];
+    basins.next_run[run] = std::exchange(basins.first_run[basin], run);
+    ++basins.num_runs[basin];
+  }
 }
 
 // Third job: saddles between runs become saddles between basins; those within one basin say nothing.
 inline void name_saddles(Basins& basins) {
   size_t kept = 0;
-  for (const Saddle& each : basins.saddles) {
+  basins.saddles.resize(basins.num_run_saddles);
+  for (size_t i = 0; i < basins.num_run_saddles; ++i) {
+    const Saddle& each = basins.run_saddles[i];
     const uint32_t a = basins.of_run[each.a], b = basins.of_run[each.b];
     basins.saddles[kept] = {each.level, a, b};
     kept += a != b;
@@ -153,7 +171,7 @@ template <Connectivity connectivity>
 void find_basins(const LevelImage& image, const Runs& runs, Basins& basins) {
   join_runs<connectivity>(image, runs, basins);
   poll(kStepsPerClock);
-  number_basins(runs, image.height, basins);
+  number_basins(runs, basins);
   poll(kStepsPerClock);
   name_saddles(basins);
 }

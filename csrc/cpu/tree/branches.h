@@ -29,12 +29,14 @@ struct Branches {
   std::vector<uint32_t> order;        // every branch but the frame, those that join before those they join
   std::vector<uint32_t> leader;       // scratch: union-find over basins, the leader is the branch that goes on
   std::vector<uint32_t> num_runs;     // scratch
+  std::vector<int16_t> at_frame;      // scratch
   std::vector<Saddle> sorted;         // scratch
   std::vector<uint32_t> level_begin;  // scratch
 
   size_t bytes() const {
     return at.capacity() * sizeof(Branch) + sorted.capacity() * sizeof(Saddle) +
-           (order.capacity() + leader.capacity() + num_runs.capacity() + level_begin.capacity()) * 4;
+           (order.capacity() + leader.capacity() + num_runs.capacity() + level_begin.capacity()) * 4 +
+           at_frame.capacity() * 2;
   }
 
   // Calls visit(run, cap) for the runs of branch b and of all that ever joins it: of what joined it, no level counts
@@ -94,18 +96,22 @@ struct Branches {
     const uint32_t frame = num_basins;
     if (framed) {
       at[frame] = {INT16_MAX, 0, frame, frame, frame, {0, 0, width - 1, height - 1}};
-      num_runs[frame] = UINT32_MAX;  // the frame always goes on
+      num_runs[frame] = UINT32_MAX;    // the frame always goes on
+      at_frame.assign(num_basins, 0);  // the highest level at which each basin reaches it
+      const auto reaches_frame_at = [&](uint32_t run, int16_t level) {
+        int16_t& most = at_frame[basins.of_run[run]];
+        most = std::max(most, level);
+      };
       for (int y = 0; y < height; ++y) {
         const bool at_edge = y == 0 || y + 1 == height;
         const uint32_t begin = runs.row_begin[y], end = runs.row_begin[y + 1] - 1;
-        const auto reaches_frame_at = [&](uint32_t run, int16_t level) {
-          if (level) basins.saddles.push_back({level, basins.of_run[run], frame});
-        };
         if (at_edge)
           for (uint32_t run = begin; run < end; ++run) reaches_frame_at(run, runs.peak[run]);
         reaches_frame_at(begin, image.row(y)[0]);
         reaches_frame_at(end - 1, image.row(y)[width - 1]);
       }
+      for (uint32_t b = 0; b < num_basins; ++b)
+        if (at_frame[b]) basins.saddles.push_back({at_frame[b], b, frame});
     }
 
     poll(kStepsPerClock);

@@ -25,9 +25,17 @@ struct Runs {
   std::vector<uint32_t> row_begin;  // [H + 1]
   std::vector<uint16_t> start;      // first column, per entry
   std::vector<int16_t> peak;        // largest level, per entry; kOutside for an end mark
+  std::vector<int16_t> valley;  // the level just before `start`, per entry; 0 for the first of a row and an end mark
 
   size_t size() const { return start.size(); }
-  size_t bytes() const { return row_begin.capacity() * 4 + start.capacity() * 2 + peak.capacity() * 2; }
+  size_t bytes() const {
+    return row_begin.capacity() * 4 + (start.capacity() + peak.capacity() + valley.capacity()) * 2;
+  }
+  void resize(size_t num_entries) {
+    start.resize(num_entries);
+    peak.resize(num_entries);
+    valley.resize(num_entries);
+  }
 };
 
 // x + y + carry on 64 bits, with the carry out of the top left in `carry`.
@@ -46,14 +54,12 @@ inline void find_runs(const LevelImage& image, Runs& runs) {
   for (int y = 0; y < height; ++y) {
     if (y % kRowsPerPoll == kRowsPerPoll - 1) poll(kStepsPerClock);
     const int16_t* levels = image.row(y);
-    if (count + most_in_row > runs.start.size()) {
-      runs.start.resize(2 * runs.start.size() + most_in_row);
-      runs.peak.resize(runs.start.size());
-    }
+    if (count + most_in_row > runs.size()) runs.resize(2 * runs.size() + most_in_row);
     uint16_t* start = runs.start.data() + count;
-    int16_t* peak = runs.peak.data() + count;
+    int16_t *peak = runs.peak.data() + count, *valley = runs.valley.data() + count;
     runs.row_begin[y] = uint32_t(count);
     *start++ = 0;
+    *valley++ = 0;
     bool falling = false;  // whether the last step that was not level went down
     for (int base = 0; base < width; base += 64) {
       const uint64_t inside = width - base >= 64 ? ~uint64_t(0) : (uint64_t(1) << (width - base)) - 1;
@@ -66,18 +72,21 @@ inline void find_runs(const LevelImage& image, Runs& runs) {
       const uint64_t was_falling = add_with_carry(passing, setting, falling) ^ passing ^ setting;
       for (uint64_t crests = falls & ~was_falling; crests; crests &= crests - 1)
         *peak++ = levels[base + std::countr_zero(crests) - 1];
-      for (uint64_t cuts = rises & was_falling; cuts; cuts &= cuts - 1)
-        *start++ = uint16_t(base + std::countr_zero(cuts));
+      for (uint64_t cuts = rises & was_falling; cuts; cuts &= cuts - 1) {
+        const int x = base + std::countr_zero(cuts);
+        *start++ = uint16_t(x);
+        *valley++ = levels[x - 1];
+      }
     }
     const size_t num_runs = start - (runs.start.data() + count);
     if (size_t(peak - (runs.peak.data() + count)) < num_runs) *peak++ = levels[width - 1];  // still rising at the end
     *start = uint16_t(width);
     *peak = kOutside;
+    *valley = 0;
     count += num_runs + 1;
   }
   runs.row_begin[height] = uint32_t(count);
-  runs.start.resize(count);
-  runs.peak.resize(count);
+  runs.resize(count);
 }
 
 }  // namespace wsolkern
