@@ -477,7 +477,7 @@ def test_files_of_torchrun_are_those_of_one_process(made, num, tmp_path):
         for arguments in ([*rows, "--json", "found.json"], sweep):
             if several:
                 environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-                run = list(map(str, [*torchrun, *arguments]))
+                run = list(map(str, [*torchrun, "-m", "wsolkern", *arguments]))
                 done = subprocess.run(run, env=environment, capture_output=True, text=True, timeout=100)
                 assert done.returncode == 0, done.stderr
             else:
