@@ -17,6 +17,7 @@ from wsolkern.cli import app
 from wsolkern.datasets import load_metadata
 from wsolkern.errors import ArgumentError
 from wsolkern.metrics import Evaluator, SelectedThresholds, top_k
+from wsolkern.metrics.metric import Metric
 
 IDS = [f"part/{number}.jpg" for number in range(80)]  # more than a batch
 ALL = range(len(IDS))
@@ -283,6 +284,42 @@ def test_select_localizes_test_at_what_val_chose(split, tmp_path):
     ]
     verified = studies.verify(tmp_path / "out.json")
     assert all(check.state != "differs" for check in verified.checks)
+
+
+def test_select_reads_test_once_and_goes_on_halfway(split, tmp_path):
+    val_ids, state = [f"val/{each}" for each in IDS], tmp_path / "state"
+    metadata = write_split(
+        tmp_path / "val_metadata", val_ids, size=(16, 16), box=lambda i: (2, 1, 9, 6 + i % 8), label=lambda i: i % 3
+    )
+    stores = write_store(tmp_path / "val", names=val_ids), write_store(tmp_path / "test")
+    given = stores[0], load_metadata(metadata), stores[1], split, NAMES
+    how = {"num_resamples": 39, "localization": True, **HOW}
+    told = []
+    whole = studies.select(*given, progress=lambda *now: told.append(now[:2]), **how)
+    shards = [0, 30, 60, 80, 80]
+    assert told == [(name, done) for name in ("val", "test") for done in shards]  # and no third pass
+
+    def stop(what, done, num_all):
+        if (what, done) == ("test", 60):
+            raise KeyboardInterrupt
+
+    with pytest.raises(studies.Interrupted):
+        studies.select(*given, progress=stop, resume=state, **how)
+    told.clear()
+    found = studies.select(*given, progress=lambda *now: told.append(now[:2]), resume=state, **how)
+    assert [done for name, done in told if name == "test"] == shards[2:]
+    assert found.localized.localization == whole.localized.localization == localized_alone(split, stores[1], whole)
+    assert found.figures.to_dict() == whole.figures.to_dict()
+    without = studies.select(*given, **how | {"localization": False})
+    assert without.figures.to_dict() == whole.figures.to_dict() and without.localized is None
+    with pytest.raises(ValueError, match="delete the file to start anew"):
+        studies.select(*given, resume=state, **how | {"localization": False})
+
+
+def localized_alone(split, store, selection):
+    """What evaluate says of the choices, at the thresholds that were chosen."""
+    at = SelectedThresholds.of(Metric.MAX_BOX_ACC_V2, selection.choices)
+    return studies.evaluate(store, split, [each.normalization for each in selection.choices], at=at, **HOW).localization
 
 
 def hits_one_by_one(normalization, split, threshold):
