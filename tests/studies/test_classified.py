@@ -8,15 +8,17 @@ import json
 
 import numpy as np
 import pytest
-from shared import write_split
+from ranks import command, forked
+from shared import slow_but, write_split
 from typer.testing import CliRunner
 
 from wsolkern import studies
-from wsolkern.cams import CamStore, CamWriter, Manifest
+from wsolkern.cams import CamStore, CamWriter, Manifest, meeting
 from wsolkern.cli import app
 from wsolkern.datasets import load_metadata
 from wsolkern.errors import ArgumentError
 from wsolkern.metrics import Evaluator, SelectedThresholds, top_k
+from wsolkern.metrics.metric import Metric
 
 IDS = [f"part/{number}.jpg" for number in range(80)]  # more than a batch
 ALL = range(len(IDS))
@@ -283,6 +285,67 @@ def test_select_localizes_test_at_what_val_chose(split, tmp_path):
     ]
     verified = studies.verify(tmp_path / "out.json")
     assert all(check.state != "differs" for check in verified.checks)
+
+
+def test_select_reads_test_once_and_goes_on_halfway(split, tmp_path):
+    val_ids, state = [f"val/{each}" for each in IDS], tmp_path / "state"
+    metadata = write_split(
+        tmp_path / "val_metadata", val_ids, size=(16, 16), box=lambda i: (2, 1, 9, 6 + i % 8), label=lambda i: i % 3
+    )
+    stores = write_store(tmp_path / "val", names=val_ids), write_store(tmp_path / "test")
+    given = stores[0], load_metadata(metadata), stores[1], split, NAMES
+    how = {"num_resamples": 39, "localization": True, **HOW}
+    told = []
+    whole = studies.select(*given, progress=lambda *now: told.append(now[:2]), **how)
+    shards = [0, 30, 60, 80, 80]
+    assert told == [(name, done) for name in ("val", "test") for done in shards]  # and no third pass
+
+    def stop(what, done, num_all):
+        if (what, done) == ("test", 60):
+            raise KeyboardInterrupt
+
+    with pytest.raises(studies.Interrupted):
+        studies.select(*given, progress=stop, resume=state, **how)
+    told.clear()
+    found = studies.select(*given, progress=lambda *now: told.append(now[:2]), resume=state, **how)
+    assert [done for name, done in told if name == "test"] == shards[2:]
+    assert found.localized.localization == whole.localized.localization == localized_alone(split, stores[1], whole)
+    assert found.figures.to_dict() == whole.figures.to_dict()
+    without = studies.select(*given, **how | {"localization": False})
+    assert without.figures.to_dict() == whole.figures.to_dict() and without.localized is None
+    with pytest.raises(ValueError, match="delete the file to start anew"):
+        studies.select(*given, resume=state, **how | {"localization": False})
+
+
+@pytest.mark.parametrize("num", slow_but([2], [1, 2, 3, 5]))
+def test_select_localizes_by_several_processes(split, tmp_path, monkeypatch, num):
+    """The JSON of one process, and a state that one goes on from with nothing left to count."""
+    monkeypatch.setattr(meeting, "_LINGER", 1.0)
+    val_ids = [f"val/{each}" for each in IDS]
+    metadata = write_split(
+        tmp_path / "val_metadata", val_ids, size=(16, 16), box=lambda i: (2, 1, 9, 6 + i % 8), label=lambda i: i % 3
+    )
+    val, test = write_store(tmp_path / "val", names=val_ids), write_store(tmp_path / "test")
+    words = "select", "--val", val, "--val-metadata", metadata, "--test", test, "--test-metadata", tmp_path / "metadata"
+    words = *words, *OPTIONS, "--num-bootstrap", 39, "--localization", "--json", "-"
+    code, one, messages = command(*words)(0)
+    assert code == 0 and "localization" in json.loads(one), messages
+    state = "--resume", tmp_path / "state"
+    (code, found, messages), *others = forked(num, command(*words, *state))
+    assert code == 0 and without_times(found) == without_times(one), messages
+    assert others == [(0, "", "")] * (num - 1)
+    code, again, messages = command(*words, *state)(0)
+    assert code == 0 and without_times(again) == without_times(one), messages
+
+
+def without_times(text):
+    return {name: value for name, value in json.loads(text).items() if name != "seconds"}
+
+
+def localized_alone(split, store, selection):
+    """What evaluate says of the choices, at the thresholds that were chosen."""
+    at = SelectedThresholds.of(Metric.MAX_BOX_ACC_V2, selection.choices)
+    return studies.evaluate(store, split, [each.normalization for each in selection.choices], at=at, **HOW).localization
 
 
 def hits_one_by_one(normalization, split, threshold):

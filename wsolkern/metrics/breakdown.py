@@ -61,28 +61,33 @@ class ErrorRule:
         Returns:
             int8 [M, N], places in ``CATEGORIES``.
         """
-        result = np.empty(ious.shape, np.int8)
-        for n, own in enumerate(truth):
-            per_object, per_box = _shares(boxes[:, n], np.asarray(own), box_rule.inclusive)
-            conditions = (
-                np.full(len(boxes), misclassified[n]),
-                box_rule.reaches(ious[:, n], self.right),
-                ~found[:, n],
-                (per_object > self.several).sum(axis=1) >= 2,
-                (per_box == 1).any(axis=1),
-                (per_box > self.part).any(axis=1),
-                (per_object > self.more).any(axis=1),
-            )
-            names = ("classification", "right", "other", "several", "whole_part", "part", "more")
-            places = [CATEGORIES.index(name) for name in names]
-            result[:, n] = np.select(conditions, places, CATEGORIES.index("other"))
-        return result
+        if not truth:
+            return np.empty(ious.shape, np.int8)
+        num_each = [len(each) for each in truth]
+        starts = np.concatenate([[0], np.cumsum(num_each)[:-1]]).astype(np.int64)
+        per_object, per_box = _shares(boxes.repeat(num_each, axis=1), np.concatenate(truth), box_rule.inclusive)
+
+        def number(which: np.ndarray) -> np.ndarray:
+            """Of how many ground-truth boxes of each map it holds, [M, N] from bool [M, B]."""
+            return np.add.reduceat(which, starts, axis=1, dtype=np.int64)
+
+        conditions = {
+            "classification": np.broadcast_to(misclassified, ious.shape),
+            "right": box_rule.reaches(ious, self.right),
+            "other": ~found,
+            "several": number(per_object > self.several) >= 2,
+            "whole_part": number(per_box == 1) > 0,
+            "part": number(per_box > self.part) > 0,
+            "more": number(per_object > self.more) > 0,
+        }
+        places = [np.int8(CATEGORIES.index(name)) for name in conditions]
+        return np.select([*conditions.values()], places, np.int8(CATEGORIES.index("other")))
 
 
 def _shares(boxes: np.ndarray, truth: np.ndarray, one: int) -> tuple[np.ndarray, np.ndarray]:
-    """IoG and IoP of boxes [M, 4] with ground truth [n, 4], float64 [M, n] each; 0 where a box has no pixel.
-    Widths are x1 - x0 + ``one``."""
-    a, b = boxes[:, None].astype(np.int64), truth[None].astype(np.int64)
+    """IoG and IoP of boxes [M, B, 4], each with its ground truth, [B, 4]: float64 [M, B] each; 0 where a box has no
+    pixel. Widths are x1 - x0 + ``one``."""
+    a, b = boxes.astype(np.int64), truth[None].astype(np.int64)
     sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]) + one
     shared = np.maximum(sides, 0).prod(axis=-1)
 

@@ -29,9 +29,9 @@ def maxima(maps: Array) -> tuple[Array, Array]:
         that is constant or holds a NaN has no such point, which is -1 -1 then.
     """
     library, flat = _library(maps), maps.reshape(len(maps), maps.shape[1] * maps.shape[2])
-    highest = library.amax(flat, 1)  # NaN, if there is one
-    exists = (highest == highest) & (library.amin(flat, 1) != highest)
     place, width = flat.argmax(1), maps.shape[2]
+    highest = flat[_like(maps, np.arange(len(maps))), place]  # NaN, if there is one
+    exists = (highest == highest) & (library.amin(flat, 1) != highest)
     points = library.stack([place % width, place // width], 1)
     return library.where(exists[:, None], points, -1), exists
 

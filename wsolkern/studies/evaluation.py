@@ -187,7 +187,7 @@ def evaluate(
         if store is not None:
             check_kind(maps, store.manifest.content, normalizations is None)
             store.check_split(split)
-        labels, cams_of, notes = _labels(store, split) if with_logits else (None, None, [])
+        labels, cams_of, notes = labels_of(store, split) if with_logits else (None, None, [])
         if at != "best" and (labels is None or split.kind != "boxes"):
             raise ArgumentError("at", "needs boxes and a CAM store with the logits of all images, found none to count")
         expect_thresholds(at, evaluator.protocol)
@@ -221,18 +221,40 @@ def evaluate(
         raise NothingCounted(maps, found.problems, len(split.image_ids))
     seconds = time.perf_counter() - started
     about_it = os.fspath(maps), split, evaluator.size, evaluator.num_images, found.problems, seconds
-    result, localization, grouping = evaluator.compute(), None, None
+    grouping = None
     if isinstance(counter, GroupEvaluator):
         assert by is not None
         grouping = Grouping(by, counter.counts.compute(), bounds)
-    if evaluator.num_localized is not None:
-        localization = result.localization(at)
     counted = Counted(*about_it, (*notes, *found.warnings), found.save)
-    data, recorded = Data.of(maps, store, split, mask_root, nwc), protocol_dict(evaluator.protocol)
+    data = Data.of(maps, store, split, mask_root, nwc)
+    made = evaluation_of(evaluator, counted, data, at=at, cams_of=cams_of, with_logits=with_logits, device=device)
+    return replace(made, grouping=grouping)
+
+
+def evaluation_of(
+    evaluator: Evaluator,
+    counted: Counted,
+    data: Data,
+    *,
+    at: At,
+    cams_of: str | None,
+    with_logits: bool = True,
+    device: str = "cpu",
+) -> Evaluation:
+    """What an evaluator counted in a pass over a split, as :func:`evaluate` gives it.
+
+    Args:
+        evaluator: With the counts.
+        counted: The pass.
+        data: What it read.
+        at, with_logits, device: As for :func:`evaluate`.
+        cams_of: See :attr:`Evaluation.cams_of`.
+    """
+    result, protocol = evaluator.compute(), evaluator.protocol
+    localization = None if evaluator.num_localized is None else result.localization(at)
     arguments = {"with_logits": with_logits, "at": at.to_dict() if isinstance(at, SelectedThresholds) else at}
-    made = Provenance.of("evaluate", (data,), recorded, device=device, arguments=arguments)
-    rule = evaluator.protocol.box_rule
-    return Evaluation(counted, result, localization, at, cams_of, rule, grouping=grouping, provenance=made)
+    made = Provenance.of("evaluate", (data,), protocol_dict(protocol), device=device, arguments=arguments)
+    return Evaluation(counted, result, localization, at, cams_of, protocol.box_rule, provenance=made)
 
 
 def sweep(
@@ -316,7 +338,7 @@ def _judged(
     return judge
 
 
-def _labels(store: CamStore | None, split: Metadata) -> tuple[Mapping[str, int] | None, str | None, list[str]]:
+def labels_of(store: CamStore | None, split: Metadata) -> tuple[Mapping[str, int] | None, str | None, list[str]]:
     """Labels to count images with, None where logits or labels are not there; what CAMs are of; what to say of that."""
     if store is None or not split.class_labels:
         return None, None, []
@@ -333,7 +355,7 @@ def _labels(store: CamStore | None, split: Metadata) -> tuple[Mapping[str, int] 
 def is_classified(maps: str | os.PathLike[str], split: Metadata) -> bool:
     """Whether :func:`evaluate` counts which images are classified: of boxes, with labels, in a store with logits."""
     _, store = about_maps(maps, "", False)
-    return split.kind == "boxes" and _labels(store, split)[0] is not None
+    return split.kind == "boxes" and labels_of(store, split)[0] is not None
 
 
 def check_kind(maps: str | os.PathLike[str], content: str, wants_score_maps: bool) -> None:

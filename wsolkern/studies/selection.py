@@ -6,7 +6,7 @@ Source: Choe et al., arXiv 2007.04178, section 4 (protocol); Efron & Tibshirani,
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,17 @@ from wsolkern.cams import ALONE, Ranks, open_maps
 from wsolkern.datasets import Metadata
 from wsolkern.errors import ArgumentError, DatasetError
 from wsolkern.machine import gpu_of
-from wsolkern.metrics import bootstrap, selection
+from wsolkern.metrics import Evaluator, bootstrap, sealed, selection
 from wsolkern.metrics.localization import SelectedThresholds
 from wsolkern.metrics.metric import Metric
 from wsolkern.normalization import Normalization
 from wsolkern.ops import DEFAULT_THRESHOLDS
 from wsolkern.studies.counting import Counter, evaluator_for, fingerprint, mask_files_of
-from wsolkern.studies.evaluation import Evaluation, evaluate, is_classified, localization_dict
+from wsolkern.studies.evaluation import Evaluation, evaluation_of, is_classified, labels_of, localization_dict
 from wsolkern.studies.passes import Counted, NothingCounted, Passes, Progress, about_maps, alone, run_pass
 from wsolkern.studies.provenance import Data, Provenance, protocol_dict
+
+_FORMAT = {"content": "rows of images with their classification", "version": 1}
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,8 +119,7 @@ def select(
         metric: "MaxBoxAccV2", "MaxBoxAcc" (at IoU 0.5) or "PxAP"; None: MaxBoxAccV2, or PxAP for masks.
         select_threshold: Choose thresholds on val, too, and report the box accuracy at these.
         localization: Report Top-1, Top-5 and GT-known localization on test, too, at the thresholds chosen on val: of
-            boxes, with a test store that has the logits of all images. Test is read a second time for that, which
-            ``resume`` does not save.
+            boxes, with a test store that has the logits of all images; counted in the same pass.
         num_val_per_class: Choose on the first so many val images of each class only; 0: on all.
         num_resamples: Resamples of the test images.
         seed: What they are drawn with.
@@ -169,6 +170,7 @@ def select(
             if store is not None:
                 store.check_split(split, siblings=siblings)
             open_maps(opened[root], split.image_ids, siblings=siblings, nwc=nwc)
+        labels, cams_of, _ = labels_of(about[test][1], test_split) if localization else (None, None, [])
 
         def count(
             name: str,
@@ -177,10 +179,12 @@ def select(
             siblings: tuple[str, ...],
             counter: Counter,
             settings: object,
+            labels: Mapping[str, int] | None = None,
         ) -> Counted:
             began = time.perf_counter()
             job = fingerprint(split, mask_root, [about[root][0], settings])
             counting = passes.count(name, counter, split.image_ids, job, mask_files=mask_files_of(split, mask_root))
+            counting.labels = labels
             found = run_pass(
                 counting,
                 lambda remaining: open_maps(opened[root], remaining, siblings=siblings, nwc=nwc),
@@ -216,23 +220,22 @@ def select(
         if rule != CHOE:  # states from before there were rules have none
             settings["box_rule"] = rule.to_dict()
         levels = None if fixed is None else [sorted(each.items()) for each in fixed]
-        about_test = [judged_by, [*map(str, chosen)], settings, levels]
-        on_test = count("test", test, test_split, test_split.image_ids, judge, about_test)
+        about_test: list[object] = [judged_by, [*map(str, chosen)], settings, levels]
+        counter: Counter = judge
+        if localization:  # states of passes without have nothing of it
+            counter, about_test = _Judged(judge, tested), [*about_test, "with logits"]
+        on_test = count("test", test, test_split, test_split.image_ids, counter, about_test, labels)
         passes.finish()
     is_first = ranks.rank == 0  # which has all images
     mine = judge.compute(num_resamples, seed=seed, confidence=confidence) if is_first else None
     figures: bootstrap.Bootstrap = ranks.gather(mine)[0]
     localized = None
     if localization:
-        at = SelectedThresholds.of(judged_by, choices, rule)
-        counts: dict[str, Any] = {
-            "mask_root": mask_root,
-            "nwc": nwc,
-            "box_rule": rule,
-            "device": device,
-            "ranks": ranks,
-        }
-        localized = evaluate(test, test_split, chosen, at=at, progress=progress, **how, **counts)
+        data, at = (
+            Data.of(test, about[test][1], test_split, mask_root, nwc),
+            SelectedThresholds.of(judged_by, choices, rule),
+        )
+        localized = evaluation_of(tested, on_test, data, at=at, cams_of=cams_of, device=device)
     ious = tuple(evaluator.iou_thresholds.tolist())
     seconds = time.perf_counter() - started
     about_it = nwc, ious, num_val_per_class, select_threshold, rule, seconds
@@ -255,6 +258,55 @@ def select(
         },
     )
     return Selection(on_val, on_test, choices, figures, *about_it, made, localized)
+
+
+class _Judged:
+    """What resamples are drawn from and, of the same batches, what Top-1 and Top-5 localization are computed from.
+
+    Args:
+        judge: What remembers each image.
+        evaluator: What counts all, with their classification.
+    """
+
+    def __init__(self, judge: bootstrap.BootstrapEvaluator, evaluator: Evaluator):
+        self._judge, self._evaluator = judge, evaluator
+
+    @property
+    def num_images(self) -> int:
+        """Images that were counted."""
+        return self._judge.num_images
+
+    def update(self, cams: object, image_ids: Sequence[str], *, correct: Any = None) -> None:
+        """Counts a batch, as :meth:`Evaluator.update`, in both or in none."""
+        rows = self._judge.pack(cams, image_ids)
+        self._evaluator.update(cams, image_ids, correct=correct)
+        self._judge.add(rows, image_ids)
+
+    def moment(self) -> tuple[Any, int]:
+        """The counts there are now, and the number of images that is remembered."""
+        return self._evaluator.moment(), self._judge.moment()
+
+    def to_bytes(self, moment: tuple[Any, int] | None = None) -> bytes:
+        """The content of a file: of now, or of a moment before."""
+        of_all, num_images = self.moment() if moment is None else moment
+        parts = {"evaluator": self._evaluator.to_bytes(of_all), "judge": self._judge.to_bytes(num_images)}
+        return sealed.seal(_FORMAT, {name: np.frombuffer(each, np.uint8) for name, each in parts.items()})
+
+    def take_over(self, content: bytes, num_images: int, path: str | os.PathLike[str] | None = None) -> None:
+        """Adds what :meth:`to_bytes` gave of other images.
+
+        Raises:
+            OSError, ValueError: As from :meth:`wsolkern.metrics.bootstrap.BootstrapEvaluator.take_over` and
+                :meth:`Evaluator.take_over`; the study ends then.
+        """
+        _, arrays = sealed.unseal(content, _FORMAT, ())
+        self._judge.take_over(arrays["judge"].tobytes(), num_images, path)
+        self._evaluator.take_over(arrays["evaluator"].tobytes(), num_images)
+
+    def merge_over(self, ranks: Ranks) -> None:
+        """Gives all processes the counts of all, and the first one what is remembered; all of them call this."""
+        self._evaluator.merge_over(ranks)
+        self._judge.merge_over(ranks)
 
 
 def _check_metric(text: str | None, val_split: Metadata, test_split: Metadata, select_threshold: bool) -> Metric:
