@@ -11,7 +11,7 @@ import shutil
 import pytest
 from shared import write_split
 
-from benchmarks import boxes, cpu_against, cpu_rows, folder, harness, inputs, interrupts, ious, scale
+from benchmarks import boxes, cpu_against, cpu_rows, folder, harness, inputs, interrupts, ious, memory, scale
 from wsolkern.datasets import load_metadata
 
 
@@ -137,3 +137,16 @@ def test_a_call_in_a_process_of_its_own_is_interrupted(rng):
     assert all(0 < each < 5000 for each in row["interrupt_ms"] + row["end_ms"])
     assert all(end > last for end, last in zip(row["end_ms"], row["interrupt_ms"][2::3], strict=True))
     assert "threads: 2  to KeyboardInterrupt:" in interrupts.described(row)
+
+
+@pytest.mark.slow
+def test_memory_that_grows_is_noticed(monkeypatch):
+    flat = memory.measure("operations", 12_800)
+    assert [num for num, _ in flat["points"]][::5] == [0, 6400, 12_800] and abs(flat["bytes_per_map"]) < 100
+    leak = "import benchmarks.memory as m; m.ops.count_box_hits = lambda cams, *_: kept.append(cams.copy()); kept = [];"
+    monkeypatch.setattr(memory, "CHILD", f"{leak} {memory.CHILD}")
+    leaking = memory.measure("operations", 12_800)
+    assert 700 < leaking["bytes_per_map"] < 900, "14 x 14 floats of 4 bytes"
+    with pytest.raises(harness.WrongResult, match="operations: exit code 1"):
+        monkeypatch.setattr(memory, "CHILD", "raise SystemExit(1)")
+        memory.measure("operations", 64)

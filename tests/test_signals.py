@@ -169,6 +169,27 @@ def test_a_process_ends_while_daemon_threads_evaluate(how, code):
         assert "terminate" not in done.stderr and "Fatal" not in done.stderr
 
 
+def test_a_process_does_not_wait_for_the_native_call_of_a_daemon_thread():
+    done = run_python(
+        """
+        import sys, threading, time
+        import numpy as np
+        from wsolkern import ops
+
+        def work():
+            cams, box = np.random.default_rng(0).random((20_000, 14, 14)), np.array([[40, 30, 180, 200]])
+            ops.count_box_hits(cams, [box] * len(cams), ["minmax"])
+            print("counted", flush=True)
+
+        threading.Thread(target=work, daemon=True).start()
+        time.sleep(0.7)
+        sys.exit(3)
+        """,
+        WSOLKERN_NUM_THREADS="2",
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (3, "", "")
+
+
 @pytest.mark.slow
 def test_forked_children_wait_for_no_lock_of_their_parents_threads():
     done = run_python(
