@@ -25,24 +25,26 @@ from benchmarks.digest import maps_of
 NORMALIZATIONS = "minmax max pas:0.9 ivr:0.00..0.95/0.05 ivr:0.45+pas:0.9"
 SIZE = (31, 40)
 ROOT = Path(__file__).parent.parent
+FEW = 6  # of so many maps the emulated GPU code counts one: it takes a minute a map
 PYTHONS = ("python3.10", "python3.11", "python3.12", "python3.13", "python3.14")
 
 
-def made(seed: int = 0) -> tuple[list[str], np.ndarray, dict, dict]:
-    """Ids; maps float64 [N, 14, 14], all values k / 1024; boxes and masks by id."""
+def made(every: int = 1, seed: int = 0) -> tuple[list[str], np.ndarray, dict, dict]:
+    """Ids; maps float64 [N, 14, 14], all values k / 1024; boxes and masks by id. ``every``: of so many one."""
     rng = np.random.default_rng(seed)
     maps = np.concatenate([maps_of(rng, (14, 14)) for _ in range(3)])
     ids = [f"{number}.jpg" for number in range(len(maps))]
     corners = np.sort(rng.integers(0, SIZE[::-1], (len(ids), 2, 2)), axis=1).reshape(-1, 1, 4)
     masks = rng.choice(np.array([0, 1, 255], np.uint8), (len(ids), *SIZE))
+    ids, maps, corners, masks = (each[::every] for each in (ids, maps, corners, masks))
     return ids, maps, dict(zip(ids, corners, strict=True)), dict(zip(ids, masks, strict=True))
 
 
-def counted(part: int, parts: int, batch: int, order: str, backend: str):
+def counted(part: int, parts: int, batch: int, order: str, backend: str, every: int):
     """The evaluator of every ``parts``-th image from ``part`` on."""
     from wsolkern import Evaluator
 
-    ids, maps, boxes, masks = made()
+    ids, maps, boxes, masks = made(every)
     thresholds = np.arange(0, 1, 0.01)
     evaluator = Evaluator(
         NORMALIZATIONS, boxes=boxes, masks=masks, size=SIZE, thresholds=thresholds, backend=backend
@@ -66,7 +68,7 @@ def digest(evaluator) -> str:
     return found.hexdigest()[:16]
 
 
-def cell(part: int, parts: int, batch: int, order: str, backend: str, out: str) -> None:
+def cell(part: int, parts: int, batch: int, every: int, order: str, backend: str, out: str) -> None:
     """One process: its part of the counts, as a file."""
     if backend == "emulated":
         sys.path.insert(0, str(ROOT / "tests"))
@@ -75,13 +77,14 @@ def cell(part: int, parts: int, batch: int, order: str, backend: str, out: str) 
 
         sys.modules["wsolkern._cuda"] = stand_in(emulated())
         backend = "cuda"
-    counted(part, parts, batch, order, backend).save(out)
+    counted(part, parts, batch, order, backend, every).save(out)
 
 
 def run(
     *,
     processes: int = 1,
     batch: int = 64,
+    every: int = 1,
     order: str = "as listed",
     backend: str = "cpu",
     python: str = sys.executable,
@@ -98,7 +101,7 @@ def run(
         started = [
             subprocess.Popen(
                 [python, "-m", "benchmarks.determinism", "--cell"]
-                + [str(part), str(processes), str(batch), order, backend, file],
+                + [str(part), str(processes), str(batch), str(every), order, backend, file],
                 cwd=ROOT, env=own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             )
             for part, file in enumerate(files)
@@ -124,7 +127,11 @@ def rows(pythons: Sequence[str], fast: bool) -> list[tuple[str, dict]]:
     found += [(f"processes {each}", {"processes": each, "order": "shuffled"}) for each in (1, 2, 3)]
     found += [(f"instructions {each}", {"WSOLKERN_ISA": each}) for each in reversed(backends.ISAS)]
     if not fast:
-        found += [("GPU code, emulated", {"backend": "emulated"})]
+        few = len(made(FEW)[0])
+        found += [
+            (f"{few} maps", {"every": FEW}),
+            (f"{few} maps, GPU code, emulated", {"every": FEW, "backend": "emulated"}),
+        ]
         found += [(f"{Path(each).parent.parent.name}/{Path(each).name}", {"python": each}) for each in pythons]
     return found
 
@@ -141,21 +148,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.determinism", description=__doc__.splitlines()[0])
     parser.add_argument("--python", action="append", help="an interpreter with wsolkern; default: all that are found")
     parser.add_argument("--fast", action="store_true", help="without interpreters and the emulated GPU code")
-    parser.add_argument("--cell", nargs=6, help=argparse.SUPPRESS)
+    parser.add_argument("--cell", nargs=7, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.cell:
-        part, parts, batch, *others = arguments.cell
-        cell(int(part), int(parts), int(batch), *others)
+        cell(*map(int, arguments.cell[:4]), *arguments.cell[4:])
         return 0
     print(f"{len(made()[0])} maps, Python {platform.python_version()}, NumPy {np.__version__}, {platform.machine()}")
-    digests = set()
+    digests: dict[int, set[str]] = {1: set()}  # by which maps were counted
     for name, how in rows(arguments.python or interpreters(), arguments.fast):
         found = run(**how)
         print(f"{name:28} {found}", flush=True)
         if not found.startswith("not here"):
-            digests.add(found)
-    print(f"{len(digests)} different digest{'s' * (len(digests) != 1)}")
-    return 0 if len(digests) == 1 else 1
+            digests.setdefault(how.get("every", 1), set()).add(found)
+    for every, different in digests.items():
+        print(f"{len(made(every)[0])} maps: {len(different)} different digest{'s' * (len(different) != 1)}")
+    return max(len(each) != 1 for each in digests.values())
 
 
 if __name__ == "__main__":

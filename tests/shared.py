@@ -5,8 +5,9 @@ Source: none.
 """
 
 import os
+import sys
 from collections.abc import Collection, Iterable, Sequence
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib.util import LazyLoader, find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
@@ -67,3 +68,13 @@ def stand_in(library: Path) -> ModuleType:
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def later(name: str) -> ModuleType:
+    """A module that is imported when it is first used, by the one of pytest's processes that runs the tests of it."""
+    if name not in sys.modules:
+        spec = find_spec(name)
+        spec.loader = LazyLoader(spec.loader)
+        sys.modules[name] = module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]

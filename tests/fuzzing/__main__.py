@@ -1,7 +1,8 @@
 """Coverage-guided fuzzing of every reader and of the native core: `python -m tests.fuzzing --seconds 600`.
 
-In: the targets of :mod:`tests.fuzzing.targets` and :mod:`tests.fuzzing.core`. Out: a line a target (seconds, executions,
-coverage, findings); each finding as a file and the error that it leads to; the exit code is 1 if there was one.
+In: the targets of :mod:`tests.fuzzing.targets` and :mod:`tests.fuzzing.core`. Out: a line a target (seconds,
+executions, coverage, findings); each finding as a file and the error that it leads to; the exit code is 1 if there was
+one.
 Source: atheris (libFuzzer for Python, https://github.com/google/atheris), which must be installed for the readers: it
 is in no extra. The core needs Clang with libFuzzer, and is skipped by name without.
 """

@@ -5,6 +5,7 @@ Source: torchmetrics' own tests (a table over processes, types, devices, picklin
 """
 
 import copy
+import importlib.util
 import json
 import pickle
 import subprocess
@@ -15,13 +16,15 @@ import cases
 import numpy as np
 import pytest
 import torchvision_operators
+from shared import later
 
 torch = pytest.importorskip("torch")
 torchvision_operators.declare()  # for the processes that are started below
-torchmetrics = pytest.importorskip("torchmetrics", reason="needs the extra metrics")
+if importlib.util.find_spec("torchmetrics") is None:
+    pytest.skip("needs the extra metrics", allow_module_level=True)
+torchmetrics, metrics = later("torchmetrics"), later("wsolkern.metrics.torch")
 
 from wsolkern.metrics import Evaluator, functional, pointing  # noqa: E402
-from wsolkern.metrics import torch as metrics  # noqa: E402
 from wsolkern.ops import resize  # noqa: E402
 
 SIZE = (21, 20)

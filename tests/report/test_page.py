@@ -67,7 +67,7 @@ console.log(JSON.stringify(question.maps.map((map) => {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("num", slow_but([2], [2, 20]), ids=lambda num: f"{num}_maps")
+@pytest.mark.parametrize("num", slow_but([1], [1, 20]), ids=lambda num: f"{num}_maps")
 def test_the_engine_of_the_page_has_the_ious_of_the_operations(node, kind, num):
     rng = np.random.default_rng(num)
     num = max(num, 5) if kind == "odd values" else num
@@ -85,7 +85,7 @@ def test_the_engine_of_the_page_has_the_ious_of_the_operations(node, kind, num):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", slow_but(["ivr:0.4321"], ODD))
 def test_the_engine_of_the_page_has_the_boxes_of_the_operations(node, kind, contours, name):
-    cams = cams_of(kind, 5, np.random.default_rng(5))
+    cams = cams_of(kind, 5 if kind == "odd values" else 2, np.random.default_rng(5))
     thresholds = np.linspace(0, 0.99, 12)
     question = {"maps": cams.astype(np.float64).tolist(), "size": SIZE, "normalization": name, "contours": contours}
     answers = node(BOXES, {**question, "thresholds": thresholds.tolist()})

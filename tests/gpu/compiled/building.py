@@ -171,9 +171,3 @@ def triton_kernel(launch, architecture: int, counts: bool = False) -> tuple[ctyp
     name = f"{launch.kernel}-{key(sources, repr(launch), str(architecture), triton.__version__)}.json"
     made = json.loads(kept(name, compile_it).read_text())
     return opened(_library(launch.kernel, made["ptx"], "triton.cpp", counts=counts)), made["shared"]
-
-
-def forget() -> None:
-    """What was opened is to be built with other flags."""
-    trees.cache_clear()
-    triton_kernel.cache_clear()

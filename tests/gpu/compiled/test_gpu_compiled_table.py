@@ -1,7 +1,7 @@
-"""The device code as nvcc and Triton compile it, run on the host: every case, on two architectures.
+"""The device code as nvcc and Triton compile it, run on the host: the reference's bits, and not one race.
 
-In: the table of cases. Out: the reference's bits, and not one complaint of the machine.
-Source: none.
+The interpreter and csrc/gpu/emulated.cpp run what we wrote, and the fast tests run these; this runs what compilers made
+of it, on two architectures. machine.h says what it checks, and every complaint is a failure.
 """
 
 import pytest
