@@ -24,10 +24,12 @@ class Resize {
         to_height_(to_height),
         to_width_(to_width),
         rows_(taps(from_height, to_height)) {
-    const std::vector<Taps> columns = taps(from_width, to_width);
+    const bool is_square = from_height == from_width && to_height == to_width;
+    const std::vector<Taps> columns = is_square ? rows_ : taps(from_width, to_width);
+    for (auto& weights : column_weights_) weights.resize(to_width);
     for (int x = 0; x < to_width; ++x) {
       const Taps& tap = columns[x];
-      for (int j = 0; j < 4; ++j) column_weights_[j].push_back(tap.weight[j]);
+      for (int j = 0; j < 4; ++j) column_weights_[j][x] = tap.weight[j];
       if (x == 0 || !std::equal(tap.index, tap.index + 4, columns[x - 1].index))
         stretches_.push_back({x, {tap.index[0], tap.index[1], tap.index[2], tap.index[3]}});
     }
