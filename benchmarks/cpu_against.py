@@ -7,7 +7,6 @@ Source: the operations of wsolkern.ops, as each checkout has them.
 """
 
 import argparse
-import hashlib
 import os
 import pickle
 import re
