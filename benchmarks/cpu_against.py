@@ -7,7 +7,6 @@ Source: the operations of wsolkern.ops, as each checkout has them.
 """
 
 import argparse
-import hashlib
 import os
 import pickle
 import re
@@ -31,8 +30,9 @@ COUNTED = 24  # maps of an instruction count, whatever the kind
 TURNS, SECONDS = 9, 2.0  # at least so many, and for so long
 
 # A process for each checkout, so that both have their own Python: argv[1] is the file of cases, argv[2] the checkout.
+# `getpgid` is called for nothing but that callgrind writes down what it has counted.
 WORKER = """
-import hashlib, pickle, sys, time
+import hashlib, os, pickle, sys, time
 import wsolkern
 assert wsolkern.__file__.startswith(sys.argv[2]), wsolkern.__file__
 from wsolkern.ops import count_box_hits, localize
@@ -48,10 +48,12 @@ for line in sys.stdin:
     name, repeats = line.rstrip().split("|")
     cams, boxes, normalizations, threshold, alone = cases[name]
     parts = [slice(n, n + 1) for n in range(len(cams))] if alone else [slice(None)]
+    os.getpgid(0)
     begun = time.perf_counter()
     for _ in range(int(repeats)):
         found = [call(cams[part], boxes[part], normalizations, threshold) for part in parts]
     seconds = (time.perf_counter() - begun) / int(repeats)
+    os.getpgid(0)
     digest = hashlib.sha256(b"".join(each.tobytes() for pair in found for each in pair)).hexdigest()
     print(f"{seconds!r} {digest}", flush=True)
 """
@@ -81,9 +83,12 @@ def main() -> int:
         use_cores([max(os.sched_getaffinity(0))])
         try:
             for isa in arguments.isa.split(","):
+                counted = []  # valgrind has no AVX-512
+                if arguments.instructions and isa != "avx512":
+                    counted = [instructions(isa, cases, Path(scratch), root) for root in (old, ROOT)]
                 for row in measured(isa, cases, path, (old, ROOT)):
-                    if arguments.instructions and isa != "avx512":
-                        row["instructions_a_map"] = instructions(isa, row["case"], cases, Path(scratch), (old, ROOT))
+                    if counted:
+                        row["instructions_a_map"] = [each[row["case"]] for each in counted]
                     results["rows"].append(row)
                     show(row)
         except WrongResult as error:
@@ -181,23 +186,24 @@ def measured(isa: str, cases: dict[str, tuple], path: Path, roots: tuple[Path, P
             }
 
 
-def instructions(isa: str, name: str, cases: dict, scratch: Path, roots: tuple[Path, Path]) -> list[float] | None:
-    """Instructions a map of both, Python's included: a second pass over the same maps, less the first."""
-    cams, boxes, *how = cases[name]
-    path = scratch / f"counted-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-    some = min(COUNTED, len(cams))
-    path.write_bytes(pickle.dumps({name: (cams[:some], boxes[:some], *how)}))
-    tool = ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]
-    found = []
-    for root in roots:
-        counts = []
-        for repeats in (1, 2):
-            run = subprocess.run(
-                [*tool, *command(root, path)], cwd=root, env=environment(isa), input=f"{name}|{repeats}\n", text=True,
-                capture_output=True, check=True,
-            )  # fmt: skip
-            counts.append(int(re.search(r"I +refs: +([\d,]+)", run.stderr)[1].replace(",", "")))
-        found.append((counts[1] - counts[0]) / some)
+def instructions(isa: str, cases: dict[str, tuple], scratch: Path, root: Path) -> dict[str, float]:
+    """Instructions a map of each case, Python's included: of the second pass over at most COUNTED maps."""
+    some = {name: (cams[:COUNTED], boxes[:COUNTED], *how) for name, (cams, boxes, *how) in cases.items()}
+    path, out = scratch / "counted-cases", scratch / "callgrind"
+    path.write_bytes(pickle.dumps(some))
+    tool = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", "--dump-before=getpgid"]
+    lines = "".join(f"{name}|1\n" * 2 for name in some)
+    subprocess.run(
+        [*tool, *command(root, path)], cwd=root, env=environment(isa), input=lines, text=True, capture_output=True,
+        check=True,
+    )  # fmt: skip
+    # Four a case: before and after the first pass, before and after the second.
+    dumps = [scratch / f"callgrind.{number}" for number in range(4, 4 * len(some) + 1, 4)]
+    found = {}
+    for (name, (cams, *_)), dump in zip(some.items(), dumps, strict=True):
+        found[name] = int(re.search(r"^(?:totals|summary): (\d+)", dump.read_text(), re.MULTILINE)[1]) / len(cams)
+    for dump in scratch.glob("callgrind*"):
+        dump.unlink()
     return found
 
 

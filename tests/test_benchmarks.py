@@ -82,6 +82,20 @@ def test_two_checkouts_are_timed_in_turns_where_they_agree(tmp_path, monkeypatch
         next(cpu_against.measured("generic", made, cases, (other, harness.ROOT)))
 
 
+@pytest.mark.skipif(not shutil.which("valgrind"), reason="needs valgrind")
+def test_instructions_are_those_of_one_pass_over_the_maps(tmp_path, rng):
+    truth = inputs.synthetic_boxes(rng, 3)
+    cams = inputs.cam_like(rng, truth, 7)
+    made = {
+        "one map": (cams[:1], truth[:1], ("max",), None, False),
+        "the same, thrice": (cams[[0, 0, 0]], [truth[0]] * 3, ("max",), None, False),
+        "with more normalizations": (cams[:1], truth[:1], ("max", "minmax", "ivr:0.5"), None, False),
+    }
+    one, thrice, more = cpu_against.instructions("generic", made, tmp_path, harness.ROOT).values()
+    assert 224 * 224 < thrice < one < more  # a map's share of what each call takes is a third
+    assert thrice > 0.3 * one
+
+
 def test_boxes_of_a_store_are_timed_where_they_are_right(tmp_path):
     store, metadata = boxes.make_store(tmp_path, 30, no_demo=True)
     out = tmp_path / "boxes.json"

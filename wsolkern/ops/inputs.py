@@ -10,19 +10,24 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from wsolkern import defaults
 from wsolkern.errors import ArgumentError, MapError
 from wsolkern.normalization import Normalization, parse_all
 from wsolkern.ops.backends import device_of
-from wsolkern.ops.constants import CONTOURS, MAX_COORDINATE, MAX_SIDE, MAX_THRESHOLDS
+from wsolkern.ops.constants import CONTOURS, DEFAULT_THRESHOLDS, MAX_COORDINATE, MAX_SIDE, MAX_THRESHOLDS
 
 Normalizations: TypeAlias = str | Normalization | Iterable[str | Normalization]
 Array: TypeAlias = Any  # a numpy array or a torch tensor; whatever else is given is refused when it is checked
 
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
+# What comes with nearly every call, checked already; nobody can write to them.
+_DEFAULT_THRESHOLDS = np.asarray(DEFAULT_THRESHOLDS)
+_DEFAULT_IOU_THRESHOLDS = np.frombuffer(np.array(defaults.IOU_THRESHOLDS, np.float64).tobytes())
 
 
 def is_tensor(value: object) -> bool:
@@ -99,12 +104,13 @@ def check_maps(value: Array, name: str, ndims: tuple[int, ...] = (3,), backend: 
     """
     value = plain(value, name)
     if is_tensor(value):
-        dtype, ndim = str(value.dtype).removeprefix("torch."), value.ndim
+        is_real = str(value.dtype).removeprefix("torch.") in _FLOATS
     elif isinstance(value, np.ndarray):
-        dtype, ndim = value.dtype.name, value.ndim
+        is_real = value.dtype.kind == "f" and value.itemsize <= 8
     else:
         raise TypeError(f"{name}: expected a numpy array or a torch tensor, found {type(value).__name__}")
-    if dtype not in _FLOATS or (dtype == "bfloat16" and not is_tensor(value)):
+    ndim = value.ndim
+    if not is_real:
         raise ValueError(f"{name}: expected float16, bfloat16, float32 or float64, found {value.dtype}")
     if ndim not in ndims:
         axes = {2: "[h, w]", 3: "[N, h, w]"}
@@ -254,6 +260,8 @@ def check_evaluation(
 
 def check_thresholds(value: object, *, sorted_: bool = False) -> np.ndarray:
     """float64 [T], T >= 1, fractions in [0, 1), not decreasing where ``sorted_`` is asked for."""
+    if value is DEFAULT_THRESHOLDS:
+        return _DEFAULT_THRESHOLDS
     thresholds = _fractions(value, "thresholds")
     if not (thresholds.min() >= 0 and thresholds.max() < 1):
         bad = thresholds[~((thresholds >= 0) & (thresholds < 1))][0]
@@ -294,6 +302,8 @@ def threshold_grid(interval: float, name: str = "interval") -> np.ndarray:
 
 def check_iou_thresholds(value: object) -> np.ndarray:
     """float64 [D], D >= 1, fractions in (0, 1]."""
+    if value is defaults.IOU_THRESHOLDS:
+        return _DEFAULT_IOU_THRESHOLDS
     thresholds = _fractions(value, "iou_thresholds")
     if not (thresholds.min() > 0 and thresholds.max() <= 1):
         bad = thresholds[~((thresholds > 0) & (thresholds <= 1))][0]
@@ -332,16 +342,15 @@ def check_boxes(value: Iterable[Any], num_maps: int) -> tuple[np.ndarray, np.nda
             raise MapError("boxes", index, f"expected [n, 4] with n >= 1, found shape {boxes.shape}")
         if boxes.dtype.kind not in "iu":
             raise MapError("boxes", index, f"expected integers, found {boxes.dtype}")
-        if boxes.dtype == np.uint64 and boxes.max() > MAX_COORDINATE:  # int64 would wrap around
+        if boxes.dtype.kind == "u" and boxes.itemsize == 8 and boxes.max() > MAX_COORDINATE:  # int64 would wrap around
             raise MapError(
                 "boxes",
                 index,
                 f"expected coordinates within {MAX_COORDINATE} pixels of the origin, found {boxes.max()}",
             )
-    offsets = np.zeros(num_maps + 1, np.int64)
+    offsets = np.array([0, *accumulate(map(len, per_map))], np.int64)
     if num_maps == 0:
         return np.empty((0, 4), np.int32), offsets
-    np.cumsum([len(boxes) for boxes in per_map], out=offsets[1:])
     together = np.concatenate(per_map, dtype=np.int64, casting="unsafe")
     end_early = together[:, 2:] < together[:, :2]
     if end_early.any() or together.max() > MAX_COORDINATE or together.min() < -MAX_COORDINATE:
