@@ -1,8 +1,8 @@
 """What rows of images and groups cost beside the metrics: `python -m benchmarks.rows --metadata CUB/test`.
 
 In: a metadata folder with real boxes, how many of its images. Out: seconds and memory of `wsolkern evaluate` alone,
-with --by and with --per-image, in turn, and the ratio to evaluate alone. Seconds go from the command's first check to
-its last line, without starting Python; memory is the most that the process had.
+with --by and with --per-image, in turn, and the ratio to evaluate alone. Seconds are those of the CPU, one thread, from
+the command's first check to its last line, without starting Python; memory is the most that the process had.
 Source: none; the peer is the same command without the option.
 """
 
@@ -82,7 +82,7 @@ def write(metadata: str, root: Path, num_images: int) -> None:
 
 
 def measured(root: Path, options: list[str]) -> tuple[float, float, dict]:
-    """Seconds of the command in a process of its own, the most memory it had, in MB, and its JSON."""
+    """CPU seconds of the command in a process of its own, the most memory it had, in MB, and its JSON."""
     report = root / "report.json"
     report.unlink(missing_ok=True)
     command = ["evaluate", "--cams", root / "store", "--metadata", root / "metadata", "--threads", 1]
@@ -94,11 +94,11 @@ def measured(root: Path, options: list[str]) -> tuple[float, float, dict]:
         from wsolkern.cli import main as cli
 
         sys.argv = ["wsolkern", *map(str, command)]
-        began = time.perf_counter()
+        began = time.process_time()
         try:
             cli()
         finally:
-            (root / "seconds").write_text(f"{time.perf_counter() - began}")
+            (root / "seconds").write_text(f"{time.process_time() - began}")
             os._exit(0)
     _, status, used = os.wait4(child, 0)
     if status:

@@ -94,6 +94,7 @@ COMMANDS = {
     "evaluate_folder": lambda made: ["evaluate", "--cams", *about(made, "CUB-test", "maps")],
     "evaluate_masks": lambda made: ["evaluate", "--cams", *about(made, "OpenImages-test"), "--mask-root", made],
     "sweep": lambda made: ["sweep", *about(made, "CUB-val"), "-n", "max ivr:0.1..0.5/0.1", "--curves"],
+    "sweep_resampled": lambda made: ["sweep", *about(made, "CUB-val"), "-n", "max ivr:0.1", "--num-bootstrap", 40],
     "select": lambda made: [
         *("select", "--val", made / "CUB-val", "--val-metadata", made / "metadata/CUB/val", "--test"),
         *(made / "CUB-test", "--test-metadata", made / "metadata/CUB/test", *OPTIONS, "--num-bootstrap", 40),
@@ -135,7 +136,7 @@ def both(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("both")
 
 
-FAST = [("evaluate_uneven_damaged", 3), ("evaluate_folder", 2), ("select", 2)]
+FAST = [("evaluate_uneven_damaged", 3), ("evaluate_folder", 2), ("select", 2), ("sweep_resampled", 2)]
 
 
 @pytest.mark.parametrize(("name", "num"), slow_but(FAST, [(name, num) for name in COMMANDS for num in (1, 2, 3, 5)]))
@@ -453,3 +454,41 @@ def test_torchrun(made, one, case, tmp_path):
     if case == "killed":
         assert "Signal 9 (SIGKILL)" in done.stderr and f"go on with --resume {state}" in done.stderr
         assert resumed("evaluate_store", made, state, 2)[0] == one("evaluate_store")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num", [1, 2, 3, 5])
+def test_files_of_torchrun_are_those_of_one_process(made, num, tmp_path):
+    """The real one: rows of images and groups; the JSON of a sweep with intervals."""
+    sweep = ["sweep", *about(made, "CUB-val"), "-n", "max ivr:0.1", "--num-bootstrap", 40, "--json", "sweep.json"]
+    rows = ["evaluate", "--cams", *about(made, "CUB-test", "uneven"), "--per-image", "rows.csv", "--by", "class"]
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        num,
+        "-m",
+        "wsolkern",
+    ]
+    written = []
+    for several in (False, True):
+        for arguments in ([*rows, "--json", "found.json"], sweep):
+            if several:
+                environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+                run = list(map(str, [*torchrun, "-m", "wsolkern", *arguments]))
+                done = subprocess.run(run, env=environment, capture_output=True, text=True, timeout=100)
+                assert done.returncode == 0, done.stderr
+            else:
+                code, _, messages = command(*arguments)(0)
+                assert code == 0, messages
+        written.append([(tmp_path / "rows.csv").read_bytes()])
+        for file in ("found.json", "sweep.json"):
+            content = json.loads((tmp_path / file).read_text())
+            for each in (content, content.get("per_image", {})):
+                each.pop("seconds", None)
+            written[-1].append(json.dumps(content))
+            (tmp_path / file).unlink()
+        (tmp_path / "rows.csv").unlink()
+    assert written[0] == written[1]

@@ -291,10 +291,13 @@ def sweep(
     about = found.localization, found.at, found.cams_of, found.box_rule
     made = replace(found.provenance, study="sweep")
     resampled = None
-    if num_resamples and how.get("ranks", ALONE).rank == 0:
-        resampled = _judged(maps, split, wanted, **how).compute(num_resamples, seed=seed, confidence=confidence)
+    if num_resamples:
+        judge = _judged(maps, split, wanted, **{name: value for name, value in how.items() if name != "by"})
+        if how.get("ranks", ALONE).rank == 0:  # which has all images
+            resampled = judge.compute(num_resamples, seed=seed, confidence=confidence)
     beside = tuple(levels(found.result))
-    return Sweep(found.counted, found.result, *about, curves, beside, resampled, provenance=made)
+    parts = found.counted, found.result, *about, curves, beside, resampled
+    return Sweep(*parts, grouping=found.grouping, provenance=made)
 
 
 def _judged(
@@ -312,13 +315,16 @@ def _judged(
     ranks: Ranks = ALONE,
     **how: Any,
 ) -> BootstrapEvaluator:
-    """What each image of a split contributes to MaxBoxAccV2 or PxAP; nothing of this pass is kept for later."""
+    """What each image of a split contributes to MaxBoxAccV2 or PxAP; nothing of this pass is kept for later.
+
+    Of several processes the first has all images afterwards.
+    """
     evaluator = evaluator_for(split, normalizations, mask_root=mask_root, **how)
     metric = Metric.of(str(split.kind))
     judge = BootstrapEvaluator(evaluator.protocol, evaluator.truth, metric, split.image_ids)
     about, store = about_maps(maps, "CAMs", nwc)
     job, masks = fingerprint(split, mask_root, about), mask_files_of(split, mask_root)
-    with alone(None, {os.fspath(maps): split}, mask_root):
+    with alone(None, {os.fspath(maps): split}, mask_root, ranks):
         run_pass(
             SplitCount(judge, split.image_ids, job, mask_files=masks),
             lambda remaining: open_maps(maps if store is None else store, remaining, siblings=split.image_ids, nwc=nwc),
@@ -327,6 +333,7 @@ def _judged(
             device=gpu_of(device, ranks.gpu),
             progress=progress,
             scaled=None,
+            ranks=ranks,
         )
     return judge
 
