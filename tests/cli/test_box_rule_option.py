@@ -125,17 +125,47 @@ def test_rows_and_groups_are_of_the_rule(there):
     assert plain["groups"] != found["groups"]
 
 
-def test_boxes_are_of_the_rule(there):
+@pytest.mark.parametrize("name", ["ts-cam", "rethinking", "sat", "psol"])
+def test_boxes_are_of_the_rule(there, name):
+    """The transcription's boxes in pixels of the images; without a normalization that of the rule."""
     about = "boxes", "cams", "--metadata", "metadata", "--size", "48"
-    run(*about, "--box-rule", "ts-cam", "-n", "minmax", "--threshold", "0.3", "-o", "boxes.csv", "--json", "made.json")
-    assert json.loads((there / "made.json").read_text())["box_rule"] == BoxRule.parse("ts-cam").to_dict()
+    run(*about, "--box-rule", name, "--threshold", "0.3", "-o", "boxes.csv", "--json", "made.json")
+    made = json.loads((there / "made.json").read_text())
+    rule = BoxRule.parse(name)
+    assert made["box_rule"] == rule.to_dict() and made["normalization"] == str(rule.normalization)
     split, found = load_metadata("metadata"), {}
     with open("boxes.csv") as file:
         for row in csv.DictReader(file):
             found[row["image_id"]] = [int(row[name]) for name in ("x0", "y0", "x1", "y1")]
+    half_open = np.array([0, 0, 1, 1]) * (name == "psol")  # the last pixel of such a box is one before its end
     for each in IDS:
-        box = np.array([published.ts_cam(np.load(f"cams/{each}.npy"), (48, 48), 0.3)]).clip(0, 47)
-        assert found[each] == original_boxes(box, np.array([split.image_sizes[each]]), (48, 48))[0].tolist()
+        box = np.array([published.BOXES[name](np.load(f"cams/{each}.npy"), (48, 48), 0.3)])
+        inside = (box - half_open).clip(0, 47)
+        assert found[each] == original_boxes(inside, np.array([split.image_sizes[each]]), (48, 48))[0].tolist()
+
+
+def test_another_rule_in_a_result_is_found(there):
+    """verify makes a result again by the rule that it records, and says which figures are not those of that rule."""
+    about = "evaluate", "--cams", "cams", "--metadata", "metadata", *SIZE, "-n", "minmax"
+    run(*about, "--box-rule", "rethinking", "--per-image", "rows.csv", "--by", "size", "--json", "found.json")
+    assert "differs" not in run("verify", "found.json").output
+    content = json.loads((there / "found.json").read_text())
+    content["box_rule"] = content["provenance"]["protocol"]["box_rule"] = BoxRule.parse("ts-cam").to_dict()
+    (there / "edited.json").write_text(json.dumps(content))
+    checks = {each.what: each.state for each in studies.verify("edited.json").checks}
+    assert checks["minmax"] == checks["per_image"] == checks["groups"] == "differs"
+    del content["box_rule"]
+    content["provenance"]["protocol"]["box_rule"] = BoxRule.parse("rethinking").to_dict()
+    (there / "edited.json").write_text(json.dumps(content))
+    found = [each for each in studies.verify("edited.json").checks if each.state == "differs"]
+    assert [each.what for each in found] == ["box_rule"]
+
+
+@pytest.mark.parametrize("command", [["evaluate", "--cams"], ["sweep"]], ids=["evaluate", "sweep"])
+def test_too_many_thresholds_for_a_rule_are_said_before_the_work(there, command):
+    many = "--metadata", "metadata", "--interval", "0.00002", "--box-rule", "sat", "-n", "minmax"
+    said = " ".join(run(*command, "cams", *many, code=2).output.split())
+    assert "error: thresholds: expected at most 32,766 for box rule sat" in said and "0.jpg" not in said
 
 
 def test_selected_thresholds_are_of_their_rule(there):

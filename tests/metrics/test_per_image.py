@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from cases import cams_of_one_size
 
+from wsolkern.box_rule import BoxRule
 from wsolkern.errors import ArgumentError, ImageError
 from wsolkern.metrics import Evaluator, GroundTruth, Protocol
 from wsolkern.metrics.breakdown import CATEGORIES, ErrorRule
@@ -477,13 +478,13 @@ def test_groups_are_evaluators_of_their_images(kind, normalizations):
         again.take_over(moments[1], 15)
 
 
-@pytest.mark.parametrize("name", ["ts-cam", "rethinking", "sat"])
+@pytest.mark.parametrize("name", ["ts-cam", "rethinking", "sat", "psol"])
 def test_rows_by_a_published_rule(name):
     """Boxes, IoUs, hits and best IoUs are those of the rule's transcription, image by image."""
-    of, truth = protocol(("minmax",), box_rule=name), make_boxes()
+    of, truth = protocol((BoxRule.parse(name).normalization,), box_rule=name), make_boxes()
     found = [[published.BOXES[name](cam, SIZE, at) for at in THRESHOLDS.tolist()] for cam in make_cams()]
     ious = np.array([
-        [max(published.iou(box, each, 1) for each in truth[image_id].tolist()) for box in boxes]
+        [max(published.iou(box, each, name != "psol") for each in truth[image_id].tolist()) for box in boxes]
         for image_id, boxes in zip(IDS, found, strict=True)
     ])  # fmt: skip
     threshold = float(THRESHOLDS[4])

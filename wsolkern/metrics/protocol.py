@@ -16,6 +16,7 @@ from wsolkern.errors import ArgumentError, ImageError
 from wsolkern.metrics.result import SCORE_MAPS, shorten_list
 from wsolkern.normalization import Normalization, parse_all
 from wsolkern.ops import DEFAULT_THRESHOLDS, inputs
+from wsolkern.ops.rules import check_num_thresholds
 
 # Held by image id, of any hashable type; what is held is checked by the operations.
 Boxes: TypeAlias = Mapping[Any, Any]
@@ -35,7 +36,7 @@ class Protocol:
             have nothing to do with it.
 
     Raises:
-        ValueError: An argument is not as above.
+        ValueError: An argument is not as above, or the box rule cannot have so many thresholds.
     """
 
     normalizations: tuple[Normalization, ...] | None
@@ -53,13 +54,14 @@ class Protocol:
         size: tuple[int, int] = defaults.SIZE,
         box_rule: str | BoxRule = "choe",
     ):
-        checked = {
+        checked: dict[str, Any] = {
             "normalizations": None if normalizations is None else parse_all(normalizations),
             "thresholds": _frozen(inputs.check_thresholds(thresholds)),
             "iou_thresholds": _frozen(inputs.check_iou_thresholds(iou_thresholds)),
             "size": inputs.check_size(size),
             "box_rule": BoxRule.parse(box_rule),
         }
+        check_num_thresholds(checked["box_rule"], checked["thresholds"])
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from wsolkern.box_rule import BoxRule
-from wsolkern.errors import BackendUnavailable
+from wsolkern.errors import ArgumentError, BackendUnavailable
 from wsolkern.normalization import Normalization
 from wsolkern.ops.backends import native, num_threads, resolve
 from wsolkern.ops.constants import CONTOURS, MAX_CUTS, NUM_LEVELS
@@ -159,12 +159,10 @@ def backend_for(rule: BoxRule, backend: str) -> str:
 
 
 def check_num_thresholds(rule: BoxRule, thresholds: np.ndarray) -> None:
-    """Raises ValueError if a rule of scores as they are has more thresholds than one tree can have levels."""
+    """Raises ArgumentError if a rule of scores as they are has more thresholds than one tree can have levels."""
     if rule.levels == "float" and len(thresholds) > MAX_CUTS:
-        raise ValueError(
-            f"thresholds: expected at most {MAX_CUTS:,} for box rule {rule}, whose levels are float, "
-            f"found {len(thresholds):,}"
-        )
+        expected = f"expected at most {MAX_CUTS:,} for box rule {rule}, whose levels are float"
+        raise ArgumentError("thresholds", f"{expected}, found {len(thresholds):,}")
 
 
 def _resized(maps: np.ndarray, size: tuple[int, int], rule: BoxRule) -> np.ndarray:
