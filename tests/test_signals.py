@@ -22,7 +22,7 @@ from wsolkern import Evaluator, ops
 from wsolkern.interrupts import interrupts_raise, interrupts_wait, unbroken
 from wsolkern.studies.counting import count_maps
 
-PATIENCE = 0.5  # seconds; 0.1 on a machine that does nothing else
+PATIENCE = 1.5  # seconds; 0.1 on a machine that does nothing else, and more than 0.7 were seen on a busy one
 BOX = np.array([[40, 30, 180, 200]])
 
 

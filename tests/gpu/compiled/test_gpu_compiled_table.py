@@ -5,6 +5,7 @@ of it, on two architectures. machine.h says what it checks, and every complaint 
 """
 
 import pytest
+import torch
 
 from tests.gpu.compiled import building
 
@@ -12,8 +13,9 @@ if building.missing():
     pytest.skip(f"compiled device code: {building.missing()}", allow_module_level=True)
 
 from tests.gpu.compiled import checking  # noqa: E402
-from tests.gpu.compiled.running import machine  # noqa: E402
-from wsolkern.ops.gpu import statistics  # noqa: E402
+from tests.gpu.compiled.running import Broken, machine  # noqa: E402
+from wsolkern.ops import inputs  # noqa: E402
+from wsolkern.ops.gpu import resizing, statistics  # noqa: E402
 
 pytestmark = pytest.mark.slow
 
@@ -51,3 +53,14 @@ def test_order_statistics_by_radix(name, architecture, monkeypatch):
         monkeypatch.setattr(statistics, constant, value)
     with machine(architecture, seed=len(name), trees=False):
         checking.check_kernels(name, "affine")
+
+
+def test_a_complaint_fails_the_launch():
+    """A kernel that reads its neighbour's memory: ranks beyond the pixels of a map."""
+    size = checking.size_of("cam_14x14")
+    with machine(90, trees=False), pytest.raises(Broken, match="_affine: outside of its memory"):
+        resized = resizing.prepare(torch.from_numpy(checking.map_of("cam_14x14")[None]), size)
+        tiles = resized.tiles.clone()
+        tiles[:, 0] += 10**6
+        broken = type(resized)(**{**resized.__dict__, "tiles": tiles})
+        statistics.affine(broken, inputs.ranks(checking.NORMALIZATIONS, size[0] * size[1]))

@@ -10,7 +10,6 @@ from functools import cache
 
 import numpy as np
 import pytest
-import torch
 from kept import emulated
 from shared import stand_in
 
@@ -20,11 +19,8 @@ if building.missing():
     pytest.skip(f"compiled device code: {building.missing()}", allow_module_level=True)
 
 from benchmarks import device_cost  # noqa: E402
-from tests.gpu.compiled import checking, counting, ptx  # noqa: E402
-from tests.gpu.compiled.running import Broken, machine  # noqa: E402
-from wsolkern.ops import inputs  # noqa: E402
+from tests.gpu.compiled import counting, ptx  # noqa: E402
 from wsolkern.ops.constants import CONTOURS  # noqa: E402
-from wsolkern.ops.gpu import resizing, statistics  # noqa: E402
 
 # How csrc/gpu/cuda.cu launches, told by a runtime that writes down what it is asked
 
@@ -170,17 +166,6 @@ def test_what_the_machine_notices_between_blocks_and_launches():
     assert "race with another block" in complaint(STORE, num_blocks=2)
     assert complaint(LOOK, num_blocks=2) == ""
     assert "reads what nobody wrote" in complaint(LOOK, written=False)
-
-
-def test_a_complaint_fails_the_launch():
-    """A kernel that reads its neighbour's memory: ranks beyond the pixels of a map."""
-    size = checking.size_of("cam_14x14")
-    with machine(90, trees=False), pytest.raises(Broken, match="_affine: outside of its memory"):
-        resized = resizing.prepare(torch.from_numpy(checking.map_of("cam_14x14")[None]), size)
-        tiles = resized.tiles.clone()
-        tiles[:, 0] += 10**6
-        broken = type(resized)(**{**resized.__dict__, "tiles": tiles})
-        statistics.affine(broken, inputs.ranks(checking.NORMALIZATIONS, size[0] * size[1]))
 
 
 # What a launch costs
