@@ -5,14 +5,16 @@ Source: the Evaluator, whose counts equal a plain loop (tests/metrics/test_class
 """
 
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
-from shared import write_split
+from ranks import forked
+from shared import slow_but, write_split
 from typer.testing import CliRunner
 
 from wsolkern import studies
-from wsolkern.cams import CamStore, CamWriter, Manifest
+from wsolkern.cams import CamStore, CamWriter, Manifest, Ranks
 from wsolkern.cli import app
 from wsolkern.datasets import load_metadata
 from wsolkern.errors import ArgumentError
@@ -283,6 +285,91 @@ def test_select_localizes_test_at_what_val_chose(split, tmp_path):
     ]
     verified = studies.verify(tmp_path / "out.json")
     assert all(check.state != "differs" for check in verified.checks)
+
+
+@pytest.mark.parametrize("select_threshold", [False, True])
+def test_select_reads_test_once_and_localizes_as_evaluate_does(split, tmp_path, monkeypatch, select_threshold):
+    """Strange logits leave an image out of the localization, not of the figures; a state has both."""
+    val_ids = [f"val/{each}" for each in IDS]
+    metadata = write_split(
+        tmp_path / "val_metadata", val_ids, size=(16, 16), box=lambda i: (2, 1, 9, 6 + i % 8), label=lambda i: i % 3
+    )
+    broken = logits()
+    broken[[4, 41]] = np.nan
+    val, test = write_store(tmp_path / "val", names=val_ids), write_store(tmp_path / "test", some=lambda: broken)
+    how = {"num_resamples": 39, "select_threshold": select_threshold, **HOW}
+    args = val, load_metadata(metadata), test, split, NAMES
+    plain = studies.select(*args, **how)
+    num_read = Counter()
+    read = CamStore._read
+
+    def counted(store, shard):
+        num_read[store.path / shard.file] += 1
+        return read(store, shard)
+
+    monkeypatch.setattr(CamStore, "_read", counted)
+    state = tmp_path / "state"
+    found = studies.select(*args, localization=True, resume=state, **how)
+    shards = [store.path / shard.file for store in (CamStore(val), CamStore(test)) for shard in store.shards]
+    assert len(shards) == 6 and num_read == dict.fromkeys(shards, 1)
+    num_read.clear()
+    again = studies.select(*args, localization=True, resume=state, **how)
+    assert not num_read
+    at = SelectedThresholds.of("MaxBoxAccV2", found.choices)
+    expected = studies.evaluate(test, split, [each.normalization for each in found.choices], at=at, **HOW)
+    assert expected.counted.problems == {IDS[place]: "logits[0]: expected numbers, found NaN" for place in (4, 41)}
+    for each in (found, again):
+        assert each.figures.to_dict() == plain.figures.to_dict() and each.test.num_images == len(IDS)
+        assert not each.test.problems and each.choices == plain.choices
+        one = each.localized.to_dict(curves=True)
+        assert one | {"seconds": 0} == expected.to_dict(curves=True) | {"seconds": 0}
+    with pytest.raises(ValueError, match="state: it counts other maps"):
+        studies.select(*args, resume=state, **how)
+
+
+@pytest.mark.parametrize("num", slow_but([2], [2, 5]))
+def test_processes_select_and_localize_as_one_does(split, tmp_path, num):
+    """What one process counted and kept before it was stopped is taken over by all of them."""
+    val_ids = [f"val/{each}" for each in IDS]
+    metadata = write_split(
+        tmp_path / "val_metadata", val_ids, size=(16, 16), box=lambda i: (2, 1, 9, 6 + i % 8), label=lambda i: i % 3
+    )
+    broken = logits()
+    broken[[4, 41, 79]] = np.nan
+    val, test = write_store(tmp_path / "val", names=val_ids), write_store(tmp_path / "test", some=lambda: broken)
+    args, how = (val, load_metadata(metadata), test, split, NAMES), {"num_resamples": 39, "localization": True, **HOW}
+    one, state = studies.select(*args, **how), tmp_path / "state"
+
+    def stop(what, done, total):
+        if what == "test" and done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(studies.Interrupted):
+        studies.select(*args, resume=state, progress=stop, **how)
+
+    def work(rank):
+        with Ranks.joined() as ranks:
+            found = studies.select(*args, resume=state, ranks=ranks, **how)
+        return found.to_dict(), found.localized.to_dict(curves=True), found.localized.counted.problems
+
+    times = {"seconds": 0}
+    for found, localized, problems in (*forked(num, work), work(0)):
+        assert found | times == one.to_dict() | times
+        assert localized | times == one.localized.to_dict(curves=True) | times
+        assert list(problems) == [IDS[4], IDS[41], IDS[79]]
+
+
+def test_select_of_a_store_without_a_readable_logit(split, tmp_path):
+    val_ids = [f"val/{each}" for each in IDS]
+    metadata = write_split(
+        tmp_path / "val_metadata", val_ids, size=(16, 16), box=lambda i: (2, 1, 9, 9), label=lambda i: i % 3
+    )
+    val = write_store(tmp_path / "val", names=val_ids)
+    test = write_store(tmp_path / "test", some=lambda: logits() * np.nan)
+    args = val, load_metadata(metadata), test, split, NAMES
+    with pytest.raises(studies.NothingCounted) as raised:
+        studies.select(*args, localization=True, num_resamples=39, **HOW)
+    assert raised.value.problems == dict.fromkeys(IDS, "logits[0]: expected numbers, found NaN")
 
 
 def hits_one_by_one(normalization, split, threshold):

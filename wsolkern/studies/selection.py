@@ -6,8 +6,8 @@ Source: Choe et al., arXiv 2007.04178, section 4 (protocol); Efron & Tibshirani,
 
 import os
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,21 @@ from wsolkern import defaults
 from wsolkern.box_rule import CHOE, BoxRule
 from wsolkern.cams import ALONE, Ranks, open_maps
 from wsolkern.datasets import Metadata
-from wsolkern.errors import ArgumentError, DatasetError
+from wsolkern.errors import ArgumentError, DatasetError, MapError
 from wsolkern.machine import gpu_of
-from wsolkern.metrics import bootstrap, selection
-from wsolkern.metrics.localization import SelectedThresholds
+from wsolkern.metrics import bootstrap, sealed, selection
+from wsolkern.metrics.classification import stored_top_k
+from wsolkern.metrics.evaluator import Evaluator
+from wsolkern.metrics.localization import SelectedThresholds, expect_thresholds
 from wsolkern.metrics.metric import Metric
 from wsolkern.normalization import Normalization
 from wsolkern.ops import DEFAULT_THRESHOLDS
-from wsolkern.studies.counting import Counter, evaluator_for, fingerprint, mask_files_of
-from wsolkern.studies.evaluation import Evaluation, evaluate, is_classified, localization_dict
+from wsolkern.studies.counting import Counter, Source, evaluator_for, fingerprint, mask_files_of
+from wsolkern.studies.evaluation import Evaluation, is_classified, localization_dict
 from wsolkern.studies.passes import Counted, NothingCounted, Passes, Progress, about_maps, alone, run_pass
 from wsolkern.studies.provenance import Data, Provenance, protocol_dict
+
+_FORMAT = {"content": "wsolkern counts for select --localization", "version": 1}
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,8 +121,7 @@ def select(
         metric: "MaxBoxAccV2", "MaxBoxAcc" (at IoU 0.5) or "PxAP"; None: MaxBoxAccV2, or PxAP for masks.
         select_threshold: Choose thresholds on val, too, and report the box accuracy at these.
         localization: Report Top-1, Top-5 and GT-known localization on test, too, at the thresholds chosen on val: of
-            boxes, with a test store that has the logits of all images. Test is read a second time for that, which
-            ``resume`` does not save.
+            boxes, with a test store that has the logits of all images. Test is read once for all.
         num_val_per_class: Choose on the first so many val images of each class only; 0: on all.
         num_resamples: Resamples of the test images.
         seed: What they are drawn with.
@@ -177,13 +180,14 @@ def select(
             siblings: tuple[str, ...],
             counter: Counter,
             settings: object,
+            begin: Callable[[Any], Any] = lambda source: source,
         ) -> Counted:
             began = time.perf_counter()
             job = fingerprint(split, mask_root, [about[root][0], settings])
             counting = passes.count(name, counter, split.image_ids, job, mask_files=mask_files_of(split, mask_root))
             found = run_pass(
                 counting,
-                lambda remaining: open_maps(opened[root], remaining, siblings=siblings, nwc=nwc),
+                lambda remaining: begin(open_maps(opened[root], remaining, siblings=siblings, nwc=nwc)),
                 name,
                 state=state,
                 device=place,
@@ -217,22 +221,22 @@ def select(
             settings["box_rule"] = rule.to_dict()
         levels = None if fixed is None else [sorted(each.items()) for each in fixed]
         about_test = [judged_by, [*map(str, chosen)], settings, levels]
-        on_test = count("test", test, test_split, test_split.image_ids, judge, about_test)
+        of_test = "test", test, test_split, test_split.image_ids
+        if localization:
+            at = SelectedThresholds.of(judged_by, choices)
+            expect_thresholds(at, chosen, tested.thresholds, tuple(tested.iou_thresholds.tolist()))
+            localizing = _Localizing(judge, tested, test_split.class_labels)
+            on_test = count(*of_test, localizing, [*about_test, "localization"], localizing.begin)
+        else:
+            on_test = count(*of_test, judge, about_test)
         passes.finish()
     is_first = ranks.rank == 0  # which has all images
     mine = judge.compute(num_resamples, seed=seed, confidence=confidence) if is_first else None
     figures: bootstrap.Bootstrap = ranks.gather(mine)[0]
     localized = None
     if localization:
-        at = SelectedThresholds.of(judged_by, choices)
-        counts: dict[str, Any] = {
-            "mask_root": mask_root,
-            "nwc": nwc,
-            "box_rule": rule,
-            "device": device,
-            "ranks": ranks,
-        }
-        localized = evaluate(test, test_split, chosen, at=at, progress=progress, **how, **counts)
+        data = Data.of(test, about[test][1], test_split, mask_root, nwc)
+        localized = localizing.evaluation(on_test, at, about[test][1].classification(test_split).cams_of, data, device)
     ious = tuple(evaluator.iou_thresholds.tolist())
     seconds = time.perf_counter() - started
     about_it = nwc, ious, num_val_per_class, select_threshold, rule, seconds
@@ -255,6 +259,100 @@ def select(
         },
     )
     return Selection(on_val, on_test, choices, figures, *about_it, made, localized)
+
+
+class _Localizing:
+    """A bootstrap's evaluator and one that counts which images are classified, fed with the same maps.
+
+    An image whose logits say nothing is left out of the second one only.
+
+    Args:
+        judge: The bootstrap's; which images are counted is what it says.
+        evaluator: The other one, of the same normalizations and images.
+        labels: The images' classes.
+    """
+
+    def __init__(self, judge: bootstrap.BootstrapEvaluator, evaluator: Evaluator, labels: Mapping[str, int]):
+        self._judge, self._evaluator, self._labels = judge, evaluator, labels
+        self._problems: dict[str, str] = {}  # image id -> what is wrong with its logits
+        self._source: Any = None
+
+    @property
+    def num_images(self) -> int:
+        """Images that were counted, those without logits included."""
+        return self._judge.num_images
+
+    def begin(self, source: Source) -> Source:
+        """The same source, whose logits are asked for: a :class:`wsolkern.cams.store.CamSource`."""
+        self._source = source
+        return source
+
+    def update(self, cams: Any, image_ids: Sequence[str]) -> None:
+        """Counts a batch, or raises ValueError and counts nothing of it."""
+        correct, problems = self._classified(image_ids)
+        self._judge.update(cams, image_ids)  # which refuses all that the other one would
+        if problems:
+            cams = cams[[place for place, each in enumerate(image_ids) if each not in problems]]
+        self._evaluator.update(cams, [each for each in image_ids if each not in problems], correct=correct)
+        self._problems = self._problems | problems
+
+    def _classified(self, image_ids: Sequence[str]) -> tuple[dict[int, np.ndarray], dict[str, str]]:
+        """Which images are classified, by k, without those whose logits say nothing; image id -> why these do not."""
+        classes, logits = self._source.top5(image_ids)
+        places, problems = [*range(len(image_ids))], dict[str, str]()
+        while True:
+            try:
+                labels = [self._labels[image_ids[place]] for place in places]
+                return stored_top_k(classes[places], logits[places], labels), problems
+            except MapError as error:
+                place = places.pop(error.place)
+                problems[image_ids[place]] = str(MapError(error.argument, 0, error.reason))
+
+    def moment(self) -> tuple[int, Any, dict[str, str]]:
+        """What there is now; later updates do not change it."""
+        return self._judge.moment(), self._evaluator.moment(), self._problems
+
+    def to_bytes(self, moment: Any = None) -> bytes:
+        """What there was at a moment, or is now, as the content of a file."""
+        judged, counted, problems = moment or self.moment()
+        parts = {"judge": self._judge.to_bytes(judged), "evaluator": self._evaluator.to_bytes(counted)}
+        arrays = {name: np.frombuffer(each, np.uint8) for name, each in parts.items()}
+        return sealed.seal({**_FORMAT, "problems": problems}, arrays)
+
+    def take_over(self, content: bytes, num_images: int, path: str | os.PathLike[str] | None = None) -> None:
+        """As :meth:`wsolkern.metrics.bootstrap.BootstrapEvaluator.take_over`."""
+        header, arrays = sealed.unseal(content, _FORMAT, ("problems",))
+        problems = dict(header["problems"])
+        added = Evaluator.of(self._evaluator.protocol, self._evaluator.truth)
+        added.take_over(arrays["evaluator"].tobytes(), num_images - len(problems))
+        self._judge.take_over(arrays["judge"].tobytes(), num_images, path)
+        self._evaluator.merge(added)
+        self._problems = self._problems | problems
+
+    def merge_over(self, ranks: Ranks) -> None:
+        """Gives all processes the counts of all, and the first one what each image contributes; all call this."""
+        self._judge.merge_over(ranks)
+        self._evaluator.merge_over(ranks)
+        for theirs in ranks.gather(self._problems):
+            self._problems = self._problems | theirs
+
+    def evaluation(
+        self, on_test: Counted, at: SelectedThresholds, cams_of: str | None, data: Data, device: str
+    ) -> Evaluation:
+        """What :func:`wsolkern.studies.evaluate` gives with these thresholds.
+
+        Raises:
+            NothingCounted: No image has logits that say something.
+        """
+        problems = on_test.problems | self._problems
+        ordered = {each: problems[each] for each in on_test.split.image_ids if each in problems} | problems
+        if not self._evaluator.num_images:
+            raise NothingCounted(on_test.root, ordered, len(on_test.split.image_ids))
+        counted = replace(on_test, num_images=self._evaluator.num_images, problems=ordered)
+        result, protocol = self._evaluator.compute(), self._evaluator.protocol
+        arguments = {"with_logits": True, "at": at.to_dict()}
+        made = Provenance.of("evaluate", (data,), protocol_dict(protocol), device=device, arguments=arguments)
+        return Evaluation(counted, result, result.localization(at), at, cams_of, protocol.box_rule, provenance=made)
 
 
 def _check_metric(text: str | None, val_split: Metadata, test_split: Metadata, select_threshold: bool) -> Metric:
