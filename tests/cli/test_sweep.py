@@ -6,6 +6,7 @@ Source: the Evaluator, one normalization at a time, is what a sweep must equal.
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from wsolkern import Evaluator
 from wsolkern.cams import CamStore, CamWriter, Manifest
 from wsolkern.cli import app, terminal
 from wsolkern.datasets import load_mask, load_metadata
+from wsolkern.metrics.bootstrap import BootstrapEvaluator
 from wsolkern.metrics.curves import PercentileCurve
 from wsolkern.normalization import parse_all
 from wsolkern.report import curves
@@ -199,6 +201,26 @@ def test_going_on_after_sigkill(metadata, store, tmp_path, draws):
         assert process.returncode == -signal.SIGKILL
     assert results(*arguments) == results(store, "--metadata", metadata)
     assert {each.name for each in tmp_path.iterdir()} <= {"state", "state.unfinished", "store", "metadata"}
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_ctrl_c_among_the_resamples_promises_nothing(metadata, store, tmp_path, monkeypatch, resumed):
+    """No state is left that nothing can go on from; one that was asked for has the first pass."""
+    monkeypatch.chdir(tmp_path)
+    arguments = [store, "--metadata", metadata, "-n", "max ivr:0.3", "--size", 32, "--num-bootstrap", 39]
+    expected, state = results(*arguments), ["--resume", "state"] if resumed else []
+    with monkeypatch.context() as patch:
+        update = BootstrapEvaluator.update
+
+        def stopped(self, cams, image_ids):
+            update(self, cams, image_ids)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        patch.setattr(BootstrapEvaluator, "update", stopped)
+        said = " ".join(run(*arguments, *state, code=130).stderr.split())
+    assert "interrupted: resampling: 16 of 40 images are counted and are lost" in said
+    assert {each.name for each in tmp_path.iterdir()} == {"metadata", "store", *state[1:]}
+    assert results(*arguments, *state) == expected
 
 
 def test_a_flat_curve_has_a_table():

@@ -55,7 +55,7 @@ def _speak(ranks: "Ranks | None", why: str, show: Callable[[], object]) -> None:
 
 @contextmanager
 def running(
-    keep: Callable[["Interrupted | ProcessLost"], str] | None = None,
+    keep: Callable[["Interrupted | ProcessLost"], str | None] | None = None,
     ranks: "Ranks | None" = None,
     *,
     resumes: bool = True,
@@ -64,7 +64,8 @@ def running(
     """A study runs in the block: gives its progress callback, and turns how it ends into messages and exit codes.
 
     Args:
-        keep: The name of a state for what was counted before an interrupt, where there is none; None: it is lost.
+        keep: The name of a state for what was counted before an interrupt, where there is none; None, or none given: it
+            is lost.
         ranks: The processes that share the study, from :func:`together`.
         resumes: Whether a state can be gone on from at all.
         beside: What --resume is given, where the study's own state is a file beside that.
@@ -79,7 +80,8 @@ def running(
             kept = kept.with_suffix("")  # the first one's: it is the state that one goes on from
         if kept is not None and beside is not None:
             kept = beside
-        return kept or (keep and _keep(error, keep(error), ranks))
+        name = keep(error) if keep is not None and kept is None else None
+        return kept if name is None else _keep(error, name, ranks)
 
     try:
         with interrupts_raise(), terminal.showing_progress() as progress:
@@ -101,9 +103,15 @@ def running(
         raise ConnectionError(f"{error}; {advice}") from error
 
 
-def state_name(maps: Path) -> Callable[["Interrupted | ProcessLost"], str]:
-    """What a state is called that nobody named."""
-    return lambda error: f"{maps.resolve().name}-{error.counting.job[:8]}.state"
+def state_name(maps: Path) -> Callable[["Interrupted | ProcessLost"], str | None]:
+    """What a state is called that nobody named; None of a pass for resamples, which begins anew each time."""
+
+    def name(error: "Interrupted | ProcessLost") -> str | None:
+        if getattr(error, "what", None) == "resampling":
+            return None
+        return f"{maps.resolve().name}-{error.counting.job[:8]}.state"
+
+    return name
 
 
 def _keep(error: "Interrupted | ProcessLost", name: str, ranks: "Ranks | None") -> Path | None:
