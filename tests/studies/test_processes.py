@@ -462,16 +462,7 @@ def test_files_of_torchrun_are_those_of_one_process(made, num, tmp_path):
     """The real one: rows of images and groups; the JSON of a sweep with intervals."""
     sweep = ["sweep", *about(made, "CUB-val"), "-n", "max ivr:0.1", "--num-bootstrap", 40, "--json", "sweep.json"]
     rows = ["evaluate", "--cams", *about(made, "CUB-test", "uneven"), "--per-image", "rows.csv", "--by", "class"]
-    torchrun = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        num,
-        "-m",
-        "wsolkern",
-    ]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", num]
     written = []
     for several in (False, True):
         for arguments in ([*rows, "--json", "found.json"], sweep):
