@@ -267,11 +267,11 @@ class GroupCounts:
         counts, images, degenerate = self._held
         total = sum(counts, np.zeros_like(counts[0]))
         rows = self._rows(total, degenerate.sum(axis=0), int(images.sum()), all_=True)
-        groups = []
+        best, groups = [self._places(row) for row in rows], []
         for place in np.flatnonzero(images).tolist():
             num_images = int(images[place])
             own = self._rows(counts[place], degenerate[place], num_images)
-            found = [self._at_overall(self._of(counts[place], m), num_images, r, rows[m]) for m, r in enumerate(own)]
+            found = [self._at_overall(self._of(counts[place], m), num_images, r, best[m]) for m, r in enumerate(own)]
             groups.append(Group(self.names[place], num_images, tuple(found)))
         return tuple(groups)
 
@@ -300,21 +300,27 @@ class GroupCounts:
             for m, normalization in enumerate(self.protocol.normalizations or (None,))
         )
 
-    def _at_overall(
-        self, counts: np.ndarray, num_images: int, own: NormalizationResult, overall: NormalizationResult
-    ) -> GroupRow:
+    def _places(self, overall: NormalizationResult) -> np.ndarray:
+        """Of the thresholds that are best for all images: int64 [2, D], or [] of the pixel IoU's peak."""
         thresholds = self.protocol.thresholds.tolist()
         if self.truth.masks is not None:
-            place = thresholds.index(overall.peak_iou_threshold)
-            shared, union = formulas.pixel_overlap(counts)
-            return GroupRow(own, pixel_iou=float(100 * formulas.pixel_iou(shared[place], union[place])))
+            return np.array(thresholds.index(overall.peak_iou_threshold))
         assert overall.best_threshold is not None and overall.best_threshold_v2 is not None
-        accuracy = formulas.box_accuracy(counts, num_images)  # [2, D, T]
-        ious = self.protocol.iou_thresholds.tolist()
-        largest, every = (
-            {iou: float(accuracy[way, d, thresholds.index(best[iou])]) for d, iou in enumerate(ious)}
-            for way, best in enumerate((overall.best_threshold, overall.best_threshold_v2))
+        ways = overall.best_threshold, overall.best_threshold_v2
+        return np.array(
+            [[thresholds.index(best[iou]) for iou in self.protocol.iou_thresholds.tolist()] for best in ways]
         )
+
+    def _at_overall(
+        self, counts: np.ndarray, num_images: int, own: NormalizationResult, places: np.ndarray
+    ) -> GroupRow:
+        if self.truth.masks is not None:
+            shared, union = formulas.pixel_overlap(counts)
+            return GroupRow(own, pixel_iou=float(100 * formulas.pixel_iou(shared[places], union[places])))
+        there = np.take_along_axis(counts, places[:, :, None], axis=2)[..., 0]  # [2, D]
+        accuracy = formulas.box_accuracy(there, num_images)
+        ious = self.protocol.iou_thresholds.tolist()
+        largest, every = (dict(zip(ious, each, strict=True)) for each in accuracy.tolist())
         return GroupRow(own, largest, formulas.max_box_acc_v2(np.array([*every.values()])), every)
 
     def moment(self) -> "_Held":
