@@ -7,6 +7,7 @@ Source: one process.
 import json
 import os
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from ranks import command, forked
 from shared import slow_but, write_split
 
 from wsolkern.cams import CamWriter, Manifest, meeting
+from wsolkern.cli import terminal
 from wsolkern.metrics.per_image import PerImageEvaluator
 
 NUM = 23
@@ -106,3 +108,36 @@ def test_stopped_among_the_rows_they_go_on(made, tmp_path):
     assert code == 0 and without_times(found) == without_times(output), messages
     assert (tmp_path / "rows.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
     assert not (tmp_path / "state.rows.rank1").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 1, 2])
+def test_one_that_dies_ends_all_and_they_go_on(made, killed, tmp_path):
+    """Nobody watches them, as torchrun does: the others notice it themselves, soon, and keep what they have."""
+    code, output, messages = command(*arguments(made, "boxes", "class", "one.csv"))(0)
+    assert code == 0, messages
+    work, began = command(*arguments(made, "boxes", "class", "rows.csv", "--resume", "state")), time.monotonic()
+
+    def dying(rank):
+        plain = PerImageEvaluator.update
+
+        def update(self, cams, image_ids):
+            plain(self, cams, image_ids)
+            if rank == killed:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        PerImageEvaluator.update = update
+        return work(rank)
+
+    ends = forked(3, dying, wait=3)
+    assert time.monotonic() - began < 30 and not (tmp_path / "rows.csv").exists()
+    assert ends.pop(killed) == -signal.SIGKILL and [end[0] for end in ends] == [terminal.FAILED] * 2, ends
+    said = [" ".join(end[2].split()) for end in ends]
+    who = f"error: process {killed} of 3"
+    for text in said[: 1 if killed else 2]:  # where the first one is gone, each of the others says so
+        assert who in text and "what was counted is in state; go on with --resume state" in text, said
+    assert not killed or not said[1], said
+    (code, found, messages), *_ = forked(2, work)
+    assert code == 0 and without_times(found) == without_times(output), messages
+    assert (tmp_path / "rows.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
+    assert not [*tmp_path.glob("state*.rank*")]

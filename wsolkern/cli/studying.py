@@ -100,7 +100,9 @@ def running(
     except ProcessLost as error:
         kept = kept_in(error)
         advice = f"what was counted is in {kept}; go on with --resume {kept}" if kept else "what was counted is lost"
-        raise ConnectionError(f"{error}; {advice}") from error
+        lost = f"{error}; {advice}"
+        _speak(ranks, lost, lambda: terminal.print_error(lost))
+        raise typer.Exit(terminal.FAILED) from error
 
 
 def state_name(maps: Path) -> Callable[["Interrupted | ProcessLost"], str | None]:
