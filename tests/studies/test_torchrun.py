@@ -147,7 +147,7 @@ def test_what_a_killed_process_leaves_is_gone_on_with(made, one, killed, num, tm
     began, folder = time.monotonic(), tmp_path / "all"
     state = tmp_path / "state"
     stopped = torchrun(2, tmp_path / "mine.py", *arguments(made, "rows_by_class", "--resume", state), cwd=folder)
-    assert stopped.returncode == 1 and time.monotonic() - began < 40, stopped.stderr
+    assert stopped.returncode == 1 and time.monotonic() - began < 60, stopped.stderr
     assert "Signal 9 (SIGKILL)" in stopped.stderr and "rows.csv" not in written(folder), stopped.stderr
     assert (tmp_path / "state.rows").exists() and (tmp_path / "state.rows.rank1").exists()
     done = torchrun(num, "-m", "wsolkern", *arguments(made, "rows_by_class", "--resume", state), cwd=folder)
