@@ -82,12 +82,13 @@ def memory_bytes() -> dict[str, int]:
 def describe() -> dict:
     """Date, processor, versions and commit, JSON-able."""
     import wsolkern
+    from wsolkern import machine
 
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "cpu": _cpu_info("model name") or platform.processor() or platform.machine(),
         "cpu_flags": [flag for flag in _FLAGS if flag in (_cpu_info("flags") or _cpu_info("Features") or "").split()],
-        "num_cores": len(os.sched_getaffinity(0)),
+        "num_cores": machine.num_cores(),
         "isa": os.environ.get("WSOLKERN_ISA", "auto"),
         "platform": platform.platform(),
         "versions": {

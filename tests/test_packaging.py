@@ -70,6 +70,23 @@ def test_windows_is_refused_by_name(tmp_path):
     assert done.returncode and "on Windows use it in WSL" in done.stderr and "Traceback" not in done.stderr
 
 
+def test_what_only_linux_has_is_not_asked_for_on_macos():
+    code = """
+import os, runpy, setuptools, sys
+sys.platform = "darwin"
+del os.sched_getaffinity
+setuptools.setup = lambda **how: print(how["ext_modules"][0].extra_link_args)
+runpy.run_path("setup.py", run_name="__main__")
+from wsolkern import machine
+print(machine.num_cores() == os.cpu_count())
+"""
+    environment = {**os.environ, "WSOLKERN_CUDA": "0", "WSOLKERN_SANITIZE": "", "MACOSX_DEPLOYMENT_TARGET": "12.0"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    link, cores = done.stdout.splitlines()
+    assert "-Wl,-x" in link and "-Wl,-s" not in link and cores == "True"
+
+
 def test_an_sdist_has_all_that_is_built_and_is_the_same_made_elsewhere(tmp_path):
     first, second = (built(copy(tmp_path / name), "sdist") for name in ("one", "another folder"))
     assert first.read_bytes() == second.read_bytes()

@@ -112,12 +112,14 @@ void for_each_map(WorkspacePool<Workspace>& pool, size_t n, int threads, std::fu
     // No more threads to be had: the ones there are do all the work.
   }
   run(true);
-  for (std::unique_lock lock(finishing); num_running > 0;) {
+  std::unique_lock lock(finishing);
+  while (num_running > 0) {
     if (finished.wait_for(lock, StopSign::kPatience) == std::cv_status::no_timeout) continue;
     lock.unlock();
     sign.ask();
     lock.lock();
   }
+  lock.unlock();
   for (std::thread& other : others) other.join();
   if (sign.is_up()) throw Stopped{};
   if (failure) std::rethrow_exception(failure);
