@@ -25,7 +25,7 @@ from benchmarks.digest import maps_of
 NORMALIZATIONS = "minmax max pas:0.9 ivr:0.00..0.95/0.05 ivr:0.45+pas:0.9"
 SIZE = (31, 40)
 ROOT = Path(__file__).parent.parent
-FEW = 6  # of so many maps the emulated GPU code counts one: it takes a minute a map
+FEW = 6  # of so many maps the emulated GPU code counts one, as it takes long
 PYTHONS = ("python3.10", "python3.11", "python3.12", "python3.13", "python3.14")
 
 

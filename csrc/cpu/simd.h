@@ -259,10 +259,11 @@ inline size_t count_greater(const int16_t* p, size_t n, int16_t limit) {
 // Whether any of p[0], ..., p[n - 1] is less than `limit`.
 inline bool any_below(const double* p, int n, double limit) {
   const f64v most = splat(limit);
-  for (; n >= 4 * kLanes64; n -= 4 * kLanes64, p += 4 * kLanes64)
-    if (any((load(p) < most) | (load(p + kLanes64) < most) | (load(p + 2 * kLanes64) < most) |
-            (load(p + 3 * kLanes64) < most)))
-      return true;
+  for (; n >= 4 * kLanes64; n -= 4 * kLanes64, p += 4 * kLanes64) {
+    const i64v below = (load(p) < most) | (load(p + kLanes64) < most) | (load(p + 2 * kLanes64) < most) |
+                       (load(p + 3 * kLanes64) < most);
+    if (any(below)) return true;
+  }
   for (int i = 0; i < n; ++i)
     if (p[i] < limit) return true;
   return false;

@@ -453,7 +453,8 @@ void check_cams(Bytes& bytes, const Asked& asked) {
   const Resize resize(h, w, asked.height, asked.width);
   const bool is_resized = h == asked.height && w == asked.width;
   const std::vector<double> map = resized(cam, h, w, asked.height, asked.width);
-  std::vector<double> by_core(map.size()), scratch;
+  std::vector<double> by_core(map.size());
+  AlignedVector<double> scratch;
   resize(cam.data(), by_core.data(), scratch);
   for (size_t p = 0; p < map.size(); ++p) expect("a resized map", true, is_same(map[p], by_core[p]));
 
