@@ -5,6 +5,7 @@ Source: of each rule its own, in ``BOX_RULES`` below; what could not be read any
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -140,6 +141,20 @@ class BoxRule:
         if not isinstance(values, dict) or set(values) != names or not isinstance(values["empty"], list):
             raise ValueError(f"box rule: expected {', '.join(sorted(names))}, found {str(values)[:80]}")
         return cls(**values | {"empty": tuple(values["empty"])})
+
+    def recorded(self) -> dict[str, Any]:
+        """What a file says of the rule: under "box_rule" its fields; nothing where it is "choe", as before there were
+        rules."""
+        return {} if self == CHOE else {"box_rule": self.to_dict()}
+
+    @classmethod
+    def recorded_in(cls, content: Mapping[str, Any]) -> "BoxRule":
+        """The rule of a file that has :meth:`recorded` in it.
+
+        Raises:
+            ValueError: It has something else there.
+        """
+        return cls.from_dict(content["box_rule"]) if "box_rule" in content else CHOE
 
 
 CHOE = BoxRule(

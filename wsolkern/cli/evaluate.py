@@ -94,7 +94,6 @@ def evaluate(
         from wsolkern.box_rule import BoxRule
         from wsolkern.metrics import Protocol, SelectedThresholds
         from wsolkern.report import per_image as report
-        from wsolkern.studies.grouping import expect_groups
         from wsolkern.studies.images import chosen_thresholds
 
         machine.use_threads(threads)
@@ -115,8 +114,6 @@ def evaluate(
             normalizations = [str(each) for each in where.thresholds]
         wanted = None if cams is None else normalizations or rule.normalization or defaults.NORMALIZATIONS
         split = studying.load_split(metadata, mask_root, targets, box_format, box_rounding, allow_missing_ignore)
-        if by is not None:
-            expect_groups(by, split)
         at_figures = where
         if per_image is not None:
             if not isinstance(where, str):

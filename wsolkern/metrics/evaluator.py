@@ -25,7 +25,7 @@ from wsolkern.metrics.protocol import Boxes, GroundTruth, Masks, Protocol, check
 from wsolkern.metrics.result import NormalizationResult, Result, shorten_list
 from wsolkern.normalization import Normalization
 from wsolkern.ops import DEFAULT_THRESHOLDS, count_box_hits, count_pixels, inputs, resize
-from wsolkern.ops.sharing import sums_in_groups
+from wsolkern.ops.sharing import checked_groups, sums_in_groups
 from wsolkern.stages import stage
 
 if TYPE_CHECKING:
@@ -323,9 +323,7 @@ class Evaluator:
         Raises:
             ValueError: As from there, or groups are not as above.
         """
-        numbers = np.asarray(inputs.on_host(inputs.check_integers("groups", groups, len(image_ids))), np.int64)
-        if wrong := [each for each in numbers.tolist() if not 0 <= each < num_groups]:
-            raise ArgumentError("groups", f"expected integers in [0, {num_groups}), found {wrong[0]}")
+        numbers = checked_groups(groups, len(image_ids), num_groups)
         return self._update(cams, image_ids, logits, labels, correct, numbers, num_groups)
 
     def _update(
@@ -533,8 +531,7 @@ class Evaluator:
         header = {**_FORMAT, "num_images": counts.num_images, "size": self.size, "normalizations": None}
         if self.normalizations is not None:
             header["normalizations"] = self.protocol.names
-        if self.protocol.box_rule != CHOE:  # files from before there were rules have none
-            header["box_rule"] = self.protocol.box_rule.to_dict()
+        header |= self.protocol.box_rule.recorded()
         arrays = {"thresholds": self.thresholds, "iou_thresholds": self.iou_thresholds, **counts.arrays()}
         if counts.top:
             arrays["top"] = np.array(counts.top, np.int64)
@@ -612,7 +609,7 @@ class Evaluator:
                 thresholds=axes[0],
                 iou_thresholds=axes[1],
                 size=size,
-                box_rule=BoxRule.from_dict(header["box_rule"]) if "box_rule" in header else CHOE,
+                box_rule=BoxRule.recorded_in(header),
                 backend=backend,
             )
             evaluator._restore(header["num_images"], arrays)

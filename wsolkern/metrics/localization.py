@@ -75,7 +75,7 @@ class SelectedThresholds:
                 }
                 for each in content["choices"]
             }
-            box_rule = _rule_in(content)
+            box_rule = BoxRule.recorded_in(content)
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise ValueError(
                 f"expected what wsolkern select --json writes, found another file ({error!r:.200})"
@@ -89,8 +89,7 @@ class SelectedThresholds:
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON can hold it."""
         named = {str(each): {str(iou): at for iou, at in by_iou.items()} for each, by_iou in self.thresholds.items()}
-        rule = {} if self.box_rule == CHOE else {"box_rule": self.box_rule.to_dict()}
-        return {"metric": self.metric, "thresholds": named, **rule}
+        return {"metric": self.metric, "thresholds": named, **self.box_rule.recorded()}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "SelectedThresholds":
@@ -103,7 +102,7 @@ class SelectedThresholds:
             Normalization.parse(name): {float(iou): float(at) for iou, at in by_iou.items()}
             for name, by_iou in content["thresholds"].items()
         }
-        return cls(Metric.parse(content["metric"]), thresholds, _rule_in(content))
+        return cls(Metric.parse(content["metric"]), thresholds, BoxRule.recorded_in(content))
 
     def expect_rule(self, box_rule: BoxRule) -> None:
         """Does nothing if boxes are made by the same rule.
@@ -116,11 +115,6 @@ class SelectedThresholds:
                 ("at", "box_rule"),
                 f"expected thresholds that were selected by box rule {box_rule}, found those by {self.box_rule}",
             )
-
-
-def _rule_in(content: Mapping[str, Any]) -> BoxRule:
-    """The box rule of a file, which names none where it is the default."""
-    return BoxRule.from_dict(content["box_rule"]) if "box_rule" in content else CHOE
 
 
 At: TypeAlias = str | float | SelectedThresholds

@@ -50,17 +50,14 @@ def in_groups(
         are_scores: Whether the maps are score maps.
         axis: The maps' axis of counts that are not summed.
     """
-    groups = inputs.check_integers("groups", groups, len(maps))
     if backend == "cuda":  # which is not waited for
-        on_device = inputs.to_device(groups, maps.device)
+        on_device = inputs.to_device(inputs.check_integers("groups", groups, len(maps)), maps.device)
         each, degenerate = run(None, False)
         shape = [1] * each.ndim
         shape[axis] = len(maps)
         sums = [(each * (on_device == g).view(shape)).sum(axis) for g in range(num_groups)]
         return sys.modules["torch"].stack(sums), degenerate
-    groups = inputs.on_host(groups, "groups")
-    if wrong := [each for each in groups.tolist() if not 0 <= each < num_groups]:
-        raise ArgumentError("groups", f"expected integers in [0, {num_groups}), found {wrong[0]}")
+    groups = checked_groups(groups, len(maps), num_groups)
     # 64 maps of 14x14, 24 normalizations, us a map: 3 groups in turn 389, at once 486; 64 groups 1,575 and 608.
     if len(maps) < 8 * num_groups:
         each, degenerate = run(None, False)
@@ -75,6 +72,18 @@ def in_groups(
             degenerate = np.zeros((len(found), len(maps)), bool)
         degenerate[:, members] = found
     return np.stack(counts), degenerate
+
+
+def checked_groups(groups: Array, num_maps: int, num_groups: int) -> np.ndarray:
+    """Groups of maps on the host, int64 [N].
+
+    Raises:
+        ArgumentError: They are not N integers in [0, G).
+    """
+    found = np.asarray(inputs.on_host(inputs.check_integers("groups", groups, num_maps), "groups"), np.int64)
+    if wrong := [each for each in found.tolist() if not 0 <= each < num_groups]:
+        raise ArgumentError("groups", f"expected integers in [0, {num_groups}), found {wrong[0]}")
+    return found
 
 
 def sums_in_groups(each: np.ndarray, groups: np.ndarray, num_groups: int, axis: int) -> np.ndarray:

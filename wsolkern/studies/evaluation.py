@@ -58,7 +58,7 @@ class Evaluation:
     def to_dict(self, *, curves: bool = False) -> dict[str, Any]:
         """All of it as JSON can hold it; thresholds and the arrays over them only if ``curves``, the box rule only if
         it is another than "choe"."""
-        rule = {} if self.box_rule == CHOE else {"box_rule": self.box_rule.to_dict()}
+        rule = self.box_rule.recorded()
         made = {"provenance": self.provenance.to_dict()}
         content = self.counted.to_dict() | rule | self.result.to_dict(curves=curves) | made
         if self.localization is not None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from wsolkern import defaults
-from wsolkern.box_rule import CHOE, BoxRule
+from wsolkern.box_rule import BoxRule
 from wsolkern.cams import CamStore
 from wsolkern.cams.store import open_maps
 from wsolkern.datasets import Metadata
@@ -74,7 +74,7 @@ class Localizations:
         """How they were made, and how many there are; as JSON can hold it."""
         import wsolkern
 
-        rule = {} if self.box_rule == CHOE else {"box_rule": self.box_rule.to_dict()}
+        rule = self.box_rule.recorded()
         return {
             "wsolkern": wsolkern.__version__,
             "maps": self.root,
@@ -234,7 +234,7 @@ def read_selection(
             )
             for each in content["choices"]
         ]
-        rule = BoxRule.from_dict(content["box_rule"]) if "box_rule" in content else CHOE
+        rule = BoxRule.recorded_in(content)
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise refuse("the JSON of wsolkern select (--json)", f"another file ({error})") from error
     ours = [each for each in choices if family is None or each[0].name == family]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from wsolkern import defaults
-from wsolkern.box_rule import CHOE, BoxRule
+from wsolkern.box_rule import BoxRule
 from wsolkern.cams import ALONE, Ranks, open_maps
 from wsolkern.datasets import Metadata
 from wsolkern.errors import ArgumentError, DatasetError
@@ -62,7 +62,7 @@ class Selection:
         """All of it as JSON can hold it but the single resamples; the box rule only if it is another than "choe"."""
         import wsolkern
 
-        rule = {} if self.box_rule == CHOE else {"box_rule": self.box_rule.to_dict()}
+        rule = self.box_rule.recorded()
         localized = {} if self.localized is None else {"localization": localization_dict(self.localized)}
         return (
             rule
@@ -217,8 +217,7 @@ def select(
             rows=None if passes.path is None else bootstrap.rows_beside(passes.path),
         )
         settings = {name: np.asarray(value).tolist() for name, value in how.items()}
-        if rule != CHOE:  # states from before there were rules have none
-            settings["box_rule"] = rule.to_dict()
+        settings |= rule.recorded()
         levels = None if fixed is None else [sorted(each.items()) for each in fixed]
         about_test: list[object] = [judged_by, [*map(str, chosen)], settings, levels]
         counter: Counter = judge

@@ -307,7 +307,7 @@
 
   function drawCurve(panel, values) {
     const x = (t) => 1000 * t;
-        let path = "";
+    let path = "";
     values.forEach((iou, at) => {
       const next = at + 1 < values.length ? thresholds[at + 1] : 1;
       path += `${at ? "L" : "M"}${x(thresholds[at])} ${heightOf(iou)}L${x(next)} ${heightOf(iou)}`;
