@@ -65,8 +65,9 @@ def test_an_executor_sends_evaluators_to_processes_and_back():
     parent = Evaluator(NORMALIZATIONS, boxes={number: BOX for number in range(4 * NUM_MAPS)})
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork")) as pool:
         parts = [pool.submit(counted, parent, seed) for seed in range(4)]
-        for part in parts:
-            parent.merge(part.result(120))
+        found = [part.result(120) for part in parts]  # a task is pickled when a process is free for it
+    for each in found:
+        parent.merge(each)
     assert parent.num_images == 4 * NUM_MAPS
     np.testing.assert_array_equal(parent.num_correct, sum(count(seed) for seed in range(4)))
 
