@@ -66,9 +66,13 @@ template <class Reached>
 f64v smallest_values(f64v estimate, i64v& doubtful, Reached&& reached) {
   const i64v up = estimate < 0 ? splat_int(-1) : splat_int(1);  // to the next larger value, in its bits
   const f64v below = f64v(i64v(estimate) - up), above = f64v(i64v(estimate) + up);
-  const f64v value = reached(estimate) ? (reached(below) ? below : estimate) : above;
+  const i64v is_reached = reached(estimate), is_next_reached = reached(is_reached ? below : above);
+  const f64v value = is_reached ? (is_next_reached ? below : estimate) : above;
+  // The value itself is reached, and the one below it is not: what of that is not known yet.
+  const i64v is_below_reached = reached(f64v(i64v(below) - up));
   constexpr double kTiny = 1e-290;  // around zero, bits of neighbours are not next to each other
-  doubtful |= ~(reached(value) & ~reached(f64v(i64v(value) - up))) | ((value < kTiny) & (value > -kTiny));
+  doubtful |= (is_reached & is_next_reached & is_below_reached) | ~(is_reached | is_next_reached) |
+              ((value < kTiny) & (value > -kTiny));
   return value;
 }
 
@@ -82,8 +86,10 @@ inline void cut_points(const Affine& affine, std::span<const double> scores, dou
     const f64v half_gap = (shifted - f64v(i64v(shifted) - 1)) * 0.5;
     store(out + k,
           smallest_values(offset + shifted - half_gap, doubtful, [&](f64v f) { return f - offset >= shifted; }));
-    for (int lane = 0; lane < kLanes64; ++lane)
-      if (doubtful[lane]) out[k + lane] = cut_point(affine, scores[k + lane]);
+    for (unsigned bits = lane_bits(doubtful); bits; bits &= bits - 1) {
+      const size_t at = k + std::countr_zero(bits);
+      out[at] = cut_point(affine, scores[at]);
+    }
   }
   for (; k < scores.size(); ++k) out[k] = cut_point(affine, scores[k]);
 }

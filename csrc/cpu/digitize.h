@@ -16,45 +16,24 @@ constexpr size_t kFewCuts = 8;               // so few are each compared with ev
 class Digitizer {
  public:
   // Sorts the cut points, which may be infinite; `grid` must be that of the maps to come. ranks: one per cut point.
-  void set_cuts(const Grid& grid, std::span<const double> cuts, int16_t* ranks) {
+  // Where they come in ascending lists of `num_in_list`, as those of a normalization do, this is faster.
+  void set_cuts(const Grid& grid, std::span<const double> cuts, size_t num_in_list, int16_t* ranks) {
     const size_t n = cuts.size();
     usable_ = grid.usable() && n > kFewCuts;
-    // A counting sort by cell: end_ holds counts, then where each cell begins, and moves on to where it ends.
-    end_.assign(usable_ ? grid.num_cells : 4, 0);
+    const int num_cells = usable_ ? grid.num_cells : 8;
+    end_.assign(num_cells, 0);
     cell_.resize(n);
-    uint16_t *const ends = end_.data(), *const cells = cell_.data();
-    uint16_t most = 0;
-    for (size_t c = 0; c < n; ++c) {
-      cells[c] = uint16_t(usable_ ? grid.cell_clamped(cuts[c]) : 0);
-      most = std::max(most, ++ends[cells[c]]);
-    }
-    turn_counts_into_begins();
+    for (size_t c = 0; c < n; ++c) cell_[c] = uint16_t(usable_ ? grid.cell_clamped(cuts[c]) : 0);
+    lists_.clear();
+    for (size_t c = 0; c < n; c += num_in_list) lists_.push_back({c, c + num_in_list});
     order_.resize(n);
     sorted_.resize(n + 1);
     sorted_[0] = -std::numeric_limits<double>::infinity();
-    uint16_t* const order = order_.data();
-    double* const sorted = sorted_.data() + 1;
-    for (size_t c = 0; c < n; ++c) {
-      const uint16_t at = ends[cells[c]] & ~kOccupied;
-      order[at] = uint16_t(c);
-      sorted[at] = cuts[c];
-      ends[cells[c]] = uint16_t(at + 1) | kOccupied;
-    }
-    // Within the cells by insertion, as they hold few.
-    if (most > kMany) {
-      std::sort(order_.begin(), order_.end(), [&](uint16_t a, uint16_t b) { return cuts[a] < cuts[b]; });
-      for (size_t at = 0; at < n; ++at) sorted[at] = cuts[order[at]];
-    } else {
-      for (size_t at = 1; at < n; ++at)
-        for (size_t to = at; to > 0 && sorted[to] < sorted[to - 1]; --to) {
-          std::swap(sorted[to], sorted[to - 1]);
-          std::swap(order[to], order[to - 1]);
-        }
-    }
-    for (size_t at = n; at-- > 0;) {
-      const bool like_next = at + 1 < n && sorted[at] == sorted[at + 1];
-      ranks[order[at]] = like_next ? ranks[order[at + 1]] : int16_t(at + 1);
-    }
+    // So many cells at a time that what is counted and sorted stays in the nearest cache: half the time of all at once.
+    const int at_once = lists_.size() > 1 ? std::min(num_cells, kCellsAtOnce) : num_cells;
+    size_t before = 0;
+    for (int begin = 0; begin < num_cells; begin += at_once)
+      before = sort_cells(cuts, begin, begin + at_once, before, ranks);
   }
 
   // bins[i] for n pixels; `cells` are theirs on the grid, and are not read if the grid is not usable or the cuts are
@@ -68,29 +47,57 @@ class Digitizer {
       for (size_t i = 0; i < n; ++i) out[i] = map[i] == map[i] ? search(sorted_.size() - 1, map[i]) : int16_t(0);
   }
 
-  size_t bytes() const { return (end_.capacity() + cell_.capacity() + order_.capacity()) * 2 + sorted_.capacity() * 8; }
+  size_t bytes() const {
+    return (end_.capacity() + cell_.capacity() + order_.capacity()) * 2 + sorted_.capacity() * 8 +
+           lists_.capacity() * sizeof(List);
+  }
 
  private:
   static constexpr uint16_t kOccupied = 0x8000;
   static constexpr uint16_t kMany = 512;  // in one cell: too many for insertion
+  static constexpr int kCellsAtOnce = 1 << 12;
+  struct List {
+    size_t next, end;
+  };
   bool usable_ = false;
   std::vector<uint16_t> end_;   // per cell: number of cut points up to its end; kOccupied: some are in this cell
   std::vector<double> sorted_;  // cut points from index 1, after -infinity
   std::vector<uint16_t> cell_, order_;  // scratch
+  std::vector<List> lists_;             // scratch: of ascending cut points, those of one normalization; or one of all
 
-  // An exclusive prefix sum of `end_`, four cells at a time: a product with 1, 1, 1, 1 sums up the cells of a word.
-  // Takes a third of the time of one by one.
-  void turn_counts_into_begins() {
-    constexpr uint64_t kOnes = 0x0001000100010001;
-    uint64_t before = 0;
-    uint16_t* const last = end_.data() + end_.size();
-    for (uint16_t* cell = end_.data(); cell != last; cell += 4) {
-      uint64_t counts;
-      std::memcpy(&counts, cell, sizeof counts);
-      const uint64_t sums = counts * kOnes, begins = sums - counts + before * kOnes;
-      std::memcpy(cell, &begins, sizeof begins);
-      before += sums >> 48;
+  // The cut points in cells [begin, end), of which each list has some in turn; so many cut points lie `before` them.
+  // Gives how many lie before `end`.
+  size_t sort_cells(std::span<const double> cuts, int begin, int end, size_t before, int16_t* ranks) {
+    uint16_t *const ends = end_.data(), *const order = order_.data();
+    const uint16_t* const cells = cell_.data();
+    double* const sorted = sorted_.data() + 1;
+    // A counting sort by cell: `ends` holds counts, then where each cell begins, and moves on to where it ends.
+    uint16_t most = 0;
+    for (const List& list : lists_)
+      for (size_t c = list.next; c < list.end && cells[c] < end; ++c) most = std::max(most, ++ends[cells[c]]);
+    const size_t after = exclusive_sums(ends + begin, end - begin, uint16_t(before));
+    for (List& list : lists_)
+      for (; list.next < list.end && cells[list.next] < end; ++list.next) {
+        uint16_t& cell_end = ends[cells[list.next]];
+        const uint16_t at = cell_end & ~kOccupied;
+        order[at] = uint16_t(list.next);
+        sorted[at] = cuts[list.next];
+        cell_end = uint16_t(at + 1) | kOccupied;
+      }
+    // Within the cells by insertion, as they hold few.
+    if (most > kMany) {
+      std::sort(order + before, order + after, [&](uint16_t a, uint16_t b) { return cuts[a] < cuts[b]; });
+      for (size_t at = before; at < after; ++at) sorted[at] = cuts[order[at]];
+    } else {
+      for (size_t at = before + 1; at < after; ++at)
+        for (size_t to = at; to > before && sorted[to] < sorted[to - 1]; --to) {
+          std::swap(sorted[to], sorted[to - 1]);
+          std::swap(order[to], order[to - 1]);
+        }
     }
+    for (size_t at = after, rank = 0; at-- > before; ranks[order[at]] = int16_t(rank))
+      rank = at + 1 < after && sorted[at] == sorted[at + 1] ? rank : at + 1;
+    return after;
   }
 
   // First the numbers of all cells; then those that are marked as occupied are found, as bits, and replaced: which ones
@@ -98,7 +105,16 @@ class Digitizer {
   void look_up(const double* map, const uint16_t* cells, size_t n, int16_t* out) const {
     static constexpr int16_t kZeros[64] = {};
     const uint16_t* const ends = end_.data();
-    for (size_t i = 0; i < n; ++i) out[i] = int16_t(ends[cells[i]]);
+    size_t p = 0;
+    for (; p + 4 <= n; p += 4) {  // four cells in one load: 17 us in place of 18 to 27, as loops happen to be aligned
+      uint64_t four;
+      std::memcpy(&four, cells + p, sizeof four);
+      out[p] = int16_t(ends[uint16_t(four)]);
+      out[p + 1] = int16_t(ends[uint16_t(four >> 16)]);
+      out[p + 2] = int16_t(ends[uint16_t(four >> 32)]);
+      out[p + 3] = int16_t(ends[uint16_t(four >> 48)]);
+    }
+    for (; p < n; ++p) out[p] = int16_t(ends[cells[p]]);
     const auto settle = [&](size_t i) { out[i] = compare(uint16_t(out[i]) & ~kOccupied, map[i]); };
     if (n < 64) {
       for (size_t i = 0; i < n; ++i)

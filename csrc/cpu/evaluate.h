@@ -253,7 +253,7 @@ class Workspace {
         cut_points(affines_[m], problem.scores[m], cuts_.data() + cuts_.size() - problem.scores[m].size());
       }
       ranks_.resize(cuts_.size());
-      digitizer_.set_cuts(map.grid, cuts_, ranks_.data());
+      digitizer_.set_cuts(map.grid, cuts_, cuts_.size(), ranks_.data());
       draw_bins();
       clock.end_of(kDigitizing, map.num_digitized_bytes() + num_bin_bytes, m0 == 0);
       find_all();
@@ -408,7 +408,7 @@ class Workspace {
     cuts_.resize(affines.size() * scores.size());
     ranks_.resize(cuts_.size());
     for (size_t m = 0; m < affines.size(); ++m) cut_points(affines[m], scores, cuts_.data() + m * scores.size());
-    digitizer_.set_cuts(map.grid, cuts_, ranks_.data());
+    digitizer_.set_cuts(map.grid, cuts_, scores.size(), ranks_.data());
   }
 
   void draw_bins() {

@@ -187,7 +187,7 @@ void digitize(const Array<double>& maps, const Array<double>& cuts, Array<int16_
   parallel(maps.shape(0), threads, [&](Workspace& workspace, size_t n) {
     Digitizer digitizer;
     workspace.map.prepare(from + n * size, as_is, true, size, num_cuts, workspace.clock);
-    digitizer.set_cuts(workspace.map.grid, {from_cuts + n * num_cuts, num_cuts}, to_ranks + n * num_cuts);
+    digitizer.set_cuts(workspace.map.grid, {from_cuts + n * num_cuts, num_cuts}, num_cuts, to_ranks + n * num_cuts);
     digitizer.bins(workspace.map.values, workspace.map.cells.data(), size, to + n * size);
     workspace.clock.end_of(kDigitizing, workspace.map.num_digitized_bytes() + size * sizeof *to);
   });

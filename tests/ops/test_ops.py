@@ -109,12 +109,18 @@ def test_order_statistics_of_values_that_lie_unevenly(native, size):
         "one far away": np.append(rng.random(size - 1), 1e12),
         "sorted": np.sort(rng.normal(0, 1, size)),
         "mostly zero": np.where(rng.random(size) < 0.9, 0.0, rng.normal(0, 1, size)),
+        "neighbours": np.append(rng.choice([0.5, np.nextafter(0.5, 1)], size - 1), 0.0),
+        "a crowd": np.append(rng.random(size - 1) * 1e-9, 1.0),
+        "zeros of both signs": rng.choice([-1.0, -0.0, 0.0, 1.0], size, p=[0.1, 0.4, 0.4, 0.1]),
     }
+    many = [f"ivr:{percent / 100}" for percent in range(0, 100, 3)]  # found another way than a few
     for kind, values in kinds.items():
         f = values.reshape(1, 1, -1) if size <= 500 else np.resize(values, (1, -(-size // 250), 250))
         for alone in ("ivr:0.45", "pas:0.5", "ivr:0.0", "pas:0.999", "ivr:0.1+pas:0.9"):
             wanted = ops.affine(f, alone, backend="reference")
             np.testing.assert_array_equal(ops.affine(f, alone), wanted, err_msg=f"{kind}, {alone}")
+        wanted = ops.affine(f, many, backend="reference")
+        np.testing.assert_array_equal(ops.affine(f, many), wanted, err_msg=f"{kind}, many")
 
 
 @pytest.mark.parametrize("name", CASES)
