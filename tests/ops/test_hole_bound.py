@@ -87,7 +87,7 @@ def test_hits_are_those_of_all_contours(native, kind, size):
     rng = np.random.default_rng([*size, len(kind.__name__)])
     num_hits = 0
     for _ in range(60):
-        scores = kind(rng, *size)[None] / NUM_LEVELS
+        scores = (kind(rng, *size)[None] + 0.5) / 255
         (boxes,) = ops.threshold_boxes(scores, THRESHOLDS, contours="all")
         every = np.concatenate(boxes)
         some = every[rng.integers(0, len(every), rng.integers(1, 4))]
@@ -97,6 +97,6 @@ def test_hits_are_those_of_all_contours(native, kind, size):
         iou_thresholds = np.clip([reached[0], np.nextafter(reached[0], 2), 0.5, reached[-1]], 0.01, 1)
         found = ops.box_hits(scores, [truth], None, THRESHOLDS, iou_thresholds, contours="all")
         expected = [[ious(each, truth).max() >= least for each in boxes] for least in iou_thresholds]
-        np.testing.assert_array_equal(found[0, 0], expected, err_msg=f"{truth.tolist()}\n{scores[0] * NUM_LEVELS}")
+        np.testing.assert_array_equal(found[0, 0], expected, err_msg=f"{truth.tolist()}\n{(scores[0] * 255).astype(int)}")
         num_hits += found.sum()
     assert num_hits
