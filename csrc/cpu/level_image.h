@@ -44,14 +44,14 @@ class LevelImage {
     top = std::max(tail, max_lane(most));
   }
 
-  // The complement: {level < k} of `image` is {level >= image.top - k + 1} of this.
-  void invert(const LevelImage& image) {
+  // The complement at the levels k = lowest ... highest: {level < k} of `image` is {level >= highest - k + 1} of this.
+  void invert(const LevelImage& image, int lowest, int highest) {
     resize(image.height, image.width);
-    top = image.top;
+    top = highest - lowest + 1;
     for (int y = 0; y < height; ++y) {
       const int16_t* from = image.row(y);
       int16_t* to = row(y);
-      for (int x = 0; x < width; ++x) to[x] = int16_t(top - from[x]);
+      for (int x = 0; x < width; ++x) to[x] = int16_t(std::clamp(highest - from[x], 0, top));
     }
     // `top` may be more than the largest inverted level; that only leaves levels without components.
   }

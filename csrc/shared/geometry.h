@@ -88,8 +88,12 @@ struct GroundTruth : TruthBoxes {
   }
 
   // One bit per IoU threshold.
-  WSOLKERN_BOTH uint32_t hits(const Box& box) const {
-    const double most = best_iou(box);
+  WSOLKERN_BOTH uint32_t hits(const Box& box) const { return reached(best_iou(box)); }
+
+  // What a box inside `loosest` can hit at most.
+  WSOLKERN_BOTH uint32_t hits_within(const Box& loosest) const { return reached(most_iou(loosest)); }
+
+  WSOLKERN_BOTH uint32_t reached(double most) const {
     uint32_t bits = 0;
     for (size_t d = 0; d < num_iou_thresholds; ++d) bits |= uint32_t(most >= iou_thresholds[d]) << d;
     return bits;

@@ -7,6 +7,7 @@
 
 #include <array>
 
+#include "cpu/tree/hole_bound.h"
 #include "cpu/tree/largest.h"
 #include "cpu/tree/sweep.h"
 
@@ -20,13 +21,17 @@ class ComponentTree {
     const int top = image.top;
     // With outer contours alone first: a level that none of them hits is not hit by the largest either.
     outer_hits_.assign(top + 1, 0);
+    in_reach_.assign(top + 1, 0);
     grow_outer(image);
     walk_outer(
         image, [&](const Extent& extent) { return truth.within_reach(contour_box(extent, image.width, image.height)); },
         [&](int lowest, int highest, const Extent& extent) {
-          const uint32_t hits = truth.hits(contour_box(extent, image.width, image.height));
-          if (hits)
-            for (int k = lowest; k <= highest; ++k) outer_hits_[k] |= hits;
+          const Box box = contour_box(extent, image.width, image.height);
+          const uint32_t hits = truth.hits(box), in_reach = truth.hits_within(box);
+          for (int k = lowest; k <= highest; ++k) {
+            outer_hits_[k] |= hits;
+            in_reach_[k] |= in_reach;
+          }
           return hits;
         });
     if (largest) {
@@ -47,8 +52,12 @@ class ComponentTree {
     }
     if (all) {
       std::copy(outer_hits_.begin(), outer_hits_.end(), all);
+      // A hole is within an outer component, and its border's box within that one's.
+      for (int k = 1; k <= top; ++k) in_reach_[k] &= ~outer_hits_[k];
+      const LevelRange open = hole_bound_.levels(image, truth, in_reach_.data());
+      if (open.is_empty()) return;
       walk_holes(
-          image,
+          image, open,
           [&](const Extent& extent) { return truth.within_reach(contour_box(extent, image.width, image.height)); },
           [&](int lowest, int highest, const Extent& extent) {
             if (const uint32_t hits = truth.hits(contour_box(extent, image.width, image.height)))
@@ -88,7 +97,7 @@ class ComponentTree {
             image, truth, [](const Extent& extent) { return extent; }, [](int lowest, int) { return lowest; }, all);
     }
     if (all) {
-      grow_holes(image);
+      grow_holes(image, {1, top});
       raise_ious(inverted_, truth, hole_border, [top](int, int highest) { return top + 1 - highest; }, all);
     }
   }
@@ -116,7 +125,7 @@ class ComponentTree {
       visit(lowest, highest, extent);
       return 0;
     });
-    walk_holes(image, every, visit_hole);
+    walk_holes(image, {1, image.top}, every, visit_hole);
   }
 
   // Per level k = 1 ... image.top the box of the largest contour and the number of all, outer and hole borders.
@@ -131,7 +140,7 @@ class ComponentTree {
       ++num_contours[branches_.at[b].join + 1];
       --num_contours[branches_.at[b].peak + 1];
     }
-    grow_holes(image);
+    grow_holes(image, {1, image.top});
     for (const uint32_t b : branches_.order) {  // level j of the inverted image is k = top + 1 - j
       ++num_contours[image.top + 1 - branches_.at[b].peak];
       --num_contours[image.top + 1 - branches_.at[b].join];
@@ -141,7 +150,8 @@ class ComponentTree {
 
   size_t bytes() const {
     return inverted_.bytes() + runs_.bytes() + basins_.bytes() + branches_.bytes() + silhouettes_.bytes() +
-           pieces_.bytes() + areas_.bytes() + sweep_.bytes() + outer_hits_.capacity() * 4 +
+           pieces_.bytes() + areas_.bytes() + sweep_.bytes() + hole_bound_.bytes() +
+           (outer_hits_.capacity() + in_reach_.capacity()) * 4 +
            (matches_[0].capacity() + matches_[1].capacity() + matches_[2].capacity()) * sizeof(Match);
   }
 
@@ -154,7 +164,9 @@ class ComponentTree {
   Pieces pieces_;
   Areas areas_;
   LargestSweep sweep_;
+  HoleBound hole_bound_;
   std::vector<uint32_t> outer_hits_;
+  std::vector<uint32_t> in_reach_;  // per level: what a box within an outer contour's box may reach, one bit each
   static constexpr size_t kManyBranches = 500;  // about 5 times those of a CAM: following all costs less than a search
   static constexpr std::array<double, 3> kRounds = {1. / 4, 1. / 64, 0};
   struct Match {
@@ -174,9 +186,10 @@ class ComponentTree {
     silhouettes_.reset(branches_.at.size());
   }
 
-  // The branches of holes, in `inverted_`, whose level j is level image.top + 1 - j of the image.
-  void grow_holes(const LevelImage& image) {
-    inverted_.invert(image);
+  // The branches of holes at the given levels, in `inverted_`, whose level j is level levels.highest + 1 - j of the
+  // image.
+  void grow_holes(const LevelImage& image, const LevelRange& levels) {
+    inverted_.invert(image, levels.lowest, levels.highest);
     find_runs(inverted_, runs_);
     find_basins<Connectivity::four>(inverted_, runs_, basins_);
     branches_.grow(inverted_, runs_, basins_, true);
@@ -205,17 +218,17 @@ class ComponentTree {
     }
   }
 
-  // visit(lowest, highest, extent) for every hole whose loosest extent is worth it, with the extents of their borders.
+  // visit(lowest, highest, extent) for every hole at the given levels whose loosest extent is worth it, with the
+  // extents of their borders.
   template <class Worth, class Visit>
-  void walk_holes(const LevelImage& image, Worth&& worth, Visit&& visit) {
-    grow_holes(image);
-    const int top = image.top;
+  void walk_holes(const LevelImage& image, const LevelRange& levels, Worth&& worth, Visit&& visit) {
+    grow_holes(image, levels);
     for (const uint32_t b : branches_.order) {
       poll();
       const Branch& branch = branches_.at[b];
       if (branch.peak == branch.join || !worth(hole_border(branch.extent))) continue;
       silhouettes_.walk(inverted_, runs_, basins_, branches_, b, [&](int lowest, int highest, const Extent& extent) {
-        visit(top + 1 - highest, top + 1 - lowest, hole_border(extent));
+        visit(levels.highest + 1 - highest, levels.highest + 1 - lowest, hole_border(extent));
       });
     }
   }
