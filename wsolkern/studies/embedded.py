@@ -35,8 +35,15 @@ def is_page(content: bytes) -> bool:
 
 
 def results_in(content: bytes) -> list[str]:
-    """The JSON of each run of a page, in order; none of another page."""
+    """The JSON of each run of a page, in order; none of another page.
+
+    Raises:
+        ValueError: It has a declaration that no HTML has.
+    """
     parser = _Results()
-    parser.feed(content.decode("utf-8", "replace"))
-    parser.close()
+    try:
+        parser.feed(content.decode("utf-8", "replace"))
+        parser.close()
+    except AssertionError as error:  # what html.parser raises then
+        raise ValueError(str(error)) from error
     return parser.found

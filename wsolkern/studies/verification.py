@@ -181,7 +181,10 @@ def _read(path: str | os.PathLike[str], run: int) -> dict[str, Any]:
         DatasetError: It is none.
     """
     text = read_regular(path)
-    found: Sequence[bytes | str] = results_in(text) if is_page(text) else [text]
+    try:
+        found: Sequence[bytes | str] = results_in(text) if is_page(text) else [text]
+    except ValueError as error:
+        raise DatasetError(f"{os.fspath(path)}: expected a page of HTML, found a damaged one ({error})") from error
     if not found:
         raise DatasetError(f"{os.fspath(path)}: expected a page of wsolkern report or compare, found another one")
     if not 1 <= run <= len(found):
