@@ -241,6 +241,18 @@ inline uint32_t at_least_bits32(const double* p, double limit) {
   return bits;
 }
 
+// Bit i of the result is a[i] < b[i], and a[i] == b[i], for i in [0, 32).
+inline uint32_t less_bits32(const double* a, const double* b) {
+  uint32_t bits = 0;
+  for (int i = 0; i < 32; i += kLanes64) bits |= lane_bits(load(a + i) < load(b + i)) << i;
+  return bits;
+}
+inline uint32_t equal_bits32(const double* a, const double* b) {
+  uint32_t bits = 0;
+  for (int i = 0; i < 32; i += kLanes64) bits |= lane_bits(load(a + i) == load(b + i)) << i;
+  return bits;
+}
+
 // How many of p[0], ..., p[n - 1] are greater than `limit`.
 inline size_t count_greater(const int16_t* p, size_t n, int16_t limit) {
   constexpr size_t kMostAtOnce = size_t(INT16_MAX) * kLanes16;  // each lane counts in 16 bits
