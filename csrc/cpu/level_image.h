@@ -25,6 +25,10 @@ class LevelImage {
   void resize(int new_height, int new_width) {
     if (new_height == height && new_width == width) return;
     height = new_height;
+    if (new_width == width && size_t(height + 2) * stride <= pixels_.size()) {  // the margins are there
+      std::fill_n(row(height) - kMargin, stride, kOutside);
+      return;
+    }
     width = new_width;
     stride = kMargin + (width + 63) / 64 * 64 + kMargin;  // steps are compared 64 at a time
     pixels_.assign(size_t(height + 2) * stride, kOutside);
@@ -44,12 +48,13 @@ class LevelImage {
     top = std::max(tail, max_lane(most));
   }
 
-  // The complement at the levels k = lowest ... highest: {level < k} of `image` is {level >= highest - k + 1} of this.
-  void invert(const LevelImage& image, int lowest, int highest) {
-    resize(image.height, image.width);
+  // The complement at the levels k = lowest ... highest and in the rows y0 ... y1: {level < k} of `image` is
+  // {level >= highest - k + 1} of this.
+  void invert(const LevelImage& image, int lowest, int highest, int y0, int y1) {
+    resize(y1 - y0 + 1, image.width);
     top = highest - lowest + 1;
     for (int y = 0; y < height; ++y) {
-      const int16_t* from = image.row(y);
+      const int16_t* from = image.row(y0 + y);
       int16_t* to = row(y);
       for (int x = 0; x < width; ++x) to[x] = int16_t(std::clamp(highest - from[x], 0, top));
     }

@@ -52,6 +52,20 @@ def spiral(rng, height, width):
     return f
 
 
+def rooms(rng, height, width):
+    """Rooms with floors and walls of any height, a pixel thick, and doors: holes are one of them or several."""
+    f = rng.integers(0, NUM_LEVELS // 2, (height, width)) if rng.random() < 0.3 else np.zeros((height, width), int)
+    rows = np.unique(rng.integers(0, height, rng.integers(1, 5)))
+    columns = np.unique(rng.integers(0, width, rng.integers(1, 5)))
+    for y in range(len(rows) + 1):
+        for x in range(len(columns) + 1):
+            room = np.s_[[*rows, height][y - 1] if y else 0 :, [*columns, width][x - 1] if x else 0 :]
+            f[room] = np.maximum(f[room] * (rng.random() < 0.9), rng.integers(0, NUM_LEVELS // 2))
+            f[room][:1], f[room][:, :1] = rng.integers(NUM_LEVELS // 3, NUM_LEVELS + 1, 2)
+    doors = (rng.random(f.shape) < 0.01) & (f > NUM_LEVELS // 3)
+    return np.where(doors, rng.integers(0, NUM_LEVELS), f)
+
+
 def smooth(rng, height, width):
     """Bowls and bumps."""
     f = gaussian_filter(rng.normal(size=(height, width)), rng.uniform(1, 6), mode="nearest")
@@ -81,7 +95,7 @@ def near(rng, box, height, width):
     return [x0, y0, x1, y1]
 
 
-@pytest.mark.parametrize("kind", [pits, rings, spiral, smooth, speckled])
+@pytest.mark.parametrize("kind", [pits, rings, spiral, rooms, smooth, speckled])
 @pytest.mark.parametrize("size", SIZES, ids="{0[0]}x{0[1]}".format)
 def test_hits_are_those_of_all_contours(native, kind, size):
     rng = np.random.default_rng([*size, len(kind.__name__)])

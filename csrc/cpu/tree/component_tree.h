@@ -54,8 +54,8 @@ class ComponentTree {
       std::copy(outer_hits_.begin(), outer_hits_.end(), all);
       // A hole is within an outer component, and its border's box within that one's.
       for (int k = 1; k <= top; ++k) in_reach_[k] &= ~outer_hits_[k];
-      const LevelRange open = hole_bound_.levels(image, truth, in_reach_.data());
-      if (open.is_empty()) return;
+      const Slab open = hole_bound_.find(image, truth, in_reach_.data());
+      if (open.levels.is_empty()) return;
       walk_holes(
           image, open,
           [&](const Extent& extent) { return truth.within_reach(contour_box(extent, image.width, image.height)); },
@@ -97,7 +97,7 @@ class ComponentTree {
             image, truth, [](const Extent& extent) { return extent; }, [](int lowest, int) { return lowest; }, all);
     }
     if (all) {
-      grow_holes(image, {1, top});
+      grow_holes(image, whole(image));
       raise_ious(inverted_, truth, hole_border, [top](int, int highest) { return top + 1 - highest; }, all);
     }
   }
@@ -125,7 +125,7 @@ class ComponentTree {
       visit(lowest, highest, extent);
       return 0;
     });
-    walk_holes(image, {1, image.top}, every, visit_hole);
+    walk_holes(image, whole(image), every, visit_hole);
   }
 
   // Per level k = 1 ... image.top the box of the largest contour and the number of all, outer and hole borders.
@@ -140,7 +140,7 @@ class ComponentTree {
       ++num_contours[branches_.at[b].join + 1];
       --num_contours[branches_.at[b].peak + 1];
     }
-    grow_holes(image, {1, image.top});
+    grow_holes(image, whole(image));
     for (const uint32_t b : branches_.order) {  // level j of the inverted image is k = top + 1 - j
       ++num_contours[image.top + 1 - branches_.at[b].peak];
       --num_contours[image.top + 1 - branches_.at[b].join];
@@ -186,10 +186,12 @@ class ComponentTree {
     silhouettes_.reset(branches_.at.size());
   }
 
-  // The branches of holes at the given levels, in `inverted_`, whose level j is level levels.highest + 1 - j of the
-  // image.
-  void grow_holes(const LevelImage& image, const LevelRange& levels) {
-    inverted_.invert(image, levels.lowest, levels.highest);
+  static Slab whole(const LevelImage& image) { return {{1, image.top}, 0, image.height - 1}; }
+
+  // The branches of the holes in a slab, in `inverted_`, whose level j is level slab.levels.highest + 1 - j of the
+  // image and whose first row is row slab.y0.
+  void grow_holes(const LevelImage& image, const Slab& slab) {
+    inverted_.invert(image, slab.levels.lowest, slab.levels.highest, slab.y0, slab.y1);
     find_runs(inverted_, runs_);
     find_basins<Connectivity::four>(inverted_, runs_, basins_);
     branches_.grow(inverted_, runs_, basins_, true);
@@ -218,17 +220,21 @@ class ComponentTree {
     }
   }
 
-  // visit(lowest, highest, extent) for every hole at the given levels whose loosest extent is worth it, with the
-  // extents of their borders.
+  // visit(lowest, highest, extent) for every hole in a slab whose loosest extent is worth it, with the extents of their
+  // borders.
   template <class Worth, class Visit>
-  void walk_holes(const LevelImage& image, const LevelRange& levels, Worth&& worth, Visit&& visit) {
-    grow_holes(image, levels);
+  void walk_holes(const LevelImage& image, const Slab& slab, Worth&& worth, Visit&& visit) {
+    grow_holes(image, slab);
+    const auto border = [&](const Extent& extent) {
+      return hole_border({extent.x0, extent.y0 + slab.y0, extent.x1, extent.y1 + slab.y0});
+    };
+    const int above = slab.levels.highest + 1;
     for (const uint32_t b : branches_.order) {
       poll();
       const Branch& branch = branches_.at[b];
-      if (branch.peak == branch.join || !worth(hole_border(branch.extent))) continue;
+      if (branch.peak == branch.join || !worth(border(branch.extent))) continue;
       silhouettes_.walk(inverted_, runs_, basins_, branches_, b, [&](int lowest, int highest, const Extent& extent) {
-        visit(levels.highest + 1 - highest, levels.highest + 1 - lowest, hole_border(extent));
+        visit(above - highest, above - lowest, border(extent));
       });
     }
   }

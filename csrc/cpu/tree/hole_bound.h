@@ -27,26 +27,48 @@ struct LevelRange {
   int lowest = 1, highest = 0;
 
   bool is_empty() const { return lowest > highest; }
-  void include(int level) {
+  void include(int level) {  // they come in order
     if (is_empty()) lowest = level;
-    highest = level;  // they come in order
+    highest = level;
   }
+};
+
+// Levels and rows, all within.
+struct Slab {
+  LevelRange levels;
+  int y0, y1;
 };
 
 class HoleBound {
  public:
-  // The levels outside of which no hole's border reaches an IoU threshold that is lacking. `lacking`: per level
-  // k = 1 ... image.top, one bit each.
-  LevelRange levels(const LevelImage& image, const GroundTruth& truth, const uint32_t* lacking) {
-    LevelRange asked, left;
-    for (int k = 1; k <= image.top; ++k)
-      if (lacking[k]) asked.include(k);
-    if (asked.is_empty()) return asked;
+  // What all holes lie in whose border's box reaches an IoU threshold that is lacking at their level. `lacking`: per
+  // level k = 1 ... image.top, one bit each. Other holes at these levels may be in part outside, but its first and last
+  // row have none of those.
+  Slab find(const LevelImage& image, const GroundTruth& truth, const uint32_t* lacking) {
+    LevelRange asked{1, image.top};
+    while (!asked.is_empty() && !lacking[asked.lowest]) ++asked.lowest;
+    while (!asked.is_empty() && !lacking[asked.highest]) --asked.highest;
+    Slab slab{{}, 0, image.height - 1};
+    if (asked.is_empty()) return slab;
     find_needs(image, truth);
     find_crossed(image, asked);
-    for (int k = asked.lowest; k <= asked.highest; ++k)
-      if (lacking[k] && may_match(crossed_[k - asked.lowest], lacking[k])) left.include(k);
-    return left;
+    uint64_t lines = 0, crossed = 0, of_matches = 0;
+    uint32_t lacks = 0;
+    for (int k = asked.lowest; k <= asked.highest; ++k) {
+      if (lacking[k] != lacks || crossed_[k - asked.lowest] != crossed) {  // most levels are as the one before
+        lacks = lacking[k];
+        crossed = crossed_[k - asked.lowest];
+        of_matches = lines_of_matches(crossed, lacks);
+      }
+      if (!of_matches) continue;
+      slab.levels.include(k);
+      lines |= of_matches;
+    }
+    if (!lines) return slab;
+    const int before = std::countr_zero(lines) - 1, after = 64 - std::countl_zero(lines);
+    if (before >= 0) slab.y0 = row_of(before, spacing_of(image));
+    if (after < num_lines_of(image)) slab.y1 = row_of(after, spacing_of(image));
+    return slab;
   }
 
   size_t bytes() const {
@@ -72,6 +94,10 @@ class HoleBound {
   AlignedVector<int16_t> reach_, next_, most_;
 
   static int spacing_of(const LevelImage& image) { return std::max(image.height / kNumLines, 1); }
+  static int num_lines_of(const LevelImage& image) {
+    const int spacing = spacing_of(image);
+    return (image.height - row_of(0, spacing) + spacing - 1) / spacing;
+  }
   static int row_of(int line, int spacing) { return spacing / 2 + line * spacing; }
 
   void find_needs(const LevelImage& image, const GroundTruth& truth) {
@@ -80,8 +106,10 @@ class HoleBound {
     for (size_t i = 0; i < truth.num_boxes; ++i) {
       const Box& box = truth.boxes[i];
       uint64_t lines = 0;
-      for (int line = 0, y; (y = row_of(line, spacing)) < image.height; ++line)
+      for (int line = 0; line < num_lines_of(image); ++line) {
+        const int y = row_of(line, spacing);
         lines |= uint64_t(box.y0 <= y && y <= box.y1) << line;
+      }
       const double num_rows = std::max(box.y1 - box.y0 + 1, 0);
       for (size_t d = 0; d < truth.num_iou_thresholds; ++d) {
         // The first factor is a margin for rounding, the minimum one for thresholds above 1.
@@ -91,10 +119,14 @@ class HoleBound {
     }
   }
 
-  bool may_match(uint64_t crossed, uint32_t lacking) const {
+  // Of the lines that are crossed at a level all, if some hole may reach what is lacking; or of all, if it need not
+  // cross one.
+  uint64_t lines_of_matches(uint64_t crossed, uint32_t lacking) const {
+    uint64_t lines = 0;
     for (const Need& need : needs_)
-      if (lacking >> need.which & 1 && has_in_a_row(crossed & need.lines, need.number)) return true;
-    return false;
+      if (lacking >> need.which & 1 && has_in_a_row(crossed & need.lines, need.number))
+        lines |= need.number ? crossed : ~uint64_t(0);
+    return lines;
   }
 
   static bool has_in_a_row(uint64_t bits, int number) {
@@ -105,16 +137,13 @@ class HoleBound {
 
   void find_crossed(const LevelImage& image, const LevelRange& asked) {
     crossed_.assign(asked.highest - asked.lowest + 1, 0);
-    uint64_t wanted = 0;
-    for (const Need& need : needs_) wanted |= need.lines;
-    if (!wanted) return;
-    const int first = std::countr_zero(wanted), num_lines = 64 - std::countl_zero(wanted) - first;
-    const int width = (image.width + kLanes16 - 1) / kLanes16 * kLanes16, spacing = spacing_of(image);
+    const int width = (image.width + kLanes16 - 1) / kLanes16 * kLanes16;
+    const int spacing = spacing_of(image), num_lines = num_lines_of(image);
     between_.assign(size_t(num_lines + 1) * width, kOutside);
     for (int i = 0, y = 0; i <= num_lines; ++i, ++y) {
       poll(kStepsPerClock);
       int16_t* highest = between_.data() + size_t(i) * width;
-      for (const int end = i < num_lines ? row_of(first + i, spacing) : image.height; y < end; ++y)
+      for (const int end = i < num_lines ? row_of(i, spacing) : image.height; y < end; ++y)
         raise(highest, image.row(y), width);
     }
     below_.resize(size_t(num_lines) * width);
@@ -123,12 +152,12 @@ class HoleBound {
     std::copy_n(between(num_lines), width, below(num_lines - 1));
     for (int i = num_lines - 1; i > 0; --i) {
       std::copy_n(between(i), width, below(i - 1));
-      raise(below(i - 1), image.row(row_of(first + i, spacing)), width);
+      raise(below(i - 1), image.row(row_of(i, spacing)), width);
       raise(below(i - 1), below(i), width);
     }
     for (auto* each : {&reach_, &next_, &most_}) each->assign(width + 2 * kMargin, kOutside);
     for (int i = 0; i < num_lines; ++i) {
-      const int16_t* levels = image.row(row_of(first + i, spacing));
+      const int16_t* levels = image.row(row_of(i, spacing));
       int16_t *reach = reach_.data() + kMargin, *most = most_.data() + kMargin;
       // `reach` still has the line before, or the outside
       raise(reach, between(i), width);
@@ -139,7 +168,7 @@ class HoleBound {
       }
       std::fill_n(most + width, kFurthest, kOutside);
       go_along(width);
-      mark(levels, width, asked, uint64_t(1) << (first + i));
+      mark(levels, width, asked, uint64_t(1) << i);
     }
   }
 
