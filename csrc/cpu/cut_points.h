@@ -61,18 +61,18 @@ inline double cut_point(const Affine& affine, double wanted) {
 }
 
 // smallest_value for several estimates at once, where one neighbour on either side decides; lanes in which it may not
-// are marked in `doubtful`.
+// are marked in `doubtful`, one bit each.
 template <class Reached>
-f64v smallest_values(f64v estimate, i64v& doubtful, Reached&& reached) {
+f64v smallest_values(f64v estimate, unsigned& doubtful, Reached&& reached) {
   const i64v up = estimate < 0 ? splat_int(-1) : splat_int(1);  // to the next larger value, in its bits
   const f64v below = f64v(i64v(estimate) - up), above = f64v(i64v(estimate) + up);
-  const i64v is_reached = reached(estimate), is_next_reached = reached(is_reached ? below : above);
-  const f64v value = is_reached ? (is_next_reached ? below : estimate) : above;
+  const i64v is_reached = reached(estimate), is_next_reached = reached(choose(is_reached, below, above));
+  const f64v value = choose(is_reached, choose(is_next_reached, below, estimate), above);
   // The value itself is reached, and the one below it is not: what of that is not known yet.
-  const i64v is_below_reached = reached(f64v(i64v(below) - up));
-  constexpr double kTiny = 1e-290;  // around zero, bits of neighbours are not next to each other
-  doubtful |= (is_reached & is_next_reached & is_below_reached) | ~(is_reached | is_next_reached) |
-              ((value < kTiny) & (value > -kTiny));
+  const unsigned found = lane_bits(is_reached), next = lane_bits(is_next_reached);
+  const unsigned last = lane_bits(reached(f64v(i64v(below) - up)));
+  constexpr double kTinySquare = 1e-300;  // around zero, bits of neighbours are not next to each other
+  doubtful |= (found & next & last) | ~(found | next) | lane_bits(value * value < kTinySquare);
   return value;
 }
 
@@ -81,12 +81,12 @@ inline void cut_points(const Affine& affine, std::span<const double> scores, dou
   size_t k = 0;
   for (; k + kLanes64 <= scores.size() && affine.divisor > 0; k += kLanes64) {
     const f64v wanted = load(scores.data() + k);
-    i64v doubtful = ~((wanted > 0.0) & (wanted <= 1.0));
+    unsigned doubtful = ~(lane_bits(wanted > 0.0) & lane_bits(wanted <= 1.0));
     const f64v shifted = smallest_values(wanted * divisor, doubtful, [&](f64v d) { return d / divisor >= wanted; });
     const f64v half_gap = (shifted - f64v(i64v(shifted) - 1)) * 0.5;
     store(out + k,
           smallest_values(offset + shifted - half_gap, doubtful, [&](f64v f) { return f - offset >= shifted; }));
-    for (unsigned bits = lane_bits(doubtful); bits; bits &= bits - 1) {
+    for (unsigned bits = doubtful & ((1u << kLanes64) - 1); bits; bits &= bits - 1) {
       const size_t at = k + std::countr_zero(bits);
       out[at] = cut_point(affine, scores[at]);
     }

@@ -53,10 +53,11 @@ class LevelImage {
   void invert(const LevelImage& image, int lowest, int highest, int y0, int y1) {
     resize(y1 - y0 + 1, image.width);
     top = highest - lowest + 1;
+    const int16_t least = 0, most = int16_t(top), from_highest = int16_t(highest);  // 16 bits: vectors
     for (int y = 0; y < height; ++y) {
       const int16_t* from = image.row(y0 + y);
       int16_t* to = row(y);
-      for (int x = 0; x < width; ++x) to[x] = int16_t(std::clamp(highest - from[x], 0, top));
+      for (int x = 0; x < width; ++x) to[x] = std::min(std::max(int16_t(from_highest - from[x]), least), most);
     }
     // `top` may be more than the largest inverted level; that only leaves levels without components.
   }

@@ -91,6 +91,15 @@ inline f64v max(f64v a, f64v b) { return a > b ? a : b; }
 inline f64v min(f64v a, f64v b) { return a < b ? a : b; }
 #endif
 
+// Lane by lane a where the mask is set, else b.
+inline f64v choose(i64v mask, f64v a, f64v b) {
+#if defined(__SSE2__) && !defined(__AVX2__)  // which has no comparison of 64-bit numbers that GCC could ask again with
+  return _mm_or_pd(_mm_and_pd((__m128d)mask, a), _mm_andnot_pd((__m128d)mask, b));
+#else
+  return mask ? a : b;
+#endif
+}
+
 // The lower 32 bits of the lanes of a, then of b.
 inline i32v low_halves(i64v a, i64v b) {
 #if defined(__AVX512F__)

@@ -259,9 +259,8 @@ class OrderStatistics {
     size_t i = 0;
     for (; i + kLanes64 <= n; i += kLanes64) {
       const f64v v = load(map + i), cell = (v - origin) * grid.scale;
-      const i64v inside = (cell >= first) & (cell < end);
-      least = min(inside ? v : least, least);
-      most = max(inside ? v : most, most);
+      least = min(cell >= first ? (cell < end ? v : least) : least, least);
+      most = max(cell >= first ? (cell < end ? v : most) : most, most);
     }
     double low = least[0], high = most[0];
     for (int lane = 1; lane < kLanes64; ++lane) low = std::min(low, least[lane]), high = std::max(high, most[lane]);

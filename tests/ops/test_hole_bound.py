@@ -111,6 +111,8 @@ def test_hits_are_those_of_all_contours(native, kind, size):
         iou_thresholds = np.clip([reached[0], np.nextafter(reached[0], 2), 0.5, reached[-1]], 0.01, 1)
         found = ops.box_hits(scores, [truth], None, THRESHOLDS, iou_thresholds, contours="all")
         expected = [[ious(each, truth).max() >= least for each in boxes] for least in iou_thresholds]
-        np.testing.assert_array_equal(found[0, 0], expected, err_msg=f"{truth.tolist()}\n{(scores[0] * 255).astype(int)}")
+        np.testing.assert_array_equal(
+            found[0, 0], expected, err_msg=f"{truth.tolist()}\n{(scores[0] * 255).astype(int)}"
+        )
         num_hits += found.sum()
     assert num_hits

@@ -27,7 +27,9 @@ class ComponentTree {
         image, [&](const Extent& extent) { return truth.within_reach(contour_box(extent, image.width, image.height)); },
         [&](int lowest, int highest, const Extent& extent) {
           const Box box = contour_box(extent, image.width, image.height);
-          const uint32_t hits = truth.hits(box), in_reach = truth.hits_within(box);
+          const uint32_t in_reach = truth.hits_within(box);
+          if (!in_reach) return in_reach;  // and no hits
+          const uint32_t hits = truth.hits(box);
           for (int k = lowest; k <= highest; ++k) {
             outer_hits_[k] |= hits;
             in_reach_[k] |= in_reach;

@@ -1,17 +1,20 @@
-// At which levels a hole could match the ground truth as no outer contour does: most maps then need no tree of holes.
+// Where a hole may match the ground truth as no outer contour does: most maps then need no tree of holes, and of the
+// others a few levels and rows are left.
 //
 // A pixel is part of a hole at level k if its own level is below k and every path of 4-connected pixels from it to the
 // outside of the image has a pixel of level k or above. So a pixel is in holes only at levels above its own and up to
-// the highest level of any path one likes to try. Here it is tried from the pixels of a few rows, the lines: straight
-// up, straight down, and along the line to where one of these is lower. The lines above have been tried already, so a
-// way up ends at the first of them.
+// the highest level of any path one likes to try. Here paths are tried from the pixels of a few rows, the lines:
+// straight up, straight down, and along the line to where one of these is lower. A path up ends at the line above, from
+// which the best one is known already.
 //
-// A hole whose border's box has an IoU of t with a ground-truth box has at least t times its rows in common with it. It
-// has a pixel in every one of these, except the first and the last two, which the border and `contour_box` add. Hence
-// it is in the pixels of so many lines one after the other, at its level, and where no such lines are there is no such
-// hole.
+// A hole whose border's box has an IoU of t with a ground-truth box has at least t times that one's rows in common with
+// it: the intersection is as wide as the ground-truth box at most, and the union at least as large. In all of these
+// rows the hole has pixels, as it is connected, but for one above and two below, which its border and `contour_box`
+// add. So it crosses as many lines, one after the other, as that many rows have for certain. At a level with no such
+// lines there is no such hole; nor does any reach beyond the next line that is not crossed.
 //
-// On the demo's 14 x 14 CAMs this rules out all levels of two maps in three, and of the others it leaves a few.
+// On the demo's 14 x 14 CAMs this rules out all levels of 77 maps of 114, in 4 us where a tree takes 37, and leaves 7 %
+// of the levels and half of the rows of the others, whose trees take 15.
 #pragma once
 
 #include <bit>
@@ -41,9 +44,9 @@ struct Slab {
 
 class HoleBound {
  public:
-  // What all holes lie in whose border's box reaches an IoU threshold that is lacking at their level. `lacking`: per
-  // level k = 1 ... image.top, one bit each. Other holes at these levels may be in part outside, but its first and last
-  // row have none of those.
+  // All holes whose border's box reaches an IoU threshold that is lacking at their level are within the slab, and have
+  // no pixels in its first and last row: what is open there is open to the outside. `lacking`: per level
+  // k = 1 ... image.top, one bit for each IoU threshold.
   Slab find(const LevelImage& image, const GroundTruth& truth, const uint32_t* lacking) {
     LevelRange asked{1, image.top};
     while (!asked.is_empty() && !lacking[asked.lowest]) ++asked.lowest;
@@ -112,15 +115,14 @@ class HoleBound {
       }
       const double num_rows = std::max(box.y1 - box.y0 + 1, 0);
       for (size_t d = 0; d < truth.num_iou_thresholds; ++d) {
-        // The first factor is a margin for rounding, the minimum one for thresholds above 1.
-        const double common = std::min(std::ceil((1 - 1e-9) * truth.iou_thresholds[d] * num_rows), num_rows + 1);
-        needs_.push_back({lines, std::max(int(common) - 3, 0) / spacing, int(d)});
+        const int common = int(std::ceil((1 - 1e-9) * truth.iou_thresholds[d] * num_rows));  // a margin for rounding
+        needs_.push_back({lines, std::max(common - 3, 0) / spacing, int(d)});
       }
     }
   }
 
-  // Of the lines that are crossed at a level all, if some hole may reach what is lacking; or of all, if it need not
-  // cross one.
+  // Those crossed at a level if a hole that crosses them may reach what is lacking there, else none; all lines if it
+  // need not cross one.
   uint64_t lines_of_matches(uint64_t crossed, uint32_t lacking) const {
     uint64_t lines = 0;
     for (const Need& need : needs_)
@@ -139,16 +141,15 @@ class HoleBound {
     crossed_.assign(asked.highest - asked.lowest + 1, 0);
     const int width = (image.width + kLanes16 - 1) / kLanes16 * kLanes16;
     const int spacing = spacing_of(image), num_lines = num_lines_of(image);
+    const auto below = [&](int i) { return below_.data() + size_t(i) * width; };
+    const auto between = [&](int i) { return between_.data() + size_t(i) * width; };
     between_.assign(size_t(num_lines + 1) * width, kOutside);
     for (int i = 0, y = 0; i <= num_lines; ++i, ++y) {
       poll(kStepsPerClock);
-      int16_t* highest = between_.data() + size_t(i) * width;
       for (const int end = i < num_lines ? row_of(i, spacing) : image.height; y < end; ++y)
-        raise(highest, image.row(y), width);
+        raise(between(i), image.row(y), width);
     }
     below_.resize(size_t(num_lines) * width);
-    const auto below = [&](int i) { return below_.data() + size_t(i) * width; };
-    const auto between = [&](int i) { return between_.data() + size_t(i) * width; };
     std::copy_n(between(num_lines), width, below(num_lines - 1));
     for (int i = num_lines - 1; i > 0; --i) {
       std::copy_n(between(i), width, below(i - 1));
@@ -159,7 +160,7 @@ class HoleBound {
     for (int i = 0; i < num_lines; ++i) {
       const int16_t* levels = image.row(row_of(i, spacing));
       int16_t *reach = reach_.data() + kMargin, *most = most_.data() + kMargin;
-      // `reach` still has the line before, or the outside
+      // `reach` still has the line before, or the outside.
       raise(reach, between(i), width);
       for (int x = 0; x < width; x += kLanes16) {
         const i16v own = load(levels + x);
@@ -177,7 +178,8 @@ class HoleBound {
     for (int i = 0; i < n; i += kLanes16) store(out + i, max(load(out + i), load(in + i)));
   }
 
-  // Lowers `reach_` by the ways along the line: to what is 1 pixel away, then 2, 4, ...
+  // Lowers `reach_` to the best of the paths along the line: from what is 1 pixel away, then 2, 4, ... `most_` holds
+  // the highest level of as many pixels.
   void go_along(int width) {
     int16_t* const most = most_.data() + kMargin;
     for (int step = 1; step <= kFurthest; step *= 2) {
@@ -197,7 +199,7 @@ class HoleBound {
   // Marks a line as crossed at the levels at which some pixel of it may be in a hole.
   void mark(const int16_t* levels, int width, const LevelRange& asked, uint64_t line) {
     const int16_t* reach = reach_.data() + kMargin;
-    int16_t* own = next_.data() + kMargin;  // the level, or at least the one below those asked for
+    int16_t* own = next_.data() + kMargin;  // the level, within what is asked for; above all where no level is
     const i16v lowest = splat(int16_t(asked.lowest - 1)), highest = splat(int16_t(asked.highest));
     for (int x = 0; x < width; x += kLanes16) {
       const i16v level = load(levels + x);
