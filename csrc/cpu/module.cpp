@@ -258,6 +258,8 @@ void box_hits(const Array<double>& maps, std::pair<int, int> size, const Array<i
   const Batch batch(maps, size, problem.normalizations, degenerate);
   const py::ssize_t num_contours = problem.num_contours(), num_normalizations = problem.num_normalizations();
   expect_boxes(boxes, box_offsets, num_maps);
+  if (num_maps > py::ssize_t(UINT32_MAX))
+    throw std::invalid_argument("maps: expected fewer than 2^32 in a call, found " + std::to_string(num_maps));
   if (hits) expect_shape("hits", *hits, {num_contours, num_normalizations, num_maps, num_ious, num_thresholds});
   if (counts) expect_shape("counts", *counts, {num_contours, num_normalizations, num_ious, num_thresholds});
   if (num_ious < 1 || num_ious > kMaxIouThresholds)
@@ -279,8 +281,12 @@ void box_hits(const Array<double>& maps, std::pair<int, int> size, const Array<i
       [&](Workspace& workspace, size_t n) {
         const GroundTruth ground_truth(truth + offsets[n], size_t(offsets[n + 1] - offsets[n]),
                                        problem.iou_thresholds.data(), problem.iou_thresholds.size());
-        std::vector<int64_t>& sums = workspace.counts;  // [contours, M, D, 255] and, after them, [contours, M, D, T]
-        if (out_counts) sums.resize(num_rows * (kScoreLevels + num_thresholds));
+        std::vector<uint32_t>& sums = workspace.level_counts;  // [contours, M, D, 255]
+        std::vector<int64_t>& direct_sums = workspace.counts;  // [contours, M, D, T]
+        if (out_counts) {
+          sums.resize(num_rows * kScoreLevels);
+          direct_sums.resize(num_rows * num_thresholds);
+        }
         workspace.box_hits(
             problem, batch[n], ground_truth, [&](size_t c, size_t m, int max_level, const Levels<uint32_t>& found) {
               const size_t row = (c * num_normalizations + m) * num_ious;
@@ -288,7 +294,7 @@ void box_hits(const Array<double>& maps, std::pair<int, int> size, const Array<i
                 for (py::ssize_t d = 0; d < num_ious; ++d)
                   for (int t = 0; t < kScoreLevels; ++t) sums[(row + d) * kScoreLevels + t] += found.at[t] >> d & 1;
               } else if (out_counts) {
-                int64_t* direct = sums.data() + num_rows * kScoreLevels + row * num_thresholds;
+                int64_t* direct = direct_sums.data() + row * num_thresholds;
                 for (py::ssize_t d = 0; d < num_ious; ++d)
                   for (py::ssize_t t = 0; t < num_thresholds; ++t)
                     *direct++ += found.at[threshold_level(problem.thresholds[t], max_level)] >> d & 1;
@@ -305,11 +311,13 @@ void box_hits(const Array<double>& maps, std::pair<int, int> size, const Array<i
       },
       [&](Workspace& workspace) {
         if (!out_counts || workspace.counts.empty()) return;
-        const int64_t *by_level = workspace.counts.data(), *direct = by_level + num_rows * kScoreLevels;
+        const uint32_t* by_level = workspace.level_counts.data();
+        const int64_t* direct = workspace.counts.data();
         for (size_t row = 0; row < num_rows; ++row, by_level += kScoreLevels, direct += num_thresholds)
           for (py::ssize_t t = 0; t < num_thresholds; ++t)
             out_counts[row * num_thresholds + t] += by_level[levels_of_255[t]] + direct[t];
-        workspace.clock.end_of(kReducing, workspace.counts.size() * sizeof *by_level, 0);
+        const size_t num_bytes = workspace.counts.size() * sizeof *direct;
+        workspace.clock.end_of(kReducing, num_bytes + workspace.level_counts.size() * sizeof *by_level, 0);
       });
 }
 
