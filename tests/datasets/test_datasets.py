@@ -345,6 +345,7 @@ class TestMapFolder:
         add("empty.npy", "empty.npy: ", b"")
         add("text.npy", "text.npy: ", b"0.1 0.2\n" * 40)
         add("huge.npy", "huge.npy: ", huge)
+        add("arrays.npy", "arrays.npy: expected numbers, found arrays", whole.replace(b"'<f8', ", b"'7f8', "))
         add("pickled.npy", "pickled.npy: Object arrays cannot be loaded", array=np.array([{}, {}], object))
         add("volume.npy", "volume.npy: expected a map [h, w], found shape (1, 5, 7)", array=good[None])
         add("nothing.npy", "nothing.npy: expected a map [h, w], found shape (0, 7)", array=good[:0])

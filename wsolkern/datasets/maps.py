@@ -398,4 +398,6 @@ def _plain_npy(header: bytes) -> tuple[tuple[int, ...], np.dtype | None]:
     if not header.startswith(_NPY_START):
         return (), None
     shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(io.BytesIO(header[len(_NPY_START) - 2 :]))
+    if dtype.shape:  # numpy reads as many numbers as values are expected
+        raise ValueError(f"expected numbers, found arrays as values, {dtype}")
     return shape, dtype if dtype in (np.float32, np.float64) and dtype.isnative and not fortran_order else None
