@@ -193,6 +193,8 @@ def _signature(function: FunctionType) -> str:
 
 def _fingerprint_of(function: FunctionType) -> str | None:
     """The fingerprint of what runs (a decorator's wrapper, not what it wraps); None where there is no source."""
+    if function.__code__.co_filename == "<string>":  # of exec, for which Python 3.13 gives the text of python -c
+        return None
     try:
         source = textwrap.dedent(inspect.getsource(function.__code__))
     except (OSError, TypeError):
