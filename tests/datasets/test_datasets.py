@@ -1,5 +1,6 @@
 """Metadata folders, masks and map folders: what is read, and what is said about files that do not hold together."""
 
+import io
 import json
 
 import cv2
@@ -345,7 +346,12 @@ class TestMapFolder:
         add("empty.npy", "empty.npy: ", b"")
         add("text.npy", "text.npy: ", b"0.1 0.2\n" * 40)
         add("huge.npy", "huge.npy: ", huge)
-        add("arrays.npy", "arrays.npy: expected numbers, found arrays", whole.replace(b"'<f8', ", b"'7f8', "))
+        for version in (1, 2, 3):
+            written = io.BytesIO()
+            np.lib.format.write_array(written, good, version=(version, 0))
+            arrays = written.getvalue().replace(b"'<f8', ", b"'7f8', ")
+            expected = f"arrays{version}.npy: EOF: reading array data, expected 1960 bytes got 280"
+            add(f"arrays{version}.npy", expected, arrays)
         add("pickled.npy", "pickled.npy: Object arrays cannot be loaded", array=np.array([{}, {}], object))
         add("volume.npy", "volume.npy: expected a map [h, w], found shape (1, 5, 7)", array=good[None])
         add("nothing.npy", "nothing.npy: expected a map [h, w], found shape (0, 7)", array=good[:0])

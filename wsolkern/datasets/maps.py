@@ -381,7 +381,8 @@ def _read_npy(path: str, room: Callable[..., np.ndarray]) -> None:
         shape, dtype = _plain_npy(file.read(_NPY_HEADER_BYTES))
         if dtype is None:
             file.seek(0)
-            _put(np.lib.format.read_array(file, allow_pickle=False), room)
+            # From memory: where values are said to be arrays, numpy takes the numbers of a file for the values.
+            _put(np.lib.format.read_array(io.BytesIO(file.read()), allow_pickle=False), room)
             return
         out = room(shape, dtype)
         num_bytes = file.readinto(out)
@@ -398,6 +399,4 @@ def _plain_npy(header: bytes) -> tuple[tuple[int, ...], np.dtype | None]:
     if not header.startswith(_NPY_START):
         return (), None
     shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(io.BytesIO(header[len(_NPY_START) - 2 :]))
-    if dtype.shape:  # numpy reads as many numbers as values are expected
-        raise ValueError(f"expected numbers, found arrays as values, {dtype}")
     return shape, dtype if dtype in (np.float32, np.float64) and dtype.isnative and not fortran_order else None
