@@ -285,7 +285,7 @@ void box_hits(const Array<double>& maps, std::pair<int, int> size, const Array<i
         std::vector<int64_t>& direct_sums = workspace.counts;  // [contours, M, D, T]
         if (out_counts) {
           sums.resize(num_rows * kScoreLevels);
-          direct_sums.resize(num_rows * num_thresholds);
+          if (problem.normalizations.empty()) direct_sums.resize(num_rows * num_thresholds);
         }
         workspace.box_hits(
             problem, batch[n], ground_truth, [&](size_t c, size_t m, int max_level, const Levels<uint32_t>& found) {
@@ -310,13 +310,14 @@ void box_hits(const Array<double>& maps, std::pair<int, int> size, const Array<i
             });
       },
       [&](Workspace& workspace) {
-        if (!out_counts || workspace.counts.empty()) return;
+        if (!out_counts || workspace.level_counts.empty()) return;
         const uint32_t* by_level = workspace.level_counts.data();
-        const int64_t* direct = workspace.counts.data();
-        for (size_t row = 0; row < num_rows; ++row, by_level += kScoreLevels, direct += num_thresholds)
+        for (size_t row = 0; row < num_rows; ++row, by_level += kScoreLevels)
           for (py::ssize_t t = 0; t < num_thresholds; ++t)
-            out_counts[row * num_thresholds + t] += by_level[levels_of_255[t]] + direct[t];
-        const size_t num_bytes = workspace.counts.size() * sizeof *direct;
+            out_counts[row * num_thresholds + t] += by_level[levels_of_255[t]];
+        const std::vector<int64_t>& direct = workspace.counts;  // of score maps alone
+        for (size_t i = 0; i < direct.size(); ++i) out_counts[i] += direct[i];
+        const size_t num_bytes = direct.size() * sizeof direct[0];
         workspace.clock.end_of(kReducing, num_bytes + workspace.level_counts.size() * sizeof *by_level, 0);
       });
 }

@@ -184,6 +184,12 @@ inline uint64_t greater_bits64(const int16_t* a, const int16_t* b) {
 #endif
 }
 
+// Bit i of the result is p[i] < 0, for i in [0, 64).
+inline uint64_t negative_bits64(const int16_t* p) {
+  static constexpr int16_t kZeros[64] = {};
+  return greater_bits64(kZeros, p);
+}
+
 // The largest lane; every lane must be >= 0.
 inline int16_t max_lane(i16v v) {
 #if defined(__SSE2__)
@@ -242,24 +248,22 @@ inline unsigned lane_bits(i64v v) {
 inline bool any(i64v v) { return lane_bits(v) != 0; }
 inline bool any(i32v v) { return any(i64v(v) | i64v(v) << 32); }
 
-// Bit i of the result is p[i] >= limit, for i in [0, 32).
-inline uint32_t at_least_bits32(const double* p, double limit) {
-  const f64v least = splat(limit);
+// Bit i of the result is said by a comparison, whose lanes from i on compare(i) gives, for i in [0, 32).
+template <class Compare>
+uint32_t bits32(Compare&& compare) {
   uint32_t bits = 0;
-  for (int i = 0; i < 32; i += kLanes64) bits |= lane_bits(load(p + i) >= least) << i;
+  for (int i = 0; i < 32; i += kLanes64) bits |= lane_bits(compare(i)) << i;
   return bits;
 }
-
-// Bit i of the result is a[i] < b[i], and a[i] == b[i], for i in [0, 32).
+// p[i] >= limit, a[i] < b[i], a[i] == b[i].
+inline uint32_t at_least_bits32(const double* p, double limit) {
+  return bits32([p, least = splat(limit)](int i) { return load(p + i) >= least; });
+}
 inline uint32_t less_bits32(const double* a, const double* b) {
-  uint32_t bits = 0;
-  for (int i = 0; i < 32; i += kLanes64) bits |= lane_bits(load(a + i) < load(b + i)) << i;
-  return bits;
+  return bits32([a, b](int i) { return load(a + i) < load(b + i); });
 }
 inline uint32_t equal_bits32(const double* a, const double* b) {
-  uint32_t bits = 0;
-  for (int i = 0; i < 32; i += kLanes64) bits |= lane_bits(load(a + i) == load(b + i)) << i;
-  return bits;
+  return bits32([a, b](int i) { return load(a + i) == load(b + i); });
 }
 
 // How many of p[0], ..., p[n - 1] are greater than `limit`.

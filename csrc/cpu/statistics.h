@@ -303,10 +303,9 @@ class OrderStatistics {
       const i16v each = splat(wanted);
       for (int i = 0; i < kVectors; ++i) differences[i] = min(differences[i], blocks[i] ^ each);
     }
-    int16_t least[64], ones[64];
-    for (int i = 0; i < kVectors; ++i)
-      store(least + i * kLanes16, differences[i]), store(ones + i * kLanes16, splat(int16_t(1)));
-    return greater_bits64(ones, least);
+    int16_t less_one[64];  // negative where a difference is 0
+    for (int i = 0; i < kVectors; ++i) store(less_one + i * kLanes16, differences[i] - 1);
+    return negative_bits64(less_one);
   }
 
   static void take(int64_t before, std::span<double> values, std::span<const size_t> wanted,
