@@ -1,4 +1,4 @@
-"""Coverage-guided fuzzing of every reader and of the native core: `python -m tests.fuzzing --seconds 600`.
+"""Coverage-guided fuzzing of every reader and of the native core: `python -m tests.fuzzing`.
 
 In: the targets of :mod:`tests.fuzzing.targets` and :mod:`tests.fuzzing.core`. Out: a line a target (seconds,
 executions, coverage, findings); each finding as a file and the error that it leads to; the exit code is 1 if there was
@@ -15,6 +15,8 @@ import tempfile
 import time
 import traceback
 import warnings
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,28 +66,57 @@ def place_of(error: BaseException) -> str:
     return found
 
 
-def run(target: "Target", seconds: int, seed: int, findings: Path) -> int:
-    """One target in a process of its own; prints its line and returns the number of findings."""
-    start = time.monotonic()
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as work:
-        Path(work, "corpus").mkdir()
-        child = os.fork()  # all is imported already, which takes longer than many a run
-        if not child:
-            try:
-                with open(Path(work, "output"), "wb") as file:
-                    os.dup2(file.fileno(), 1)
-                    os.dup2(file.fileno(), 2)
-                fuzz(target, seconds, seed, Path(work), findings)
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                os._exit(1)
-        _, status = os.waitpid(child, 0)
-        output = Path(work, "output").read_text(errors="replace")
-    found = re.findall(r"^FINDING .*", output, re.MULTILINE)
-    if status:
-        found.append(f"ENDED {target.name} with exit code {os.waitstatus_to_exitcode(status)}:\n{output[-3000:]}")
-    return told(target.name, time.monotonic() - start, output, found)
+@dataclass
+class Started:
+    """A target in a process of its own."""
+
+    name: str
+    work: tempfile.TemporaryDirectory
+    start: float = field(default_factory=time.monotonic)
+
+    def told(self, status: int) -> int:
+        """Prints the line of a target that has ended, with its exit status; the number of findings."""
+        with self.work as work:
+            output = Path(work, "output").read_text(errors="replace")
+        found = re.findall(r"^FINDING .*", output, re.MULTILINE)
+        if status:
+            found.append(f"ENDED {self.name} with exit code {os.waitstatus_to_exitcode(status)}:\n{output[-3000:]}")
+        return told(self.name, time.monotonic() - self.start, output, found)
+
+
+def start(target: "Target", seconds: int, seed: int, findings: Path) -> tuple[int, Started]:
+    """The process of a target, and what is known of it. It is forked: to import all takes longer."""
+    started = Started(target.name, tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
+    work = Path(started.work.name)
+    (work / "corpus").mkdir()
+    sys.stdout.flush()
+    child = os.fork()
+    if not child:
+        try:
+            with open(work / "output", "wb") as file:
+                os.dup2(file.fileno(), 1)
+                os.dup2(file.fileno(), 2)
+            fuzz(target, seconds, seed, work, findings)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+    return child, started
+
+
+def run(wanted: "list[Target]", seconds: int, seed: int, findings: Path, jobs: int) -> int:
+    """Targets, as many at once as there are jobs; prints their lines and returns the number of findings."""
+    running: dict[int, Started] = {}
+    found = 0
+    waiting = iter(wanted)
+    while True:
+        for target in islice(waiting, jobs - len(running)):
+            child, started = start(target, seconds, seed, findings)
+            running[child] = started
+        if not running:
+            return found
+        child, status = os.wait()
+        found += running.pop(child).told(status)
 
 
 def run_core(name: str, seconds: int, seed: int, findings: Path) -> int:
@@ -93,10 +124,10 @@ def run_core(name: str, seconds: int, seed: int, findings: Path) -> int:
     if core.clang() is None:
         print(f"{name:24} skipped: needs Clang with libFuzzer (apt-get install clang)")
         return 0
-    program, start = core.fuzzing(name), time.monotonic()
+    program, began = core.fuzzing(name), time.monotonic()
     with tempfile.TemporaryDirectory() as work:
         output, code = core.fuzz(program, name, seconds, seed, Path(work), findings)
-    return told(name, time.monotonic() - start, output, [f"FINDING {core.why(output)}"] * bool(code))
+    return told(name, time.monotonic() - began, output, [f"FINDING {core.why(output)}"] * bool(code))
 
 
 def told(name: str, seconds: float, output: str, found: list[str]) -> int:
@@ -129,7 +160,8 @@ def readers() -> "dict[str, Target]":
 def main() -> int:
     """Runs the command line; 1 if there was a finding."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzzing", description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=int, default=600, help="for all targets together (default: %(default)s)")
+    parser.add_argument("--seconds", type=int, default=600, help="for each target (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="readers at once (default: all cores)")
     parser.add_argument(
         "--target", action="append", help='a target, or how several begin, such as "core"; default: all'
     )
@@ -137,6 +169,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("fuzzing-findings"), help="folder for findings")
     parser.add_argument("--list", action="store_true", help="name the targets")
     arguments = parser.parse_args()
+    if min(arguments.seconds, arguments.jobs) < 1:
+        parser.error(f"--seconds and --jobs: expected at least 1, found {arguments.seconds} and {arguments.jobs}")
     wanted = arguments.target or [""]
     is_core_alone = all(each.startswith("core") for each in wanted)
     known = {**({} if is_core_alone else readers()), **core.TARGETS}
@@ -148,12 +182,9 @@ def main() -> int:
     names = [name for name in known if name.startswith(tuple(wanted))]
     warnings.simplefilter("ignore")
     arguments.out.mkdir(parents=True, exist_ok=True)
-    each, out, found = max(1, arguments.seconds // len(names)), arguments.out.resolve(), 0
-    for name in names:
-        if name in core.TARGETS:
-            found += run_core(name, each, arguments.seed, out)
-        else:
-            found += run(known[name], each, arguments.seed, out)
+    how = (arguments.seconds, arguments.seed, arguments.out.resolve())
+    found = run([known[name] for name in names if name not in core.TARGETS], *how, jobs=arguments.jobs)
+    found += sum(run_core(name, *how) for name in names if name in core.TARGETS)
     print(f"{len(names)} targets, {found} findings" + (f", in {arguments.out}" if found else ""))
     return 1 if found else 0
 

@@ -208,8 +208,9 @@ def _decode(image: Image.Image, size: tuple[int, int]) -> tuple[np.ndarray, np.n
         _expect_one_black(indices[picked][grey == 0], values[picked][grey == 0])
     if not grey.any():
         held = values if indices is None else indices
-        # An object may be so small that no pixel of it is picked.
-        if held.any() and not _grey(values, image.format).any():
+        # An object may be so small that no pixel of it is picked. In bands: a small file can hold a large image.
+        bands = np.array_split(values, 1 + values.size // 2**22)
+        if held.any() and not any(_grey(band, image.format).any() for band in bands):
             raise ValueError(f"it holds values other than 0, but all are too dark for a grey value of 1; {_SAVE}")
     return grey, alpha
 

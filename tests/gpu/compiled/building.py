@@ -116,9 +116,12 @@ def trees(architecture: int, counts: bool = False, csrc: Path = CSRC) -> Path:
 
 @cache
 def launching() -> Path:
-    """The Python module of the device code, on a CUDA runtime that only writes down what it is asked."""
-    command = ["nvcc", "-std=c++20", "-O1", "--cudart=none", "-shared", "-Xcompiler=-fPIC", HERE / "runtime.cpp"]
-    command += [_object(90), bindings()]
+    """The Python module of the device code, on a CUDA runtime that only writes down what it is asked.
+
+    It keeps to that one where torch, built for CUDA, has loaded the other for all libraries of the process.
+    """
+    command = ["nvcc", "-std=c++20", "-O1", "--cudart=none", "-shared", "-Xcompiler=-fPIC", "-Xlinker=-Bsymbolic"]
+    command += [HERE / "runtime.cpp", _object(90), bindings()]
     name = f"launching-{key((HERE / 'runtime.cpp').read_bytes(), *map(str, command))}.so"
     return kept(name, lambda path: run([*command, "-o", path]))
 
