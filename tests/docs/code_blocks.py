@@ -43,6 +43,7 @@ _OTHERS = {
     "pre-commit",
     "mkdocs",
     "sudo",
+    "echo",
     "cibuildwheel",
     "auditwheel",
     "sha256sum",

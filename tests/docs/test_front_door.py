@@ -176,20 +176,42 @@ def test_the_citation_has_the_version():
     assert f"version: {wsolkern.__version__}\n" in (ROOT / "CITATION.cff").read_text()
 
 
-def test_ci_runs_what_contributors_run():
-    jobs = read_yaml(".github/workflows/ci.yml")["jobs"]
+INPUTS = {
+    "actions/checkout@v4": set(),
+    "actions/setup-python@v5": {"python-version", "cache", "cache-dependency-path"},
+    "actions/upload-artifact@v4": {"name", "path", "if-no-files-found"},
+}
+
+
+def workflow(name: str) -> tuple[dict, list[dict], list[str]]:
+    """Jobs of a workflow, its steps, and what they run."""
+    jobs = read_yaml(f".github/workflows/{name}")["jobs"]
     steps = [step for job in jobs.values() for step in job["steps"]]
-    run = [step["run"] for step in steps if "run" in step]
-    assert ".ci/run" in run
-    for command in (command for text in run for command in commands(text)):
-        check_command(command)
-    supported = re.search(r'requires-python = ">=(.*)"', (ROOT / "pyproject.toml").read_text())[1]
-    assert jobs["run"]["strategy"]["matrix"]["python"][0] == supported
-    inputs = {"actions/checkout@v4": set(), "actions/setup-python@v5": {"python-version", "cache"}}
     for step in steps:
         if "uses" in step:
-            assert inputs[step["uses"]] | {"cache-dependency-path"} >= set(step.get("with", {}))
+            assert INPUTS[step["uses"]] >= set(step.get("with", {}))
             assert (ROOT / step.get("with", {}).get("cache-dependency-path", ".")).exists()
+    run = [step["run"] for step in steps if "run" in step]
+    for command in (command for text in run for command in commands(text)):
+        check_command(command)
+    return jobs, steps, run
+
+
+def test_ci_runs_what_contributors_run():
+    jobs, steps, run = workflow("ci.yml")
+    assert ".ci/run" in run
+    supported = re.search(r'requires-python = ">=(.*)"', (ROOT / "pyproject.toml").read_text())[1]
+    assert jobs["run"]["strategy"]["matrix"]["python"][0] == supported
+    (variables,) = (step["env"] for step in steps if "env" in step)
+    assert variables and all(f"${{{name}:-" in (ROOT / ".ci/run").read_text() for name in variables)
+
+
+def test_wheels_are_made_on_each_system_that_they_are_configured_for():
+    jobs, _, run = workflow("wheels.yml")
+    systems = {machine.split("-")[0] for machine in jobs["wheels"]["strategy"]["matrix"]["machine"]}
+    assert systems == {"ubuntu", "macos"}
+    assert any("cibuildwheel --archs native" in text for text in run)
+    assert sum("SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)" in text for text in run) == len(jobs)
 
 
 def test_what_ci_runs_can_be_executed():
