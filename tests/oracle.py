@@ -7,10 +7,19 @@ wsolkern and takes no shortcut.
 
 import cv2
 import numpy as np
+import pytest
+
+
+def skip_where_opencv_fuses() -> None:
+    """Skips a test where cv2.resize has other weights than on x86-64, from fused multiply-adds, as on aarch64."""
+    weight = cv2.resize(np.eye(2)[:1], (6, 1), interpolation=cv2.INTER_CUBIC)[0, 2]
+    if weight != float.fromhex("0x1.5ed096p-1"):
+        pytest.skip(f"OpenCV does not resize here as on x86-64: it fuses multiply-adds, one weight is {weight.hex()}")
 
 
 def resize(f: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """float64 [H, W]."""
+    skip_where_opencv_fuses()
     height, width = size
     return cv2.resize(f, (width, height), interpolation=cv2.INTER_CUBIC)
 
