@@ -132,7 +132,7 @@ def rows(pythons: Sequence[str], fast: bool) -> list[tuple[str, dict]]:
             (f"{few} maps", {"every": FEW}),
             (f"{few} maps, GPU code, emulated", {"every": FEW, "backend": "emulated"}),
         ]
-        found += [(f"{Path(each).parent.parent.name}/{Path(each).name}", {"python": each}) for each in pythons]
+    found += [(f"{Path(each).parent.parent.name}/{Path(each).name}", {"python": each}) for each in pythons]
     return found
 
 
@@ -147,7 +147,7 @@ def main() -> int:
     """Runs the command line; 1 if two digests differ."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.determinism", description=__doc__.splitlines()[0])
     parser.add_argument("--python", action="append", help="an interpreter with wsolkern; default: all that are found")
-    parser.add_argument("--fast", action="store_true", help="without interpreters and the emulated GPU code")
+    parser.add_argument("--fast", action="store_true", help="without the emulated GPU code, and none but these")
     parser.add_argument("--cell", nargs=7, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.cell:
@@ -155,7 +155,8 @@ def main() -> int:
         return 0
     print(f"{len(made()[0])} maps, Python {platform.python_version()}, NumPy {np.__version__}, {platform.machine()}")
     digests: dict[int, set[str]] = {1: set()}  # by which maps were counted
-    for name, how in rows(arguments.python or interpreters(), arguments.fast):
+    pythons = arguments.python or ([] if arguments.fast else interpreters())
+    for name, how in rows(pythons, arguments.fast):
         found = run(**how)
         print(f"{name:28} {found}", flush=True)
         if not found.startswith("not here"):
