@@ -10,8 +10,8 @@ in, cannot hand such a bound to range with numpy 2.4.
 import numpy as np
 import torch
 
-# Warps of a block, and the most registers of a thread: as few of these as no architecture spills any for, so that more
-# blocks are resident. With four warps a thread has two neighbouring columns of a tile, for which it loads weights once.
+# Warps of a block, and the most registers of a thread: as few of these as no architecture spills any for (with Triton
+# 3.6; with 3.7 two kernels spill two to six), so that more blocks are resident. With four warps a thread has two neighbouring columns of a tile, for which it loads weights once.
 _SIZES = {"_affine": (8, 80), "_level_image": (4, 104), "_digitize": (4, 96), "_count_scores": (8, 128)}
 
 

@@ -21,6 +21,10 @@ from wsolkern.ops.taps import taps
 
 TILE = 2048  # pixels of a tile at most: 16 a thread (of 128), so that float64 values stay in registers
 WIDE_TILE = 256  # columns of a tile; more only where there are not rows enough
+# The axes of a tile. Neighbours in a thread lie along the first axis in scattered accesses as Triton 3.6 compiles them,
+# along the last one with 3.7; columns are that axis.
+COLUMN_AXIS = tl.constexpr(int(tuple(map(int, triton.__version__.split(".")[:2])) >= (3, 7)))
+ROW_AXIS = tl.constexpr(1 - COLUMN_AXIS.value)
 
 
 @dataclass(frozen=True)
@@ -131,17 +135,18 @@ def _tiles(
 def pixels(
     image, tile, IDENTITY: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, TOGETHER: tl.constexpr = 2
 ):  # fmt: skip
-    """One tile of a resized map, [COLUMNS, ROWS]: float64 values, which of them exist, and their index in the map.
+    """One tile of a resized map: float64 values, which of them exist, and their index in the map.
 
-    A thread has TOGETHER neighbouring columns of each row. Scattered accesses of a tile, for which Triton chooses the
-    order of axes and one column a thread, then find it in that layout already: columns come first for that, and before
-    atomic updates TOGETHER must be 1. Otherwise the tile goes through shared memory each time (`_affine` at 24
-    normalizations: 895 barriers a map, and 110 without).
+    Its axes are those of COLUMN_AXIS and ROW_AXIS. A thread has TOGETHER neighbouring columns of each row. Scattered
+    accesses of a tile, for which Triton chooses the order of axes and one column a thread, then find it in that layout
+    already; before atomic updates TOGETHER must be 1 for that. Otherwise the tile goes through shared memory each time
+    (`_affine` at 24 normalizations: 895 barriers a map, and 110 without).
     """
     source, tiles, weights, height, width = image
     about = tiles + tile * 7
     first, num_rows = tl.load(about), tl.load(about + 1)
-    x, row = tl.multiple_of(tl.load(about + 6), COLUMNS) + tl.arange(0, COLUMNS)[:, None], tl.arange(0, ROWS)[None, :]
+    x = tl.multiple_of(tl.load(about + 6), COLUMNS) + tl.expand_dims(tl.arange(0, COLUMNS), ROW_AXIS)
+    row = tl.expand_dims(tl.arange(0, ROWS), COLUMN_AXIS)
     y = first + row
     exists = (row < num_rows) & (x < width)
     at = y * width + x
@@ -149,10 +154,11 @@ def pixels(
         f = tl.load(together(source, at, COLUMNS, TOGETHER), mask=exists, other=0).to(tl.float64)
     else:
         weights += (first + tl.arange(0, ROWS)) * 4
-        f = _part_of_row(source, tl.load(about + 2), x, width, COLUMNS, TOGETHER) * tl.load(weights)[None, :]
+        weight = tl.expand_dims(tl.load(weights), COLUMN_AXIS)
+        f = _part_of_row(source, tl.load(about + 2), x, width, COLUMNS, TOGETHER) * weight
         for tap in tl.static_range(1, 4):
             value = _part_of_row(source, tl.load(about + 2 + tap), x, width, COLUMNS, TOGETHER)
-            f += value * tl.load(weights + tap)[None, :]
+            f += value * tl.expand_dims(tl.load(weights + tap), COLUMN_AXIS)
     return f, exists, at
 
 
@@ -164,7 +170,10 @@ def together(base, at, COLUMNS: tl.constexpr, TOGETHER: tl.constexpr):
     """
     pointers = base + at
     if COLUMNS > 1:
-        pointers = tl.max_contiguous(pointers, [TOGETHER, 1])
+        if COLUMN_AXIS == 0:
+            pointers = tl.max_contiguous(pointers, [TOGETHER, 1])
+        else:
+            pointers = tl.max_contiguous(pointers, [1, TOGETHER])
     return pointers
 
 

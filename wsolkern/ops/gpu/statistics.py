@@ -19,7 +19,7 @@ import triton.language as tl
 
 from wsolkern.normalization import RANK_EXTREME, RANK_ZERO
 from wsolkern.ops.gpu.launching import constant, launch
-from wsolkern.ops.gpu.resizing import Resized, map_of, pixels
+from wsolkern.ops.gpu.resizing import ROW_AXIS, Resized, map_of, pixels
 
 CELLS = 16384
 GROUP = 256  # most pixels of a cell that are compared with each other
@@ -211,10 +211,10 @@ def _count(
     tile = 0
     while tile < num_tiles:
         f, exists, _ = pixels(image, tile, IDENTITY, ROWS, COLUMNS, TOGETHER=1)
-        nans |= tl.max((exists & (f != f)).to(tl.int32), axis=1)
+        nans |= tl.max((exists & (f != f)).to(tl.int32), axis=ROW_AXIS)
         exists = exists & (f == f)
-        least = tl.minimum(least, tl.min(tl.where(exists, f, float("inf")), axis=1))
-        most = tl.maximum(most, tl.max(tl.where(exists, f, float("-inf")), axis=1))
+        least = tl.minimum(least, tl.min(tl.where(exists, f, float("inf")), axis=ROW_AXIS))
+        most = tl.maximum(most, tl.max(tl.where(exists, f, float("-inf")), axis=ROW_AXIS))
         if HAS_RANKS:
             tl.atomic_add(counts + _cell(f, low, scale, CELLS), 1, mask=exists, sem="relaxed", scope="cta")
         tile += 1
@@ -379,7 +379,7 @@ def _key_range(
         f, exists, _ = pixels(image, tile, IDENTITY, ROWS, COLUMNS, TOGETHER=1)
         key = to_key(f)
         exists = exists & (_cell(f, low, scale, CELLS) == cell) & (key >= first) & (key <= last)
-        least = tl.minimum(least, tl.min(tl.where(exists, key, last), axis=1))
-        most = tl.maximum(most, tl.max(tl.where(exists, key, first), axis=1))
+        least = tl.minimum(least, tl.min(tl.where(exists, key, last), axis=ROW_AXIS))
+        most = tl.maximum(most, tl.max(tl.where(exists, key, first), axis=ROW_AXIS))
         tile += 1
     return tl.min(least, axis=0), tl.max(most, axis=0)
