@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 # Warps of a block, and the most registers of a thread: as few of these as no architecture spills any for (with Triton
-# 3.6; with 3.7 two kernels spill two to six), so that more blocks are resident. With four warps a thread has two neighbouring columns of a tile, for which it loads weights once.
+# 3.6; with 3.7 two kernels spill two to six), so that more blocks are resident. With four warps a thread has two
+# neighbouring columns of a tile, for which it loads weights once.
 _SIZES = {"_affine": (8, 80), "_level_image": (4, 104), "_digitize": (4, 96), "_count_scores": (8, 128)}
 
 
