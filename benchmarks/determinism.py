@@ -10,7 +10,6 @@ import argparse
 import hashlib
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -132,8 +131,16 @@ def rows(pythons: Sequence[str], fast: bool) -> list[tuple[str, dict]]:
             (f"{few} maps", {"every": FEW}),
             (f"{few} maps, GPU code, emulated", {"every": FEW, "backend": "emulated"}),
         ]
-    found += [(f"{Path(each).parent.parent.name}/{Path(each).name}", {"python": each}) for each in pythons]
-    return found
+    return found + [(f"Python {version(each)}", {"python": each}) for each in pythons]
+
+
+def version(python: str) -> str:
+    """Python's and NumPy's version, and what they run on; the path of an interpreter without NumPy."""
+    code = (
+        "import platform as p, numpy as n; print(f'Python {p.python_version()}, NumPy {n.__version__}, {p.machine()}')"
+    )
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True)
+    return done.stdout.strip() or python
 
 
 def interpreters() -> list[str]:
@@ -153,12 +160,12 @@ def main() -> int:
     if arguments.cell:
         cell(*map(int, arguments.cell[:4]), *arguments.cell[4:])
         return 0
-    print(f"{len(made()[0])} maps, Python {platform.python_version()}, NumPy {np.__version__}, {platform.machine()}")
+    print(f"{len(made()[0])} maps, Python {version(sys.executable)}")
     digests: dict[int, set[str]] = {1: set()}  # by which maps were counted
     pythons = arguments.python or ([] if arguments.fast else interpreters())
     for name, how in rows(pythons, arguments.fast):
         found = run(**how)
-        print(f"{name:28} {found}", flush=True)
+        print(f"{name:36} {found}", flush=True)
         if not found.startswith("not here"):
             digests.setdefault(how.get("every", 1), set()).add(found)
     for every, different in digests.items():
