@@ -131,11 +131,11 @@ def rows(pythons: Sequence[str], fast: bool) -> list[tuple[str, dict]]:
             (f"{few} maps", {"every": FEW}),
             (f"{few} maps, GPU code, emulated", {"every": FEW, "backend": "emulated"}),
         ]
-    return found + [(f"Python {version(each)}", {"python": each}) for each in pythons]
+    return found + [(version(each), {"python": each}) for each in pythons]
 
 
 def version(python: str) -> str:
-    """Python's and NumPy's version, and what they run on; the path of an interpreter without NumPy."""
+    """Of an interpreter, its NumPy and what they run on; the path of one without NumPy."""
     code = (
         "import platform as p, numpy as n; print(f'Python {p.python_version()}, NumPy {n.__version__}, {p.machine()}')"
     )
@@ -160,7 +160,7 @@ def main() -> int:
     if arguments.cell:
         cell(*map(int, arguments.cell[:4]), *arguments.cell[4:])
         return 0
-    print(f"{len(made()[0])} maps, Python {version(sys.executable)}")
+    print(f"{len(made()[0])} maps, {version(sys.executable)}")
     digests: dict[int, set[str]] = {1: set()}  # by which maps were counted
     pythons = arguments.python or ([] if arguments.fast else interpreters())
     for name, how in rows(pythons, arguments.fast):
