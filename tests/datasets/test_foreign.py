@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from shared import write_split
 
@@ -38,7 +38,7 @@ CAMS = np.random.default_rng(0).normal(size=(len(IDS), 3, 3)).astype(np.float32)
 BOXES = {each: np.array([[1, 1, 4, 3]]) for each in IDS}
 MASKS = {each: (np.random.default_rng(1).random(SIZE) < 0.4).astype(np.uint8) for each in IDS}
 HOW = {"size": SIZE, "thresholds": np.arange(0, 1, 0.25), "boxes": BOXES, "masks": MASKS}
-STEP = dict(deadline=None, derandomize=True)
+STEP = dict(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 
 
 def make(*, num: int = 7) -> Evaluator:
