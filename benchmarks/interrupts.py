@@ -124,6 +124,7 @@ def _expect(name: str, child: subprocess.Popen, word: str) -> str:
 
 def be_interrupted(name: str, num_signals: str, num_maps: str, seed: str) -> None:
     """Makes a call again and again, and says when it begins and when it was interrupted; the last signal ends it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
     rng = np.random.default_rng(int(seed))
     maps, boxes = rng.random((int(num_maps), *SIZE)), inputs.synthetic_boxes(rng, int(num_maps))
     CALLS[name](maps[:2], boxes[:2])  # what is imported at first use is

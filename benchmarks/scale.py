@@ -196,7 +196,7 @@ def _kill(scratch: Path, normalizations: str, after: float) -> float:
 
 def estimates() -> tuple[list[dict], list[str]]:
     """ESTIMATES for ImageNet's train split and 24 normalizations, and the files that they are made of."""
-    cpu = _latest("cpu-avx2", lambda found: any(row["work"] == WORK_CPU for row in found["rows"]))
+    cpu = _latest("cpu-avx512", lambda found: any(row["work"] == WORK_CPU for row in found["rows"]))
     (rate,) = (1e3 / row["ms"] for row in cpu[1]["rows"] if (row["work"], row["kind"]) == (WORK_CPU, KIND))
     gpu = _latest("device-cost-estimate", lambda found: found["is_estimate"])
     (maps,) = (row for row in gpu[1]["maps_per_second"] if (row["work"], row["kind"]) == (WORK_GPU, KIND))
