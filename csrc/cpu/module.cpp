@@ -375,6 +375,21 @@ void localize(const Array<double>& maps, std::pair<int, int> size, const Array<i
   });
 }
 
+// What takes long to free: where an exception ends the call, as that of Ctrl-C does, a thread of its own frees it.
+template <class T>
+struct FreedBeside {
+  T value;
+
+  ~FreedBeside() {
+    if (!std::uncaught_exceptions()) return;
+    try {
+      std::thread([moved = std::move(value)] {}).detach();
+    } catch (const std::system_error&) {
+      // No more threads to be had: it is freed here.
+    }
+  }
+};
+
 py::tuple threshold_boxes(const Array<double>& score_maps, const Array<double>& thresholds, bool largest, int threads) {
   expect_shape("score_maps", score_maps, {-1, -1, -1});
   const py::ssize_t num_maps = score_maps.shape(0);
@@ -387,7 +402,8 @@ py::tuple threshold_boxes(const Array<double>& score_maps, const Array<double>& 
   int64_t* const out_counts = counts.mutable_data();
   uint8_t* const out_levels = max_levels.mutable_data();
   std::fill(out_counts, out_counts + num_maps * (kScoreLevels + 1), 0);
-  std::vector<std::vector<Box>> found(num_maps);
+  FreedBeside<std::vector<std::vector<Box>>> owner{std::vector<std::vector<Box>>(num_maps)};
+  std::vector<std::vector<Box>>& found = owner.value;
   parallel(num_maps, threads, [&](Workspace& workspace, size_t n) {
     workspace.threshold_boxes(scores + n * height * width, height, width, n, largest, wanted,
                               [&](int level, const Box& box) {
