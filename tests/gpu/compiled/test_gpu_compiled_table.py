@@ -22,11 +22,9 @@ pytestmark = pytest.mark.slow
 ARCHITECTURES = pytest.mark.parametrize("architecture", building.ARCHITECTURES, ids=lambda each: f"sm_{each}")
 # Triton's kernels are compiled for each shape of maps, which is most of what this takes, and become nearly the same on
 # both architectures: of the older one every sixth case is enough.
-CASES = [(name, 90) for name in checking.SMALL] + [(name, 80) for name in checking.SMALL[::6]]
-CASES += [(checking.FULL, architecture) for architecture in building.ARCHITECTURES]
-TRITON = pytest.mark.parametrize(
-    ("name", "architecture"), CASES, ids=lambda each: f"sm_{each}" if each in (80, 90) else each
-)
+OLDER, NEWER = building.ARCHITECTURES
+CASES = [(name, NEWER) for name in [*checking.SMALL, checking.FULL]]
+CASES += [(name, OLDER) for name in [*checking.SMALL[::6], checking.FULL]]
 # What fits in shared memory, and all of it in scratch memory.
 PATHS = pytest.mark.parametrize("shared_limit", [232_448, 0], ids=["shared", "scratch"])
 
@@ -37,7 +35,9 @@ def test_order_statistics_at_the_size_of_an_evaluation():
         checking.check_kernels(checking.FULL, "affine")
 
 
-@TRITON
+@pytest.mark.parametrize(
+    ("name", "architecture"), CASES, ids=lambda each: f"sm_{each}" if isinstance(each, int) else each
+)
 def test_the_kernels_of_triton_on_every_case(name, architecture):
     with machine(architecture, seed=architecture + len(name), trees=False):
         checking.check_kernels(name)

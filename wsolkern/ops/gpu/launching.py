@@ -9,7 +9,10 @@ in, cannot hand such a bound to range with numpy 2.4.
 
 import numpy as np
 import torch
+import triton
 
+# Its major and minor release, which layouts and registers depend on.
+TRITON = tuple(map(int, triton.__version__.split(".")[:2]))
 # Warps of a block, and the most registers of a thread: as few of these as no architecture spills any for (with Triton
 # 3.6; with 3.7 two kernels spill two to six), so that more blocks are resident. With four warps a thread has two
 # neighbouring columns of a tile, for which it loads weights once.

@@ -16,14 +16,14 @@ import torch
 import triton
 import triton.language as tl
 
-from wsolkern.ops.gpu.launching import constant, launch
+from wsolkern.ops.gpu.launching import TRITON, constant, launch
 from wsolkern.ops.taps import taps
 
 TILE = 2048  # pixels of a tile at most: 16 a thread (of 128), so that float64 values stay in registers
 WIDE_TILE = 256  # columns of a tile; more only where there are not rows enough
 # The axes of a tile. Neighbours in a thread lie along the first axis in scattered accesses as Triton 3.6 compiles them,
 # along the last one with 3.7; columns are that axis.
-COLUMN_AXIS = tl.constexpr(int(tuple(map(int, triton.__version__.split(".")[:2])) >= (3, 7)))
+COLUMN_AXIS = tl.constexpr(int(TRITON >= (3, 7)))
 ROW_AXIS = tl.constexpr(1 - COLUMN_AXIS.value)
 
 
